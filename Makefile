@@ -1,0 +1,61 @@
+# make run: the service on http://127.0.0.1:8080 with a PostgreSQL of its own. make help lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes
+
+# PostgreSQL installed on this machine, for a second round of tests: the newest folder that has initdb.
+MACHINE_POSTGRES ?= $(lastword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/*/bin/initdb))))
+
+.PHONY: help install run psql test lint format lock clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+install: $(VENV)/installed  ## make .venv with the pinned dependencies
+
+run: install  ## serve on http://127.0.0.1:8080 (PORT and other settings: server.py --help)
+	@$(VENV)/bin/python server.py
+
+psql: install  ## open psql on the running embedded database, as the role wallet_ops
+	@$(VENV)/bin/python server.py psql
+
+test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
+	$(VENV)/bin/python -m pytest
+ifneq ($(MACHINE_POSTGRES),)
+	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest
+endif
+
+lint: $(VENV)/installed-dev  ## check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/installed-dev  ## put the style right
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock:  ## write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--extra embedded pyproject.toml -o requirements-embedded.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--extra dev pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove what the commands above made, the data in .wallet excepted
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The wallet needs Python 3.11 or later: make PYTHON=python3.13 ...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements-embedded.lock | $(VENV)/bin/python
+	@echo "Installing the dependencies into $(VENV)"
+	@$(PIP) -r requirements-embedded.lock
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock | $(VENV)/bin/python
+	@echo "Installing the dependencies and the tools into $(VENV)"
+	@$(PIP) -r requirements-dev.lock
+	@touch $@

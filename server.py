@@ -1,0 +1,114 @@
+"""The wallet's command: serve (the default), migrate, psql. Parses options, nothing else."""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from wallet_api import embedded, migrations, serving, settings
+from wallet_api.settings import Settings
+
+
+def main() -> int:
+    """Runs a command and returns its exit code: 0 all well, 1 it failed, 2 a bad option or setting."""
+    # Before uvicorn catches signals, and once more when it is done, they end the process in order.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    arguments = _parse()
+    try:
+        configuration = settings.from_environment()
+        commands = {"serve": _serve, "migrate": _migrate, "psql": _psql}
+        return commands[arguments.command](configuration, arguments.arguments)
+    except settings.BadSetting as error:
+        return _complain(error, 2)
+    except (embedded.EmbeddedError, migrations.MigrationRefused, serving.ServingError) as error:
+        return _complain(error, 1)
+    except psycopg.OperationalError as error:
+        return _complain(f"the database cannot be used: {error}", 1)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="server.py",
+        description="The wallet: accounts, balances, payments between them.",
+        epilog=f"environment variables and their defaults:\n{settings.describe()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        default="serve",
+        choices=["serve", "migrate", "psql"],
+        help="serve: migrate the database and serve HTTP (the default); migrate: bring the database to this "
+        "version and exit; psql: open psql on the embedded database as the role wallet_ops",
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for psql: passed on to it")
+    arguments = parser.parse_args()
+    if arguments.arguments and arguments.command != "psql":
+        parser.error(f"{arguments.command} takes no arguments")
+    return arguments
+
+
+def _leave(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _complain(error: object, code: int) -> int:
+    print(f"server.py: {error}", file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _database(configuration: Settings) -> Iterator[str]:
+    """A connection string: DATABASE_URL, or that of the embedded database, which runs meanwhile."""
+    if configuration.database_url is not None:
+        yield configuration.database_url
+    else:
+        with embedded.running(configuration.data_dir, configuration.postgres_bin) as conninfo:
+            yield conninfo
+
+
+def _serve(configuration: Settings, _: list[str]) -> int:
+    with _database(configuration) as conninfo:
+        try:
+            if migrations.installed_version(conninfo) != migrations.version():
+                _report(migrations.migrate(conninfo, app_password=configuration.app_password))
+        except psycopg.OperationalError as error:
+            # Not a reason to give up: it may come back, and be at this version. Until then: 503.
+            _complain(f"the database cannot be reached yet: {error}", 0)
+        serving.serve(configuration, conninfo)
+    return 0
+
+
+def _migrate(configuration: Settings, _: list[str]) -> int:
+    with _database(configuration) as conninfo:
+        _report(migrations.migrate(conninfo, app_password=configuration.app_password))
+    print(f"The database is at version {migrations.version()}.")
+    return 0
+
+
+def _report(notes: list[str]) -> None:
+    for note in notes:
+        print(f"migrate: {note}", file=sys.stderr)
+
+
+def _psql(configuration: Settings, arguments: list[str]) -> int:
+    if configuration.database_url is not None:
+        return _complain("psql is for the embedded database; for DATABASE_URL use your own psql", 2)
+    programs = configuration.postgres_bin or embedded.wheel_programs()
+    with embedded.running(configuration.data_dir, programs) as conninfo:
+        target = make_conninfo(conninfo, user="wallet_ops")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
+        return subprocess.run([programs / "psql", target, *arguments], check=False, env={**os.environ}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

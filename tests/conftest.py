@@ -1,0 +1,102 @@
+"""One cluster a session, a template database, a clone for each test that commits."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.support import serving
+from wallet_api import embedded, migrations
+
+# Durability is not what these tests are about, and fsync off makes them fast.
+_OPTIONS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "400",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
+_names = (f"test_{number}" for number in itertools.count())
+
+Connection = psycopg.Connection[Any]
+
+
+def pytest_report_header() -> str:
+    programs = postgres_programs()
+    return f"PostgreSQL: {programs or embedded.wheel_programs()}"
+
+
+def postgres_programs() -> Path | None:
+    folder = os.environ.get("WALLET_POSTGRES_BIN")
+    return Path(folder) if folder else None
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of the tests' own, migrated; a connection string for its superuser."""
+    with embedded.running(tmp_path_factory.mktemp("cluster"), postgres_programs(), _OPTIONS) as conninfo:
+        migrations.migrate(conninfo)
+        yield conninfo
+
+
+@pytest.fixture
+def database(cluster: str) -> Iterator[str]:
+    """A migrated database that the test may commit to: a connection string for its superuser."""
+    yield from _clone(cluster, "wallet")
+
+
+@pytest.fixture
+def bare_database(cluster: str) -> Iterator[str]:
+    """A database with nothing in it: a connection string for its superuser."""
+    yield from _clone(cluster, "template0")
+
+
+@pytest.fixture(scope="session")
+def shared_database(cluster: str) -> Iterator[str]:
+    """A migrated database for tests that leave nothing, or only what no other test looks at."""
+    for conninfo in _clone(cluster, "wallet"):
+        migrations.migrate(conninfo)
+        yield conninfo
+
+
+def _clone(cluster: str, template: str) -> Iterator[str]:
+    name = next(_names)
+    maintenance = make_conninfo(cluster, dbname="postgres")
+    with psycopg.connect(maintenance, autocommit=True) as admin:
+        admin.execute(f"create database {name} template {template}")
+        yield make_conninfo(cluster, dbname=name)
+        admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[Connection]:
+    """A superuser's connection to the test's own database; every statement commits."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def ops(shared_database: str) -> Iterator[Connection]:
+    """The door of psql: a connection as wallet_ops. What the test does with it is rolled back."""
+    with psycopg.connect(shared_database, user="wallet_ops") as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture(scope="session")
+def api_url(shared_database: str) -> Iterator[str]:
+    with serving(DATABASE_URL=shared_database) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def api(api_url: str) -> Iterator[httpx2.Client]:
+    """The door of HTTP: a client of a running server."""
+    with httpx2.Client(base_url=api_url) as client:
+        yield client

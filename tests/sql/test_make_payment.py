@@ -1,0 +1,181 @@
+"""make_payment() moves an amount from the buyer's account to the seller's, exactly, or refuses and moves nothing."""
+
+from decimal import Context, Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import account, balance
+
+MOST = Decimal("999999999999999.999999999999999")
+LEAST = Decimal("0.000000000000001")
+EXACT = Context(prec=30)  # Python's own default of 28 digits would round here
+CALL = "select * from wallet.make_payment(%s, %s, %s)"
+
+
+def pay(connection: Connection, buyer: object, seller: object, amount: object) -> dict[str, Any]:
+    cursor = connection.execute(CALL, [buyer, seller, amount])
+    assert cursor.description is not None
+    [row] = cursor.fetchall()
+    return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+@pytest.fixture
+def buyer(ops: Connection) -> int:
+    return account(ops, "buyer", "1000")
+
+
+@pytest.fixture
+def seller(ops: Connection) -> int:
+    return account(ops, "seller", "0")
+
+
+def test_the_buyer_loses_what_the_seller_gains(ops: Connection, buyer: int, seller: int) -> None:
+    payment = pay(ops, buyer, seller, Decimal("500.1"))
+    assert list(payment) == [
+        "id",
+        "currency_id",
+        "amount",
+        "buyer_account_id",
+        "seller_account_id",
+        "operation_timestamp",
+    ]
+    assert payment["amount"] == Decimal("500.1")
+    assert (payment["buyer_account_id"], payment["seller_account_id"], payment["currency_id"]) == (buyer, seller, 1)
+    assert balance(ops, buyer) == Decimal("499.9")
+    assert balance(ops, seller) == Decimal("500.1")
+
+
+def test_as_ops_type_it(ops: Connection, buyer: int, seller: int) -> None:
+    [row] = ops.execute(f"select amount from make_payment({buyer}, {seller}, 500.1)").fetchall()
+    assert row == (Decimal("500.1"),)
+
+
+def test_the_whole_balance_can_be_paid(ops: Connection, buyer: int, seller: int) -> None:
+    pay(ops, buyer, seller, 1000)
+    assert (balance(ops, buyer), balance(ops, seller)) == (0, 1000)
+
+
+@pytest.mark.parametrize("amount", [LEAST, MOST, EXACT.subtract(MOST, LEAST), Decimal("1e14"), Decimal("0.1")])
+def test_every_amount_in_range_arrives_to_the_last_digit(ops: Connection, seller: int, amount: Decimal) -> None:
+    rich = account(ops, "rich", MOST)
+    assert pay(ops, rich, seller, amount)["amount"] == amount
+    assert (balance(ops, rich), balance(ops, seller)) == (EXACT.subtract(MOST, amount), amount)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("500.10", "500.1"),
+        ("1e2", "100"),
+        ("1E-3", "0.001"),
+        ("0.000000000000001", "0.000000000000001"),
+        ("7.00000000000000000000", "7"),
+    ],
+)
+def test_amounts_have_no_needless_zeros(ops: Connection, buyer: int, seller: int, given: str, shown: str) -> None:
+    [(text,)] = ops.execute(f"select amount::text from wallet.make_payment({buyer}, {seller}, {given})").fetchall()
+    assert text == shown
+    [(text,)] = ops.execute("select amount::text from wallet.get_account(%s)", [seller]).fetchall()
+    assert text == shown
+
+
+def test_both_balances_after_it_are_recorded(admin: Connection) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller", 5)
+    pay(admin, buyer, seller, Decimal("2.5"))
+    pay(admin, seller, buyer, 1)
+    assert admin.execute("select buyer_balance, seller_balance from ledger.payment order by id").fetchall() == [
+        (Decimal("7.5"), Decimal("7.5")),
+        (Decimal("6.5"), Decimal("8.5")),
+    ]
+
+
+def test_both_accounts_are_locked_until_the_transaction_ends(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with psycopg.connect(database) as first:
+        pay(first, buyer, seller, 1)
+        for locked in (buyer, seller):
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                admin.execute("select from ledger.account where id = %s for no key update nowait", [locked])
+    admin.execute("select from ledger.account for no key update nowait")
+
+
+def test_a_payment_after_another_of_the_same_account_has_a_later_id_and_time(
+    ops: Connection, buyer: int, seller: int
+) -> None:
+    first, second = pay(ops, buyer, seller, 1), pay(ops, seller, buyer, 1)
+    assert first["id"] < second["id"]
+    assert first["operation_timestamp"] < second["operation_timestamp"]
+
+
+# Refusals. {buyer} has 1000 USD, {seller} 0 USD, {other} 1000 RUB, {full} as much USD as an account can hold.
+REFUSALS = [
+    ("{buyer}, {buyer}, 1", "WB001"),
+    ("0, 0, 1", "WB001"),
+    ("{buyer}, {seller}, 0", "WB002"),
+    ("{buyer}, {seller}, -1", "WB002"),
+    ("{buyer}, {seller}, -0.0000000000000001", "WB002"),
+    ("{buyer}, {seller}, '-Infinity'", "WB002"),
+    ("{buyer}, {seller}, null", "WB002"),
+    ("{buyer}, {seller}, 'NaN'", "WB003"),
+    ("{buyer}, {seller}, 'Infinity'", "WB003"),
+    ("{buyer}, {seller}, 1e15", "WB003"),
+    ("{buyer}, {seller}, 1e100", "WB003"),
+    ("{buyer}, {seller}, 0.0000000000000001", "WB003"),
+    ("{buyer}, {seller}, 1.0000000000000001", "WB003"),
+    ("{buyer}, 0, 1", "WB004"),
+    ("0, {seller}, 1", "WB004"),
+    ("{buyer}, null, 1", "WB004"),
+    ("null, {seller}, 1", "WB004"),
+    ("null, null, 1", "WB004"),
+    ("{buyer}, 9223372036854775807, 1", "WB004"),
+    ("-9223372036854775808, {seller}, 1", "WB004"),
+    ("{buyer}, {other}, 1", "WB005"),
+    ("{other}, {seller}, 1", "WB005"),
+    ("{seller}, {buyer}, 1", "WB006"),
+    ("{buyer}, {seller}, 1000.000000000000001", "WB006"),
+    ("{buyer}, {seller}, 999999999999999.999999999999999", "WB006"),
+    ("{buyer}, {full}, 0.000000000000001", "WB007"),
+    ("{buyer}, {full}, 1000", "WB007"),
+    # Of two reasons, the one that stands first in the contract:
+    ("{buyer}, {buyer}, null", "WB001"),
+    ("{buyer}, {buyer}, 'NaN'", "WB001"),
+    ("0, {seller}, -1", "WB002"),
+    ("0, {seller}, 'NaN'", "WB003"),
+    ("0, {other}, 5000", "WB004"),
+    ("{buyer}, {other}, 5000", "WB005"),
+    ("{poor}, {full}, 5000", "WB006"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code"), REFUSALS)
+def test_refusals(ops: Connection, buyer: int, seller: int, arguments: str, code: str) -> None:
+    others = {"other": account(ops, "other", 1000, 2), "full": account(ops, "full", MOST), "poor": account(ops, "poor")}
+    arguments = arguments.format(buyer=buyer, seller=seller, **others)
+    before = ops.execute("select * from wallet.list_accounts()").fetchall()
+    with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+        ops.execute(f"select * from wallet.make_payment({arguments})")
+    assert refusal.value.sqlstate == code
+    assert ops.execute("select * from wallet.list_accounts()").fetchall() == before
+    assert ops.execute("select count(*) from wallet.list_payments()").fetchall() == [(0,)]
+
+
+def test_what_is_no_number_is_refused_by_postgresql(ops: Connection, buyer: int, seller: int) -> None:
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        ops.execute(f"select * from wallet.make_payment({buyer}, {seller}, 'abc')")
+
+
+def test_in_repeatable_read_a_balance_that_changed_meanwhile_is_a_serialization_failure(
+    admin: Connection, database: str
+) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with psycopg.connect(database) as late:
+        late.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        late.execute("select 1")
+        pay(admin, buyer, seller, 10)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            pay(late, buyer, seller, 10)
+        late.rollback()
+    assert (balance(admin, buyer), balance(admin, seller)) == (0, 10)

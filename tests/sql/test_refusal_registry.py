@@ -1,0 +1,47 @@
+"""Every refusal has one code, one sentence, a line in db/README.md, and a test that raises it."""
+
+import re
+
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.sql import test_create_account, test_make_payment, test_reading
+from tests.support import PROJECT
+from wallet_api import errors
+
+CODES = re.findall(r"when '(\w{5})' then", (PROJECT / "db/functions/_refuse.sql").read_text())
+USED = set(re.findall(r"'([A-Z0-9]{5})'", "".join(p.read_text() for p in (PROJECT / "db/functions").glob("[!_]*.sql"))))
+TESTED = {
+    code for table in (test_make_payment, test_create_account, test_reading) for _, code in table.REFUSALS
+}  # fmt: skip
+
+
+def test_the_functions_use_each_code_of_the_registry_and_no_other() -> None:
+    assert CODES
+    assert sorted(CODES) == sorted(USED)
+
+
+def test_each_code_is_raised_by_a_test() -> None:
+    assert set(CODES) == TESTED
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_is_the_wallet_s_own_and_has_a_status(code: str) -> None:
+    assert code[0] in "56789IJKLMNOPQRSTUVWXYZ"
+    assert not code.endswith("000")
+    assert code[:2] in errors._REFUSALS
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_stands_in_the_documentation_with_its_status_and_words(admin: Connection, code: str) -> None:
+    [(message,)] = admin.execute("select wallet._refusal_message(%s)", [code]).fetchall()
+    line = f"| `{code}` | {errors._REFUSALS[code[:2]]} | {message} |"
+    assert line in (PROJECT / "db/README.md").read_text().splitlines()
+
+
+def test_a_refusal_is_raised_with_its_code_and_words(admin: Connection) -> None:
+    with pytest.raises(psycopg.Error) as refusal:
+        admin.execute("select wallet._refuse('WB006')")
+    assert refusal.value.sqlstate == "WB006"
+    assert refusal.value.diag.message_primary == "Buyer account does not have sufficient balance"

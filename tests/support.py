@@ -1,0 +1,127 @@
+"""What the tests need to run the service as its users do: as a process, over a socket."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+
+PROJECT = Path(__file__).parent.parent
+PATIENCE = 30.0
+
+
+class Server:
+    """`python server.py` with an environment of its own, on a free port."""
+
+    def __init__(self, **environment: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "WALLET_POSTGRES_BIN")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "server.py"],
+            cwd=PROJECT,
+            env=kept | {"PORT": "0", "WALLET_ACCESS_LOG": "off"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._serving = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                self.lines.append(line.rstrip("\n"))
+                if line.startswith("Serving on"):
+                    self._serving.set()
+        self._serving.set()
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def url(self) -> str:
+        assert self._serving.wait(PATIENCE), self.log
+        match = re.search(r"Serving on (http://\S+)", self.log)
+        assert match is not None, self.log
+        return match[1]
+
+    def client(self) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, timeout=PATIENCE)
+
+    def wait(self) -> int:
+        code = self.process.wait(PATIENCE)
+        self._reader.join()
+        return code
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        self.process.send_signal(signum)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+
+@contextlib.contextmanager
+def serving(**environment: str) -> Iterator[Server]:
+    """A server that is answering, and that stops in good order afterwards."""
+    server = Server(**environment)
+    try:
+        assert server.url
+        yield server
+        assert server.stop() == 0, server.log
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+def account(connection: psycopg.Connection[Any], name: str, amount: object = 0, currency_id: int = 1) -> int:
+    """Creates an account by SQL and returns its id."""
+    row = connection.execute("select id from wallet.create_account(%s, %s, %s)", [name, amount, currency_id]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:
+    row = connection.execute("select amount from wallet.get_account(%s)", [account_id]).fetchone()
+    assert row is not None
+    return Decimal(row[0])
+
+
+def broken_books(admin: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    """The accounts whose balance is not what they opened with, plus what they received, minus what they paid,
+    or whose last payment says otherwise; none, when no money was made or lost."""
+    return admin.execute(
+        """select account.id, account.balance, movement.total, last.balance
+           from ledger.account
+           cross join lateral (
+               select coalesce(sum(case when payment.seller_account_id = account.id then amount else -amount end), 0)
+               from ledger.payment where account.id in (payment.buyer_account_id, payment.seller_account_id)
+           ) as movement (total)
+           left join lateral (
+               select case when payment.seller_account_id = account.id then seller_balance else buyer_balance end
+               from ledger.payment where account.id in (payment.buyer_account_id, payment.seller_account_id)
+               order by payment.id desc limit 1
+           ) as last (balance) on true
+           where account.balance <> account.opening_balance + movement.total
+              or account.balance <> coalesce(last.balance, account.opening_balance)"""
+    ).fetchall()
+
+
+def totals(admin: psycopg.Connection[Any]) -> dict[str, Decimal]:
+    """The sum of all balances, by currency."""
+    rows = admin.execute("select currency_name, sum(amount) from wallet.list_accounts() group by 1").fetchall()
+    return dict(rows)

@@ -1,0 +1,95 @@
+"""From whatever went wrong to a status and {"Error": "…"}. Knows classes of SQLSTATEs, and no rule."""
+
+import logging
+
+import psycopg
+import psycopg_pool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from wallet_api.pool import ConnectionLost
+from wallet_api.wire import encode
+
+logger = logging.getLogger(__name__)
+
+# The wallet's own classes of refusals; their words are meant for the client. See db/README.md.
+_REFUSALS = {"WB": 400, "WN": 404, "WC": 409}
+
+# The call was certainly rolled back, and the same one may well pass a moment later.
+_TRY_AGAIN = {
+    "40001": "The accounts changed at the same time; nothing was done, try again",
+    "40P01": "The accounts were locked crosswise; nothing was done, try again",
+    "55P03": "An account is locked by somebody else for too long; nothing was done, try again",
+    "57014": "The database took too long; nothing was done, try again",
+    "25006": "The database accepts no changes at the moment; nothing was done, try again",
+    "3F000": "The database is not at this version of the wallet yet; nothing was done, try again",
+    "42883": "The database is not at this version of the wallet yet; nothing was done, try again",
+}
+_OVERLOADED = "The database has no resources left at the moment; nothing was done, try again"
+_BUSY = "Too many requests are waiting; nothing was done, try again"
+_UNREACHABLE = "The database cannot be reached at the moment; nothing was done, try again"
+_LOST = (
+    "The connection to the database was lost before it answered; "
+    "look whether the request took effect before you repeat it"
+)
+
+_HTTP = {404: "Not found", 405: "Method not allowed"}
+
+
+def answer(status: int, error: str, headers: dict[str, str] | None = None) -> Response:
+    """An error in the contract's form."""
+    return Response(encode({"Error": error}), status, headers, media_type="application/json")
+
+
+def unavailable(error: str) -> Response:
+    """A 503: the request was right, and may be sent again."""
+    return answer(503, error, {"Retry-After": "1"})
+
+
+async def _database_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, psycopg.Error)
+    state = error.sqlstate or ""
+    if status := _REFUSALS.get(state[:2]):
+        return answer(status, error.diag.message_primary or "")
+    logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, error)
+    if isinstance(error, psycopg_pool.TooManyRequests):
+        return unavailable(_BUSY)
+    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
+        return unavailable(_UNREACHABLE)
+    if state in _TRY_AGAIN:
+        return unavailable(_TRY_AGAIN[state])
+    if state.startswith("53"):
+        return unavailable(_OVERLOADED)
+    if state.startswith(("08", "57P")):
+        return unavailable(_LOST)
+    raise error
+
+
+async def _connection_lost(request: Request, error: Exception) -> Response:
+    logger.warning("%s %s: %s", request.method, request.url.path, error)
+    return unavailable(_LOST)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return answer(error.status_code, _HTTP.get(error.status_code, error.detail), dict(error.headers or {}))
+
+
+async def _client_gone(request: Request, error: Exception) -> Response:
+    return answer(400, "The body ended early")
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again once this is sent, and uvicorn logs it with its traceback.
+    return answer(500, "Internal error")
+
+
+HANDLERS: dict[type[Exception], ExceptionHandler] = {
+    psycopg.Error: _database_error,
+    ConnectionLost: _connection_lost,
+    HTTPException: _http_error,
+    ClientDisconnect: _client_gone,
+    Exception: _internal_error,
+}

@@ -1,0 +1,103 @@
+"""Runs the application: uvicorn, its worker processes, and an end in good order."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from copy import deepcopy
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from wallet_api import settings
+from wallet_api.errors import answer
+from wallet_api.routes import create_app
+from wallet_api.settings import Settings
+
+_BACKLOG = 2048
+
+
+class ServingError(Exception):
+    """The service cannot listen; its text says why."""
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, except that what is no HTTP at all gets an answer in the contract's form too."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what the parser could not read, and closes the connection."""
+        body = answer(400, "The request is not valid HTTP").body
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + bytes(body))
+        self.transport.close()
+
+
+def serve(configuration: Settings, conninfo: str) -> None:
+    """
+    Serves until SIGINT or SIGTERM, then answers what is under way, and returns.
+
+    Raises ServingError where the address cannot be listened on.
+    """
+    # Worker processes are new processes, and read their configuration as this one did.
+    os.environ["DATABASE_URL"] = conninfo
+    listener = _listen(configuration.host, configuration.port)
+    config = uvicorn.Config(
+        "wallet_api.serving:application",
+        factory=True,
+        workers=configuration.workers,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        backlog=_BACKLOG,
+        access_log=configuration.access_log,
+        log_config=_logging(),
+        server_header=False,
+        timeout_keep_alive=configuration.idle_timeout,
+        timeout_graceful_shutdown=configuration.shutdown_timeout,
+    )
+    host, port = listener.getsockname()[:2]
+    print(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)", file=sys.stderr)
+    if configuration.workers > 1:
+        Multiprocess(config, [listener]).run()
+    else:
+        uvicorn.Server(config).run([listener])
+
+
+def application() -> Starlette:
+    """The ASGI application of this process, from its environment."""
+    _stop_with_parent()
+    configuration = settings.from_environment()
+    assert configuration.database_url is not None
+    return create_app(configuration.database_url, configuration)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {error.strerror or error}") from None
+
+
+def _stop_with_parent() -> None:
+    """Stops this worker when the process that looks after it is gone, killed perhaps."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _logging() -> dict[str, object]:
+    config = deepcopy(LOGGING_CONFIG)
+    for name, level in (("wallet_api", "INFO"), ("psycopg", "WARNING")):
+        config["loggers"][name] = {"handlers": ["default"], "level": level, "propagate": False}
+    return config

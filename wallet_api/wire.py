@@ -1,0 +1,129 @@
+"""
+JSON in, JSON out: turns a request's body into typed values, and a function's rows into fields.
+
+What a value means is not judged here. What is no number at all goes to the rulebook as NaN, which refuses
+it in the words that it has for every amount of the wrong form; only what no PostgreSQL value could carry (a
+fraction as an id, a NUL in a text) is refused on the way.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from psycopg import AsyncCursor
+from psycopg.types.numeric import Int8
+from starlette.exceptions import HTTPException
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NAN = Decimal("NaN")
+# Far beyond any amount, far within what PostgreSQL's numeric holds.
+_MOST_DIGITS = 1000
+
+
+def _number(text: str) -> Decimal:
+    """Reads a decimal exactly; NaN where PostgreSQL's numeric could not hold it."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return _NAN
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):
+        return _NAN
+    if value == 0:
+        return Decimal(0)
+    return value if exponent >= -_MOST_DIGITS and value.adjusted() <= _MOST_DIGITS else _NAN
+
+
+def _whole_number(text: str) -> int | Decimal:
+    return int(text) if len(text) <= 20 else _number(text)
+
+
+class Fields:
+    """The fields of a JSON object. Their names match whatever their case; the last of two equal ones wins."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        self._values = {name.lower(): value for name, value in pairs}
+
+    def integer(self, name: str) -> Int8 | None:
+        """A 64-bit integer, or None where it is missing or null. Anything else is refused."""
+        value = self._values.get(name.lower())
+        if value is None:
+            return None
+        if type(value) is not int or not -(2**63) <= value < 2**63:
+            raise HTTPException(400, f"{name} should be a 64-bit integer")
+        return Int8(value)
+
+    def decimal(self, name: str) -> Decimal | None:
+        """A decimal number given as a JSON number or string; None where it is missing or null; else NaN."""
+        value = self._values.get(name.lower())
+        if isinstance(value, str):
+            return _number(value) if _DECIMAL.fullmatch(value) else _NAN
+        if value is None or isinstance(value, Decimal):
+            return value
+        return Decimal(value) if type(value) is int else _NAN
+
+    def text(self, name: str) -> str | None:
+        """A string that PostgreSQL can hold, or None where it is missing or null. Anything else is refused."""
+        value = self._values.get(name.lower())
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise HTTPException(400, f"{name} should be a string")
+        if "\0" in value:
+            raise HTTPException(400, f"{name} should not contain a NUL character")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise HTTPException(400, f"{name} should not contain half of a surrogate pair") from None
+        return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=Fields, parse_float=_number, parse_int=_whole_number, parse_constant=_number
+)
+
+
+def decode(body: bytes) -> Fields:
+    """Reads a body that should be one JSON object. Refuses anything else, saying what is wrong and where."""
+    try:
+        value = _DECODER.decode(body.decode())
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, f"The body is not valid UTF-8: byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise HTTPException(400, f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise HTTPException(400, "The body is nested too deeply") from None
+    if not isinstance(value, Fields):
+        raise HTTPException(400, "The body should be a JSON object")
+    return value
+
+
+def path_id(text: str) -> Int8:
+    """Reads an id in a URL."""
+    if not _INTEGER.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+        raise HTTPException(400, "The ID in the URL should be a 64-bit integer")
+    return Int8(int(text))
+
+
+def encode(value: object) -> bytes:
+    """Writes JSON, compact, in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class WireRow:
+    """Row factory: a dict a row, its keys as the contract spells them (buyer_account_id: BuyerAccountID)."""
+
+    def __init__(self, cursor: AsyncCursor[Any]) -> None:
+        columns = cursor.description or []
+        self._names = [_wire_name(column.name) for column in columns]
+
+    def __call__(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Makes the dict of one row."""
+        return dict(zip(self._names, values, strict=True))
+
+
+def _wire_name(column: str) -> str:
+    return "".join("ID" if word == "id" else word.capitalize() for word in column.split("_"))
