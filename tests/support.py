@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,21 @@ def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:
     row = connection.execute("select amount from wallet.get_account(%s)", [account_id]).fetchone()
     assert row is not None
     return Decimal(row[0])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits for something that will come true, and fails if it does not."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
+def waiting_for_locks(admin: psycopg.Connection[Any], number: int) -> list[int]:
+    """Waits until so many connections to this database wait for a lock, and returns their process ids."""
+    query = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    wait_until(lambda: len(admin.execute(query).fetchall()) >= number)
+    return [pid for (pid,) in admin.execute(query).fetchall()]
 
 
 def broken_books(admin: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:

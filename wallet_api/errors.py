@@ -82,8 +82,8 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again once this is sent, and uvicorn logs it with its traceback.
-    return answer(500, "Internal error")
+    # Starlette raises the error again once this is sent; uvicorn logs it with its traceback, and hangs up.
+    return answer(500, "Internal error", {"Connection": "close"})
 
 
 HANDLERS: dict[type[Exception], ExceptionHandler] = {

@@ -10,11 +10,10 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import LiteralString, NamedTuple, cast
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import namedtuple_row
 
 from wallet_api.settings import PROJECT
 
@@ -70,7 +69,7 @@ def installed_version(conninfo: str) -> str | None:
             psycopg.errors.InsufficientPrivilege,
         ):
             return None
-    return cast(str, row[0]) if row else None
+    return str(row[0]) if row else None
 
 
 def migrate(conninfo: str, *, db: Path = DB, app_password: str | None = None) -> list[str]:
@@ -156,7 +155,7 @@ def _become_owner(connection: psycopg.Connection) -> None:
 
 def _execute(connection: psycopg.Connection, name: str, text: str) -> None:
     try:
-        connection.execute(cast(LiteralString, text))
+        connection.execute(text)
     except psycopg.Error as error:
         raise MigrationRefused(f"{name} failed, and nothing was changed: {error}") from error
 
@@ -199,7 +198,7 @@ def _install_file(connection: psycopg.Connection, file: SqlFile) -> list[str]:
     """
     try:
         with connection.transaction():
-            connection.execute(cast(LiteralString, file.text))
+            connection.execute(file.text)
         return []
     except psycopg.errors.InvalidFunctionDefinition:
         old = _installed(connection, _DEFINES.findall(file.text))
@@ -221,7 +220,7 @@ def _grant_again(connection: psycopg.Connection, signature: str, grantee: str) -
     if connection.execute("select to_regprocedure(%s)", [signature]).fetchone() == (None,):
         return [f"{signature} is no more, and so is the right of {grantee} to execute it"]
     # both come from the catalog, quoted where they need it
-    right = [sql.SQL(cast(LiteralString, name)) for name in (signature, grantee)]
+    right = [sql.SQL(name) for name in (signature, grantee)]
     connection.execute(sql.SQL("grant execute on function {} to {}").format(*right))
     return []
 
@@ -242,7 +241,7 @@ def _installed(connection: psycopg.Connection, names: Iterable[str]) -> list[str
 def _drop(connection: psycopg.Connection, signatures: list[str]) -> None:
     """Drops functions of ours, all at once, but nothing that somebody else built upon them."""
     if signatures:
-        functions = sql.SQL(cast(LiteralString, ", ".join(signatures)))
+        functions = sql.SQL(", ".join(signatures))
         try:
             connection.execute(sql.SQL("drop function {}").format(functions))
         except psycopg.errors.DependentObjectsStillExist as error:
@@ -254,26 +253,24 @@ def _drop(connection: psycopg.Connection, signatures: list[str]) -> None:
 
 def _drop_leftovers(connection: psycopg.Connection) -> list[str]:
     """Drops what an earlier version installed and this one did not, and records what there is now."""
-    with connection.cursor(row_factory=namedtuple_row) as cursor:
-        # A row that this transaction wrote is at most as old as the transaction.
-        functions = cursor.execute(
-            """select function.oid::regprocedure::text as signature,
-                      age(function.xmin) <= age(pg_current_xact_id()::xid) as current,
-                      installed.signature is not null as ours
-               from pg_proc as function
-               left join ledger.installed_function as installed
-                   on to_regprocedure(installed.signature) = function.oid
-               where function.pronamespace = 'wallet'::regnamespace
-               order by 1"""
-        ).fetchall()
-    leftovers = [function.signature for function in functions if function.ours and not function.current]
-    foreign = [function.signature for function in functions if not function.ours and not function.current]
+    functions = connection.execute(
+        # a row that this transaction wrote is at most as old as the transaction
+        """select function.oid::regprocedure::text,
+                  age(function.xmin) <= age(pg_current_xact_id()::xid),
+                  installed.signature is not null
+           from pg_proc as function
+           left join ledger.installed_function as installed on to_regprocedure(installed.signature) = function.oid
+           where function.pronamespace = 'wallet'::regnamespace
+           order by 1"""
+    ).fetchall()
+    leftovers = [signature for signature, current, ours in functions if ours and not current]
+    foreign = [signature for signature, current, ours in functions if not ours and not current]
     _drop(connection, leftovers)
     connection.execute("delete from ledger.installed_function")
     connection.execute(
         """insert into ledger.installed_function (signature, checksum)
            select signature, md5(pg_get_functiondef(signature::regprocedure)) from unnest(%s::text[]) as signature""",
-        [[function.signature for function in functions if function.current]],
+        [[signature for signature, current, _ in functions if current]],
     )
     return [f"dropped {signature}, which this version does not have" for signature in leftovers] + [
         f"left alone {signature}, which is not the wallet's" for signature in foreign

@@ -70,7 +70,8 @@ def _folder(value: str) -> Path:
 
 def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str) -> T:
     """Declares a setting; the field's value is what `parse` makes of the variable, or of the default."""
-    return field(metadata={"variable": variable, "default": default, "parse": parse, "meaning": meaning})
+    declared: T = field(metadata={"variable": variable, "default": default, "parse": parse, "meaning": meaning})
+    return declared
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_as_ops_type_it(ops: Connection, buyer: int, seller: int) -> None:
 
 def test_the_whole_balance_can_be_paid(ops: Connection, buyer: int, seller: int) -> None:
     pay(ops, buyer, seller, 1000)
-    assert (balance(ops, buyer), balance(ops, seller)) == (0, 1000)
+    assert [balance(ops, buyer), balance(ops, seller)] == [0, 1000]
 
 
 @pytest.mark.parametrize("amount", [LEAST, MOST, EXACT.subtract(MOST, LEAST), Decimal("1e14"), Decimal("0.1")])
@@ -178,4 +178,4 @@ def test_in_repeatable_read_a_balance_that_changed_meanwhile_is_a_serialization_
         with pytest.raises(psycopg.errors.SerializationFailure):
             pay(late, buyer, seller, 10)
         late.rollback()
-    assert (balance(admin, buyer), balance(admin, seller)) == (0, 10)
+    assert [balance(admin, buyer), balance(admin, seller)] == [0, 10]

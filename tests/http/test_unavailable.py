@@ -1,0 +1,200 @@
+"""What cannot be answered now is 503 with Retry-After and what to do; what was not foreseen is 500 and a log line."""
+
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import Connection
+from tests.support import PATIENCE, account, balance, serving, wait_until, waiting_for_locks
+
+UNREACHABLE = "The database cannot be reached at the moment; nothing was done, try again"
+
+
+def refusal(response: httpx2.Response) -> tuple[int, str | None, str]:
+    assert list(response.json()) == ["Error"]
+    return response.status_code, response.headers.get("retry-after"), response.json()["Error"]
+
+
+def pay(client: httpx2.Client, buyer: int, seller: int) -> httpx2.Response:
+    return client.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1})
+
+
+def test_without_a_database_it_lives_is_not_ready_and_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    unreachable = f"postgresql://nobody:secret@127.0.0.1:{port}/nothing"
+    with serving(DATABASE_URL=unreachable, WALLET_POOL_TIMEOUT="0.2") as server, server.client() as api:
+        assert api.get("/livez").status_code == 200
+        assert refusal(api.get("/readyz")) == (503, "1", "The database does not answer, or there is no wallet in it")
+        for response in (api.get("/accounts"), api.get("/account/1"), pay(api, 1, 2)):
+            assert refusal(response) == (503, "1", UNREACHABLE)
+    assert "secret" not in server.log
+
+
+def test_bad_input_is_told_without_a_database() -> None:
+    with serving(DATABASE_URL="host=/nonexistent", WALLET_POOL_TIMEOUT="0.2") as server, server.client() as api:
+        assert api.post("/payments", content=b"{").status_code == 400
+        assert api.get("/account/abc").status_code == 400
+
+
+def test_a_database_of_another_version_is_not_ready(admin: Connection, database: str) -> None:
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        assert api.get("/readyz").status_code == 200
+        admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
+        assert refusal(api.get("/readyz")) == (503, "1", "The database is not at this version of the wallet")
+
+
+def test_a_lock_held_for_too_long(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with (
+        serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="0.3") as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        status, retry_after, sentence = refusal(pay(api, buyer, seller))
+        assert (status, retry_after) == (503, "1")
+        assert sentence == "An account is locked by somebody else for too long; nothing was done, try again"
+        holder.rollback()
+        assert pay(api, buyer, seller).status_code == 200
+    assert balance(admin, seller) == 1
+
+
+def test_all_connections_busy_and_the_queue_full(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    limits = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_WAITING": "1", "WALLET_POOL_TIMEOUT": "1"}
+    with (
+        serving(DATABASE_URL=database, **limits) as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+        ThreadPoolExecutor() as clients,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        first = clients.submit(pay, api, buyer, seller)
+        waiting_for_locks(admin, 1)
+        others = [refusal(future.result()) for future in [clients.submit(pay, api, buyer, seller) for _ in range(2)]]
+        holder.rollback()
+        assert first.result().status_code == 200
+        assert sorted(others) == [
+            (503, "1", UNREACHABLE),
+            (503, "1", "Too many requests are waiting; nothing was done, try again"),
+        ]
+    assert balance(admin, seller) == 1
+
+
+def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was_made(
+    admin: Connection, database: str
+) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with (
+        serving(DATABASE_URL=database) as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+        ThreadPoolExecutor() as clients,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        cut = clients.submit(pay, api, buyer, seller)
+        [victim] = waiting_for_locks(admin, 1)
+        admin.execute("select pg_terminate_backend(%s)", [victim])
+        status, retry_after, sentence = refusal(cut.result())
+        assert (status, retry_after) == (503, "1")
+        assert "look whether the request took effect" in sentence
+        holder.rollback()
+        assert pay(api, buyer, seller).status_code == 200
+
+
+def test_connections_that_died_while_idle_cost_nobody_a_request(admin: Connection, database: str) -> None:
+    account(admin, "one")
+    ours = "from pg_stat_activity where datname = current_database() and application_name = 'wallet'"
+    idle = f"select count(*) {ours} and state = 'idle'"
+    with serving(DATABASE_URL=database, WALLET_POOL_SIZE="4") as server, server.client() as api:
+        for _ in range(3):
+            wait_until(lambda: admin.execute(idle).fetchall() == [(4,)])
+            time.sleep(0.1)  # what has just become idle may still be reading
+            admin.execute(f"select pg_terminate_backend(pid) {ours}")
+            wait_until(lambda: admin.execute(f"select {ours}").fetchone() is None)
+            assert api.get("/account/1").status_code == 200
+
+
+def test_a_read_only_database(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    readonly = make_conninfo(database, options="-c default_transaction_read_only=on")
+    with serving(DATABASE_URL=readonly) as server, server.client() as api:
+        sentence = "The database accepts no changes at the moment; nothing was done, try again"
+        assert refusal(pay(api, buyer, seller)) == (503, "1", sentence)
+        assert api.get(f"/account/{buyer}").status_code == 200
+
+
+def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: Connection, database: str) -> None:
+    account(admin, "one")
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        admin.execute(
+            """create or replace function wallet.get_account(p_account_id bigint)
+                   returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
+                   language plpgsql as 'begin raise division_by_zero using message = ''a secret of the house''; end'"""
+        )
+        assert refusal(api.get("/account/1")) == (500, None, "Internal error")
+        assert api.get("/livez").status_code == 200
+    assert "a secret of the house" in server.log
+    assert "DivisionByZero" in server.log
+
+
+def test_a_body_that_stalls(database: str) -> None:
+    with serving(DATABASE_URL=database, WALLET_BODY_TIMEOUT="0.3") as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
+            client.sendall(b'POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"Buyer')
+            answer = b""
+            while chunk := client.recv(65536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert answer.endswith(b'{"Error":"The body did not arrive within 0.3 seconds"}')
+
+
+def test_a_client_that_hangs_up_harms_nobody(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        address = urlsplit(server.url)
+        for part in (b"POST /payments HT", b'POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"Buyer'):
+            with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
+                client.sendall(part)
+        assert pay(api, buyer, seller).status_code == 200
+    assert "Traceback" not in server.log
+
+
+def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        address = urlsplit(server.url)
+        crowd: list[Any] = []
+        for _ in range(100):
+            crowd.append(socket.create_connection((address.hostname, address.port), PATIENCE))
+            crowd[-1].sendall(b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert pay(api, buyer, seller).status_code == 200
+        for client in crowd:
+            client.close()
+
+
+def test_requests_under_way_are_answered_before_it_stops(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with (
+        serving(DATABASE_URL=database) as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+        ThreadPoolExecutor() as clients,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        under_way = clients.submit(pay, api, buyer, seller)
+        waiting_for_locks(admin, 1)
+        server.process.terminate()
+        wait_until(lambda: "Shutting down" in server.log)
+        holder.rollback()
+        assert under_way.result().status_code == 200
+        assert server.wait() == 0
+    assert balance(admin, seller) == 1
