@@ -58,11 +58,17 @@ def bare_database(cluster: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def shared_database(cluster: str) -> Iterator[str]:
-    """A migrated database for tests that leave nothing, or only what no other test looks at."""
+def rolled_back_database(cluster: str) -> Iterator[str]:
+    """A migrated database, empty for every test, because every test takes back what it did."""
     for conninfo in _clone(cluster, "wallet"):
         migrations.migrate(conninfo)
         yield conninfo
+
+
+@pytest.fixture(scope="session")
+def http_database(cluster: str) -> Iterator[str]:
+    """A migrated database for the tests over HTTP that do not mind what others left in it."""
+    yield from _clone(cluster, "wallet")
 
 
 def _clone(cluster: str, template: str) -> Iterator[str]:
@@ -82,16 +88,16 @@ def admin(database: str) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def ops(shared_database: str) -> Iterator[Connection]:
+def ops(rolled_back_database: str) -> Iterator[Connection]:
     """The door of psql: a connection as wallet_ops. What the test does with it is rolled back."""
-    with psycopg.connect(shared_database, user="wallet_ops") as connection:
+    with psycopg.connect(rolled_back_database, user="wallet_ops") as connection:
         yield connection
         connection.rollback()
 
 
 @pytest.fixture(scope="session")
-def api_url(shared_database: str) -> Iterator[str]:
-    with serving(DATABASE_URL=shared_database) as server:
+def api_url(http_database: str) -> Iterator[str]:
+    with serving(DATABASE_URL=http_database) as server:
         yield server.url
 
 

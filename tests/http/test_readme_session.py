@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 
 import httpx2
 import pytest
@@ -31,7 +32,7 @@ def curl(client: httpx2.Client, command: str) -> httpx2.Response:
 
 
 @pytest.fixture
-def client(database: str) -> httpx2.Client:
+def client(database: str) -> Iterator[httpx2.Client]:
     with serving(DATABASE_URL=database) as server, server.client() as client:
         yield client
 
