@@ -17,7 +17,7 @@ import httpx2
 import psycopg
 
 PROJECT = Path(__file__).parent.parent
-PATIENCE = 30.0
+PATIENCE = 20.0
 
 
 class Server:

@@ -99,7 +99,11 @@ def migrate(conninfo: str, *, db: Path = DB, app_password: str | None = None) ->
 
 def _apply_migrations(connection: psycopg.Connection, files: list[SqlFile]) -> list[str]:
     applied: list[tuple[str, str]] = []
-    if connection.execute("select to_regclass('ledger.migration') is not null").fetchone() == (True,):
+    # not to_regclass, which asks for a right on the schema
+    known = connection.execute(
+        "select from pg_tables where schemaname = 'ledger' and tablename = 'migration'"
+    ).fetchone()
+    if known is not None:
         _become_owner(connection)
         applied = connection.execute("select name, checksum from ledger.migration order by name").fetchall()
         connection.execute("reset role")

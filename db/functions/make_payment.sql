@@ -37,9 +37,9 @@ $$;
 comment on function wallet._payment_refusal(bigint, bigint, numeric, bigint, bigint, numeric, numeric) is
     'The rules of a payment: the code of the first one that refuses it, or NULL where all allow it.';
 
--- The only place that locks accounts. In id order, so that two callers never wait for each other; FOR NO KEY
--- UPDATE, because FOR UPDATE would collide with the KEY SHARE locks that payment's foreign keys take, and
--- opposing payments would deadlock on those.
+-- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
+-- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make everybody wait who only
+-- refers to the account, by a foreign key.
 create or replace function wallet._lock_accounts(p_account_ids bigint[])
     returns setof ledger.account
     language plpgsql

@@ -70,10 +70,10 @@ def test_all_connections_busy_and_the_queue_full(admin: Connection, database: st
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     limits = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_WAITING": "1", "WALLET_POOL_TIMEOUT": "1"}
     with (
+        ThreadPoolExecutor() as clients,
         serving(DATABASE_URL=database, **limits) as server,
         server.client() as api,
         psycopg.connect(database) as holder,
-        ThreadPoolExecutor() as clients,
     ):
         holder.execute("select from ledger.account where id = %s for update", [buyer])
         first = clients.submit(pay, api, buyer, seller)
@@ -93,10 +93,10 @@ def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was
 ) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with (
+        ThreadPoolExecutor() as clients,
         serving(DATABASE_URL=database) as server,
         server.client() as api,
         psycopg.connect(database) as holder,
-        ThreadPoolExecutor() as clients,
     ):
         holder.execute("select from ledger.account where id = %s for update", [buyer])
         cut = clients.submit(pay, api, buyer, seller)
@@ -184,10 +184,10 @@ def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: 
 def test_requests_under_way_are_answered_before_it_stops(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with (
+        ThreadPoolExecutor() as clients,
         serving(DATABASE_URL=database) as server,
         server.client() as api,
         psycopg.connect(database) as holder,
-        ThreadPoolExecutor() as clients,
     ):
         holder.execute("select from ledger.account where id = %s for update", [buyer])
         under_way = clients.submit(pay, api, buyer, seller)

@@ -1,0 +1,108 @@
+"""Many at once, over HTTP, through two processes with three workers on one database: the same promises."""
+
+import http.client
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from tests.concurrency.original import ALLOWED, CLIENTS, PAYMENTS, open_accounts, random_payments
+from tests.conftest import Connection
+from tests.support import PATIENCE, account, balance, broken_books, serving, totals
+
+Pay = Callable[[int, int, object], str]
+
+
+@pytest.fixture
+def urls(database: str) -> Iterator[list[str]]:
+    """Two instances: one process, and one with two workers."""
+    with serving(DATABASE_URL=database) as one, serving(DATABASE_URL=database, WEB_CONCURRENCY="2") as two:
+        with two.client() as api:
+            assert api.get("/readyz").status_code == 200
+        yield [one.url, two.url]
+
+
+def all_at_once(urls: list[str], clients: int, work: Callable[[Pay, int], list[str]]) -> Counter[str]:
+    """Runs `work` in so many threads, each with a connection to one of the instances, and counts the outcomes."""
+    start = threading.Barrier(clients)
+
+    def run(number: int) -> list[str]:
+        address = urlsplit(urls[number % len(urls)])
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+
+        def pay(buyer: int, seller: int, amount: object) -> str:
+            payment = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+            connection.request("POST", "/payments", json.dumps(payment))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            return "paid" if response.status == 200 else str(answer["Error"])
+
+        start.wait()
+        outcomes = work(pay, number)
+        connection.close()
+        return outcomes
+
+    with ThreadPoolExecutor(clients) as threads:
+        return Counter(outcome for outcomes in threads.map(run, range(clients)) for outcome in outcomes)
+
+
+def test_the_original_s_own(admin: Connection, urls: list[str]) -> None:
+    with httpx2.Client(base_url=urls[0]) as api:
+
+        def create(name: str, amount: str, currency: int) -> int:
+            response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency})
+            assert response.status_code == 200
+            return int(response.headers["location"].rpartition("/")[2])
+
+        accounts = open_accounts(create)
+
+    def work(pay: Pay, number: int) -> list[str]:
+        return [pay(*payment) for payment in random_payments(random.Random(number), accounts)]
+
+    outcomes = all_at_once(urls, CLIENTS, work)
+    assert outcomes.total() == CLIENTS * PAYMENTS
+    assert outcomes["paid"] > 0
+    assert set(outcomes) <= ALLOWED
+    assert totals(admin) == {"USD": Decimal(500), "RUB": Decimal(600)}
+    assert broken_books(admin) == []
+
+
+def test_opposing_payments_do_not_deadlock(admin: Connection, urls: list[str]) -> None:
+    pair = [account(admin, "one", 1000), account(admin, "other", 1000)]
+
+    def work(pay: Pay, number: int) -> list[str]:
+        # the instance is chosen by the number too, so each gets both directions
+        buyer, seller = pair if number // 2 % 2 else reversed(pair)
+        return [pay(buyer, seller, 1) for _ in range(25)]
+
+    assert all_at_once(urls, 16, work) == {"paid": 400}
+    assert totals(admin) == {"USD": Decimal(2000)}
+    assert broken_books(admin) == []
+
+
+def test_many_buyers_of_one_seller(admin: Connection, urls: list[str]) -> None:
+    seller = account(admin, "seller")
+    buyers = [account(admin, f"buyer {number}", 20) for number in range(40)]
+
+    def work(pay: Pay, number: int) -> list[str]:
+        return [pay(buyers[number], seller, "0.5") for _ in range(10)]
+
+    assert all_at_once(urls, 40, work) == {"paid": 400}
+    assert balance(admin, seller) == 200
+    assert broken_books(admin) == []
+
+
+def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin: Connection, urls: list[str]) -> None:
+    buyer = account(admin, "buyer", "37.5")
+    sellers = [account(admin, f"seller {number}") for number in range(10)]
+    outcomes = all_at_once(urls, 100, lambda pay, number: [pay(buyer, sellers[number % 10], 1)])
+    assert outcomes == {"paid": 37, "Buyer account does not have sufficient balance": 63}
+    assert balance(admin, buyer) == Decimal("0.5")
+    assert broken_books(admin) == []

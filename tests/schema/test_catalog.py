@@ -1,0 +1,208 @@
+"""What the catalog says of every object: who owns it, who may use it, and what it is for. New objects included."""
+
+import re
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import PROJECT, account
+
+FILES = sorted((PROJECT / "db/functions").glob("*.sql"))
+DOORS = ("wallet_app", "wallet_ops")
+
+
+@pytest.fixture(scope="module")
+def catalog(http_database: str) -> Any:
+    with psycopg.connect(http_database, autocommit=True) as connection:
+        yield connection
+
+
+def names(connection: Connection, query: str, *arguments: object) -> set[str]:
+    return {str(name) for (name,) in connection.execute(query, arguments).fetchall()}
+
+
+PUBLIC = """select p.proname from pg_proc p
+            where p.pronamespace = 'wallet'::regnamespace and p.proname not like '\\_%%'"""
+HELPERS = PUBLIC.replace("not like", "like")
+
+
+def test_each_file_has_one_public_function_named_like_it(catalog: Connection) -> None:
+    assert names(catalog, PUBLIC) == {file.stem for file in FILES if not file.stem.startswith("_")}
+
+
+def test_no_function_has_two_signatures(catalog: Connection) -> None:
+    assert (
+        names(
+            catalog,
+            "select proname from pg_proc where pronamespace = 'wallet'::regnamespace group by 1 having count(*) > 1",
+        )
+        == set()
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.stem))
+def test_each_file_begins_with_what_it_does_returns_locks_and_raises(file: Any) -> None:
+    text = file.read_text()
+    header = re.match(r"(--.*\n)+", text)
+    assert header is not None
+    assert f"wallet.{file.stem.lstrip('_')}" in header[0].replace("._", ".").replace("is_amount", "amount")
+    if not file.stem.startswith("_"):
+        for word in ("Returns:", "Locks:", "Raises:"):
+            assert word in header[0]
+        code = r"'(W\w\d{3})'"
+        assert sorted(set(re.findall(r"W[A-Z]\d{3}", header[0]))) == sorted(set(re.findall(code, text)))
+
+
+def test_everything_has_a_comment(catalog: Connection) -> None:
+    without = """
+        select 'function ' || p.oid::regprocedure from pg_proc p
+        where p.pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace)
+          and obj_description(p.oid, 'pg_proc') is null
+        union all
+        select 'table ' || c.oid::regclass from pg_class c
+        where c.relnamespace in ('wallet'::regnamespace, 'ledger'::regnamespace)
+          and c.relkind in ('r', 'v', 'm', 'p') and obj_description(c.oid, 'pg_class') is null
+        union all
+        select 'column ' || c.oid::regclass || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where c.relnamespace in ('wallet'::regnamespace, 'ledger'::regnamespace)
+          and c.relkind in ('r', 'v', 'm', 'p') and a.attnum > 0 and not a.attisdropped
+          and col_description(c.oid, a.attnum) is null
+        union all
+        select 'type ' || t.oid::regtype from pg_type t
+        where t.typnamespace = 'ledger'::regnamespace and t.typtype in ('d', 'e') and obj_description(t.oid, 'pg_type') is null
+        union all
+        select 'schema ' || nspname from pg_namespace n
+        where nspname in ('wallet', 'ledger') and obj_description(n.oid, 'pg_namespace') is null"""
+    assert names(catalog, without) == set()
+
+
+def test_everything_belongs_to_the_owner(catalog: Connection) -> None:
+    others = """
+        select p.oid::regprocedure::text from pg_proc p
+        where p.pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace) and p.proowner <> 'wallet_owner'::regrole
+        union all
+        select c.oid::regclass::text from pg_class c
+        where c.relnamespace in ('wallet'::regnamespace, 'ledger'::regnamespace) and c.relowner <> 'wallet_owner'::regrole
+        union all
+        select nspname from pg_namespace where nspname in ('wallet', 'ledger') and nspowner <> 'wallet_owner'::regrole"""
+    assert names(catalog, others) == set()
+    assert names(catalog, "select rolname from pg_roles where rolname like 'wallet%%' and rolcanlogin") == set(DOORS)
+    assert (
+        names(
+            catalog,
+            "select rolname from pg_roles where rolname like 'wallet%%' and (rolsuper or rolcreaterole or rolcreatedb or rolbypassrls)",
+        )
+        == set()
+    )
+
+
+def test_public_functions_run_as_the_owner_on_a_pinned_search_path(catalog: Connection) -> None:
+    pinned = PUBLIC + " and p.prosecdef and p.proconfig @> '{\"search_path=pg_catalog, pg_temp\"}'"
+    assert names(catalog, pinned) == names(catalog, PUBLIC)
+
+
+def test_helpers_run_as_whoever_calls_them(catalog: Connection) -> None:
+    assert names(catalog, HELPERS + " and p.prosecdef") == set()
+
+
+@pytest.mark.parametrize("role", DOORS)
+def test_the_doors_execute_public_functions_and_nothing_else(catalog: Connection, role: str) -> None:
+    executable = """select p.proname from pg_proc p
+                    where p.pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace)
+                      and has_function_privilege(%s, p.oid, 'execute')"""
+    assert names(catalog, executable, role) == names(catalog, PUBLIC)
+
+
+def test_public_has_no_right_on_anything(catalog: Connection) -> None:
+    granted = """
+        select p.oid::regprocedure::text from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where p.pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace) and a.grantee = 0
+        union all
+        select c.oid::regclass::text from pg_class c, aclexplode(c.relacl) a
+        where c.relnamespace in ('wallet'::regnamespace, 'ledger'::regnamespace) and a.grantee = 0
+        union all
+        select nspname from pg_namespace n, aclexplode(n.nspacl) a where nspname in ('wallet', 'ledger') and a.grantee = 0"""
+    assert names(catalog, granted) == set()
+
+
+@pytest.mark.parametrize("role", DOORS)
+def test_the_doors_have_no_right_on_any_table_or_sequence(catalog: Connection, role: str) -> None:
+    tables = catalog.execute(
+        "select c.oid, c.relkind from pg_class c where c.relnamespace = 'ledger'::regnamespace and c.relkind in ('r', 'S', 'v', 'm', 'p')"
+    ).fetchall()
+    assert tables
+    for oid, kind in tables:
+        if kind == "S":
+            rights, check = "usage, select, update", "has_sequence_privilege"
+        else:
+            rights, check = "select, insert, update, delete, truncate, references, trigger", "has_table_privilege"
+        assert catalog.execute(f"select {check}(%s, %s::oid, %s)", [role, oid, rights]).fetchall() == [(False,)]
+    for schema in ("ledger", "wallet", "public"):
+        assert catalog.execute("select has_schema_privilege(%s, %s, 'create')", [role, schema]).fetchall() == [(False,)]
+    assert catalog.execute("select has_schema_privilege(%s, 'ledger', 'usage')", [role]).fetchall() == [(False,)]
+
+
+@pytest.mark.parametrize("role", DOORS)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select * from ledger.account",
+        "update ledger.account set balance = 1e9",
+        "insert into ledger.payment default values",
+        "delete from ledger.payment",
+        "truncate ledger.payment",
+        "select nextval('ledger.payment_id_seq')",
+        "drop function wallet.make_payment(bigint, bigint, numeric)",
+        "create or replace function wallet.schema_version() returns text language sql as 'select 1::text'",
+        "create function wallet.door() returns int language sql as 'select 1'",
+        "create table wallet.own (id int)",
+        "select wallet._lock_accounts(array[1])",
+        "select wallet._refuse('WB001')",
+        "set role wallet_owner",
+        "set session authorization postgres",
+        "alter role wallet_app superuser",
+        "copy (select 1) to program 'true'",
+    ],
+)
+def test_a_door_that_tries_is_told_no(http_database: str, role: str, statement: str) -> None:
+    with psycopg.connect(http_database, user=role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_what_a_caller_puts_in_its_own_way_changes_no_rule(ops: Connection) -> None:
+    buyer, seller = account(ops, "buyer", 10), account(ops, "seller")
+    ops.execute("create temp table account as select 1 as id, 1e9 as balance")
+    ops.execute("create function pg_temp.trim_scale(numeric) returns numeric language sql as 'select 1e9'")
+    ops.execute("create function pg_temp.steal(numeric, numeric) returns boolean language sql as 'select true'")
+    ops.execute("create operator pg_temp.>= (function = pg_temp.steal, leftarg = numeric, rightarg = numeric)")
+    ops.execute("set search_path = pg_temp, wallet, pg_catalog")
+    with pytest.raises(psycopg.Error, match="sufficient balance"), ops.transaction():
+        ops.execute("select make_payment(%s, %s, 11)", [buyer, seller])
+    ops.execute("select make_payment(%s, %s, 4)", [buyer, seller])
+    assert ops.execute("select amount from get_account(%s)", [buyer]).fetchall() == [(6,)]
+
+
+def test_no_table_depends_on_a_function(catalog: Connection) -> None:
+    dependent = """select d.objid from pg_depend d join pg_proc p on d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid
+                   where p.pronamespace = 'wallet'::regnamespace and d.deptype = 'n'"""
+    assert names(catalog, dependent) == set()
+
+
+def test_plpgsql_check_finds_nothing(admin: Connection) -> None:
+    if admin.execute("select from pg_available_extensions where name = 'plpgsql_check'").fetchone() is None:
+        pytest.skip("this PostgreSQL has no plpgsql_check; Debian's postgresql-15-plpgsql-check has")
+    admin.execute("create extension plpgsql_check")
+    findings = admin.execute(
+        # what is called for its effect, as _refuse is, has to be volatile whatever it reads
+        """select p.oid::regprocedure::text, c.lineno, c.message, c.detail
+           from pg_proc p join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql',
+                plpgsql_check_function_tb(p.oid, relid => case when p.prorettype = 'trigger'::regtype
+                                                               then 'ledger.payment'::regclass else 0 end,
+                                          fatal_errors => false, extra_warnings => true,
+                                          performance_warnings => true, security_warnings => true) c
+           where p.pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace)
+             and not (p.prorettype = 'void'::regtype and c.message like 'routine is marked as VOLATILE%')"""
+    ).fetchall()
+    assert findings == []
