@@ -123,7 +123,10 @@ class _Cluster:
         self._pid_file = self.data / "postmaster.pid"
         self._log = folder / "postgres.log"
         if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EmbeddedError(f"The folder {folder} cannot be made: {error.strerror}") from None
             # Others may pass through it to what is theirs in it, and that is 0700.
             folder.chmod(0o711)
         self._prefix = self._account_prefix() if os.geteuid() == 0 else []

@@ -81,7 +81,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {error.strerror or error}") from None
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {reason}") from None
 
 
 def _stop_with_parent() -> None:

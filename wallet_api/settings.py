@@ -26,16 +26,19 @@ def _text(value: str) -> str:
 
 def _conninfo(value: str) -> str:
     try:
-        conninfo_to_dict(value)
+        ports = str(conninfo_to_dict(_text(value)).get("port", ""))
+        usable = all(port.isascii() and port.isdigit() for port in ports.split(",") if port)
     except psycopg.ProgrammingError:
-        # libpq's own words may repeat a part of the string, and so of a password
-        raise ValueError("should be a libpq connection string, such as postgresql://user@host/database") from None
+        usable = False
+    if not usable:
+        # neither libpq's words nor ours repeat any of it: there may be a password in it
+        raise ValueError("should be a libpq connection string, such as postgresql://user@host/database")
     return value
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
             raise ValueError(f"should be a whole number from {low} to {high}, not {value!r}")
         return int(value)
 
@@ -63,8 +66,8 @@ def _switch(value: str) -> bool:
 
 def _folder(value: str) -> Path:
     path = Path(_text(value)).expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"should be a folder, and {value!r} is something else")
+    if not next(place for place in (path, *path.parents) if place.exists()).is_dir():
+        raise ValueError(f"should be a folder, and {value!r} cannot be one")
     return path
 
 

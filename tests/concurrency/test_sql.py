@@ -102,17 +102,19 @@ def test_one_name_asked_for_by_many_at_once_is_given_once(admin: Connection, dat
         assert Counter(threads.map(create, range(20))) == {None: 1, "WC011": 19}
 
 
+def pay_alone(database: str, buyer: int, seller: int, amount: object) -> None:
+    """Makes a payment on a connection of its own, for a thread that will have to wait."""
+    with psycopg.connect(database, user="wallet_app", autocommit=True) as connection:
+        connection.execute("select wallet.make_payment(%s, %s, %s)", [buyer, seller, amount])
+
+
 @pytest.mark.parametrize("direction", [1, -1])
 def test_accounts_are_locked_in_the_order_of_their_ids(admin: Connection, database: str, direction: int) -> None:
     first, second = account(admin, "first", 10), account(admin, "second", 10)
     buyer, seller = (first, second)[::direction]
-    with (
-        ThreadPoolExecutor() as threads,
-        psycopg.connect(database) as holder,
-        psycopg.connect(database, autocommit=True) as payer,
-    ):
+    with ThreadPoolExecutor() as threads, psycopg.connect(database) as holder:
         holder.execute("select from ledger.account where id = %s for update", [first])
-        payment = threads.submit(payer.execute, "select wallet.make_payment(%s, %s, 1)", [buyer, seller])
+        payment = threads.submit(pay_alone, database, buyer, seller, 1)
         waiting_for_locks(admin, 1)
         # It waits for the first, whoever buys, and so does not hold the second yet.
         admin.execute("select from ledger.account where id = %s for update nowait", [second])
@@ -123,13 +125,9 @@ def test_accounts_are_locked_in_the_order_of_their_ids(admin: Connection, databa
 
 def test_what_waited_for_a_lock_sees_the_balance_that_it_waited_for(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
-    with (
-        ThreadPoolExecutor() as threads,
-        psycopg.connect(database) as first,
-        psycopg.connect(database, autocommit=True) as second,
-    ):
+    with ThreadPoolExecutor() as threads, psycopg.connect(database) as first:
         first.execute("select wallet.make_payment(%s, %s, 8)", [buyer, seller])
-        late = threads.submit(second.execute, "select wallet.make_payment(%s, %s, 8)", [buyer, seller])
+        late = threads.submit(pay_alone, database, buyer, seller, 8)
         waiting_for_locks(admin, 1)
         first.commit()
         with pytest.raises(psycopg.Error, match="sufficient balance"):

@@ -1,0 +1,170 @@
+"""`python server.py` and its commands: what it says, how it stops, and with which exit code."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Connection
+from tests.support import PROJECT, Server, serving, wait_until
+from wallet_api import migrations
+from wallet_api.settings import Settings
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "server.py", *arguments],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"]} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_lists_every_setting_with_its_default() -> None:
+    result = command("--help")
+    assert result.returncode == 0
+    for setting in fields(Settings):
+        default = setting.metadata["default"]
+        assert f"  {setting.metadata['variable']:<24} {'(unset)' if default is None else default}\n" in result.stdout
+        assert setting.metadata["meaning"] in result.stdout
+
+
+def test_the_readme_names_every_setting() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    assert [s.name for s in fields(Settings) if f"`{s.metadata['variable']}`" not in readme] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", ""),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("PORT", "9" * 5000),
+        ("PORT", "٨٠"),
+        ("HOST", ""),
+        ("WEB_CONCURRENCY", "0"),
+        ("WEB_CONCURRENCY", "many"),
+        ("DATABASE_URL", "postgresql://user:hunter2@host:port/"),
+        ("DATABASE_URL", "hunter2"),
+        ("DATABASE_URL", ""),
+        ("WALLET_DATA_DIR", str(PROJECT / "README.md")),
+        ("WALLET_DATA_DIR", ""),
+        ("WALLET_DATA_DIR", str(PROJECT / "README.md" / "below")),
+        ("WALLET_POOL_SIZE", "0"),
+        ("WALLET_LOCK_TIMEOUT", "nan"),
+        ("WALLET_LOCK_TIMEOUT", "-1"),
+        ("WALLET_LOCK_TIMEOUT", "inf"),
+        ("WALLET_STATEMENT_TIMEOUT", "5s"),
+        ("WALLET_ACCESS_LOG", "yes"),
+        ("WALLET_APP_PASSWORD", ""),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_exit_code_2(variable: str, value: str) -> None:
+    result = command(**{variable: value})
+    assert result.returncode == 2
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"server.py: {variable} should ")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("arguments", [["serv"], ["migrate", "now"], ["--port=80"], ["serve", "x"]])
+def test_a_bad_option_is_exit_code_2(arguments: list[str]) -> None:
+    result = command(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("server.py: error: ")
+
+
+def test_migrate_migrates_and_exits(bare_database: str) -> None:
+    first, second = (command("migrate", DATABASE_URL=bare_database) for _ in range(2))
+    done = f"The database is at version {migrations.version()}.\n"
+    assert (first.returncode, first.stdout) == (0, done)
+    assert "migrate: applied 0001_roles_and_schemas.sql\n" in first.stderr
+    assert (second.returncode, second.stdout, second.stderr) == (0, done, "")
+
+
+def test_migrate_without_a_database_is_one_line_and_exit_code_1() -> None:
+    result = command("migrate", DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/d")
+    assert result.returncode == 1
+    assert result.stderr.startswith("server.py: the database cannot be used: ")
+    assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["serve"]])
+def test_a_database_of_another_version_is_a_sentence_and_exit_code_1(
+    admin: Connection, database: str, arguments: list[str]
+) -> None:
+    admin.execute("insert into ledger.migration (name, checksum) values ('9999_of_tomorrow.sql', 'x')")
+    admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
+    result = command(*arguments, DATABASE_URL=database, PORT="0")
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "server.py: This database was migrated with 9999_of_tomorrow.sql, which is missing in db/migrations/"
+    )
+
+
+def test_serve_migrates_first(bare_database: str) -> None:
+    with serving(DATABASE_URL=bare_database) as server, server.client() as api:
+        assert api.get("/readyz").status_code == 200
+
+
+def test_several_may_start_and_migrate_at_the_same_moment(bare_database: str) -> None:
+    servers = [Server(DATABASE_URL=bare_database, WEB_CONCURRENCY="2" if n == 0 else "1") for n in range(4)]
+    try:
+        for server in servers:
+            with server.client() as api:
+                assert api.get("/readyz").status_code == 200
+    finally:
+        codes = [server.stop() for server in servers]
+    assert codes == [0, 0, 0, 0]
+    assert "\n".join(server.log for server in servers).count("migrate: applied 0001") == 1
+
+
+def test_a_service_that_may_not_migrate_serves_a_database_that_is_at_its_version(database: str) -> None:
+    with serving(DATABASE_URL=f"{database} user=wallet_app") as server, server.client() as api:
+        assert api.get("/readyz").status_code == 200
+
+
+def test_a_port_that_is_taken_is_one_line_and_exit_code_1(database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = command(DATABASE_URL=database, PORT=port)
+    assert result.returncode == 1
+    assert result.stderr == f"server.py: Cannot listen on HOST 127.0.0.1, PORT {port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_in_order_with_exit_code_0(database: str, workers: str, signum: signal.Signals) -> None:
+    server = Server(DATABASE_URL=database, WEB_CONCURRENCY=workers)
+    with server.client() as api:
+        assert api.get("/readyz").status_code == 200
+    assert server.stop(signum) == 0
+    assert "Traceback" not in server.log
+
+
+def test_told_to_stop_before_it_serves_it_stops_too(tmp_path: Path) -> None:
+    server = Server(WALLET_DATA_DIR=str(tmp_path / "data"))
+    wait_until(lambda: (tmp_path / "data/turn.lock").exists())
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+def test_workers_do_not_outlive_a_parent_that_was_killed(admin: Connection, database: str) -> None:
+    server = Server(DATABASE_URL=database, WEB_CONCURRENCY="2")
+    with server.client() as api:
+        assert api.get("/readyz").status_code == 200
+    server.kill()
+    ours = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'wallet'"
+    wait_until(lambda: admin.execute(ours).fetchone() == (0,))
