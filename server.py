@@ -2,13 +2,10 @@
 
 import argparse
 import contextlib
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import FrameType
-from typing import NoReturn
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -19,14 +16,17 @@ from wallet_api.settings import Settings
 
 def main() -> int:
     """Runs a command and returns its exit code: 0 all well, 1 it failed, 2 a bad option or setting."""
-    # Before uvicorn catches signals, and once more when it is done, they end the process in order.
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    signals = serving.StopSignals()
     arguments = _parse()
     try:
         configuration = settings.from_environment()
-        commands = {"serve": _serve, "migrate": _migrate, "psql": _psql}
-        return commands[arguments.command](configuration, arguments.arguments)
+        match arguments.command:
+            case "migrate":
+                return _migrate(configuration)
+            case "psql":
+                return _psql(configuration, arguments.arguments)
+            case _:
+                return _serve(configuration, signals)
     except settings.BadSetting as error:
         return _complain(error, 2)
     except (embedded.EmbeddedError, migrations.MigrationRefused, serving.ServingError) as error:
@@ -57,10 +57,6 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def _leave(signum: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
-
-
 def _complain(error: object, code: int) -> int:
     print(f"server.py: {error}", file=sys.stderr)
     return code
@@ -76,7 +72,7 @@ def _database(configuration: Settings) -> Iterator[str]:
             yield conninfo
 
 
-def _serve(configuration: Settings, _: list[str]) -> int:
+def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
@@ -84,11 +80,11 @@ def _serve(configuration: Settings, _: list[str]) -> int:
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
             _complain(f"the database cannot be reached yet: {error}", 0)
-        serving.serve(configuration, conninfo)
+        serving.serve(configuration, conninfo, signals)
     return 0
 
 
-def _migrate(configuration: Settings, _: list[str]) -> int:
+def _migrate(configuration: Settings) -> int:
     with _database(configuration) as conninfo:
         _report(migrations.migrate(conninfo, app_password=configuration.app_password))
     print(f"The database is at version {migrations.version()}.")
@@ -107,7 +103,7 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
     with embedded.running(configuration.data_dir, programs) as conninfo:
         target = make_conninfo(conninfo, user="wallet_ops")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
-        return subprocess.run([programs / "psql", target, *arguments], check=False, env={**os.environ}).returncode
+        return subprocess.run([programs / "psql", target, *arguments], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "server.py"],
             cwd=PROJECT,
-            env=kept | {"PORT": "0", "WALLET_ACCESS_LOG": "off"} | environment,
+            env=kept | {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1"} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -63,7 +63,12 @@ class Server:
         return httpx2.Client(base_url=self.url, timeout=PATIENCE)
 
     def wait(self) -> int:
-        code = self.process.wait(PATIENCE)
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # and Python says where it is
+            self._reader.join()
+            raise AssertionError(f"it does not end:\n{self.log}") from None
         self._reader.join()
         return code
 

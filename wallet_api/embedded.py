@@ -1,5 +1,4 @@
-"""
-The embedded default: a real PostgreSQL of the wallet's own, for those who name none.
+"""The embedded default: a real PostgreSQL of the wallet's own, for those who name none.
 
 A folder holds one cluster and whoever uses it, any number of processes at once. Two locks (flock: the kernel
 releases them, even after kill -9) say who is there:
@@ -61,8 +60,7 @@ class EmbeddedError(Exception):
 
 @contextlib.contextmanager
 def running(folder: Path, programs: Path | None = None, options: Mapping[str, str] | None = None) -> Iterator[str]:
-    """
-    Keeps the cluster in `folder` running, and yields a connection string for its superuser.
+    """Keeps the cluster in `folder` running, and yields a connection string for its superuser.
 
     Makes the cluster if there is none. `programs` is the folder of PostgreSQL's programs, by default those
     of the wheel; `options` are settings for the server, if this user is the one to start it. When the last
@@ -153,6 +151,8 @@ class _Cluster:
 
     def start(self) -> None:
         """Starts the server unless it runs, and waits until it answers. To be called within a turn."""
+        for unfinished in self.folder.glob("initdb-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)  # an initdb may still be at it: the next start, then
         if not self.data.exists():
             self._initialize()
         self._check_version()
@@ -241,8 +241,6 @@ class _Cluster:
 
     def _initialize(self) -> None:
         """Makes the data, under another name until it is complete: initdb may be killed at any moment."""
-        for left in self.folder.glob("initdb-*"):
-            shutil.rmtree(left)
         new = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.folder))
         self._give(new)
         self._run(

@@ -1,5 +1,4 @@
-"""
-Brings a database to the version of db/: migrations once each, functions every time, in one transaction.
+"""Brings a database to the version of db/: migrations once each, functions every time, in one transaction.
 
 The advisory lock makes any number of callers at once take turns; all but the first find nothing to do.
 Functions are replaced in place, so that whatever others made upon them (grants, views) stays. What cannot
@@ -55,8 +54,7 @@ def version(db: Path = DB) -> str:
 
 
 def installed_version(conninfo: str) -> str | None:
-    """
-    The version a database is at, or None where there is no wallet in it that this user may use.
+    """The version a database is at, or None where there is no wallet in it that this user may use.
 
     Raises psycopg.OperationalError where it cannot be reached.
     """
@@ -73,8 +71,7 @@ def installed_version(conninfo: str) -> str | None:
 
 
 def migrate(conninfo: str, *, db: Path = DB, app_password: str | None = None) -> list[str]:
-    """
-    Brings the database to this version and returns what was done, a line each.
+    """Brings the database to this version and returns what was done, a line each.
 
     Safe to run any number of times, by any number of processes at once. `app_password`, if given, becomes
     the password of the role wallet_app. Raises MigrationRefused, and then nothing has changed.
@@ -194,8 +191,7 @@ def _install_functions(connection: psycopg.Connection, files: list[SqlFile]) -> 
 
 
 def _install_file(connection: psycopg.Connection, file: SqlFile) -> list[str]:
-    """
-    Creates or replaces a file's functions.
+    """Creates or replaces a file's functions.
 
     A function whose result columns changed cannot be replaced: then those of the file are dropped, made
     anew, and the rights that others gave on them are given again.
@@ -282,8 +278,7 @@ def _drop_leftovers(connection: psycopg.Connection) -> list[str]:
 
 
 def _set_search_path(connection: psycopg.Connection, role: str) -> list[str]:
-    """
-    Lets people in psql write make_payment(…) instead of wallet.make_payment(…).
+    """Lets people in psql write make_payment(…) instead of wallet.make_payment(…).
 
     Asked for each time, because a copy of a database (a clone, a dump that was restored) comes without it.
     """

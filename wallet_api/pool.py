@@ -75,8 +75,7 @@ class Database:
         await self._pool.close()
 
     async def call(self, query: LiteralString, arguments: Sequence[object] = ()) -> list[dict[str, Any]]:
-        """
-        Runs a query that calls one function, in a transaction of its own, and returns its rows.
+        """Runs a query that calls one function, in a transaction of its own, and returns its rows.
 
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises when it
         has no connection to give.

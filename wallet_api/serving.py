@@ -1,12 +1,15 @@
 """Runs the application: uvicorn, its worker processes, and an end in good order."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Generator
 from copy import deepcopy
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -37,9 +40,41 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def serve(configuration: Settings, conninfo: str) -> None:
+class StopSignals:
+    """SIGINT and SIGTERM, from the first moment of the process to the last.
+
+    Until there is a server to tell, they end the process by SystemExit. That alone would not do: Python drops an
+    exception that happens to be raised in a finalizer. So the request is remembered, and told later.
     """
-    Serves until SIGINT or SIGTERM, then answers what is under way, and returns.
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._tell: Callable[[int, FrameType | None], object] | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self._requested = True
+        if self._tell is None:
+            raise SystemExit(0)
+        self._tell(signum, frame)
+
+    def tell(self, stop: Callable[[int, FrameType | None], object]) -> None:
+        """From now on, a signal calls `stop`; so does one that came before."""
+        self._tell = stop
+        if self._requested:
+            stop(signal.SIGTERM, None)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leaves the signals to StopSignals; uvicorn would raise them again at the end, and spoil the exit code."""
+        yield
+
+
+def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
+    """Serves until a signal to stop, then answers what is under way, and returns.
 
     Raises ServingError where the address cannot be listened on.
     """
@@ -63,9 +98,13 @@ def serve(configuration: Settings, conninfo: str) -> None:
     host, port = listener.getsockname()[:2]
     print(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)", file=sys.stderr)
     if configuration.workers > 1:
-        Multiprocess(config, [listener]).run()
+        supervisor = Multiprocess(config, [listener])  # which catches signals from here on
+        signals.tell(lambda *_: supervisor.should_exit.set())
+        supervisor.run()
     else:
-        uvicorn.Server(config).run([listener])
+        server = _Server(config)
+        signals.tell(server.handle_exit)
+        server.run([listener])
 
 
 def application() -> Starlette:

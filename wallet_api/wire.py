@@ -1,5 +1,4 @@
-"""
-JSON in, JSON out: turns a request's body into typed values, and a function's rows into fields.
+"""JSON in, JSON out: turns a request's body into typed values, and a function's rows into fields.
 
 What a value means is not judged here. What is no number at all goes to the rulebook as NaN, which refuses
 it in the words that it has for every amount of the wrong form; only what no PostgreSQL value could carry (a

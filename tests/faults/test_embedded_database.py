@@ -159,6 +159,8 @@ def test_killed_while_it_made_the_data_it_makes_them_again(folder: Path) -> None
     server.kill()
     with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
         create(api, "made again")
+    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+        assert account_names(api) == ["made again"]
     assert not any(folder.glob("initdb-*"))
 
 

@@ -1,0 +1,75 @@
+"""Whatever bytes arrive, the decoder returns fields or says what is wrong, and never changes a number."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+
+from wallet_api import wire
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals().map(str),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=10,
+)
+# digits and an exponent, as anybody may write them
+numbers = st.builds(
+    "{}{}.{}e{}".format,
+    st.sampled_from(["", "-"]),
+    st.integers(0, 10**20),
+    st.text("0123456789", min_size=1, max_size=20),
+    st.integers(-40, 40),
+)
+
+
+def read(body: bytes) -> tuple[Any, ...] | HTTPException:
+    """What an operation would read of a body: a value of each type, or the refusal."""
+    try:
+        fields = wire.decode(body)
+        return fields.integer("ID"), fields.decimal("Amount"), fields.text("Name")
+    except HTTPException as refusal:
+        return refusal
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_fields_or_a_refusal(body: bytes) -> None:
+    outcome = read(body)
+    if isinstance(outcome, HTTPException):
+        assert outcome.status_code == 400
+        assert outcome.detail
+
+
+@given(st.dictionaries(st.sampled_from(["ID", "Amount", "Name", "name", "AMOUNT", "Other"]), json_values))
+def test_any_values_are_fields_or_a_refusal_that_names_the_field(body: dict[str, Any]) -> None:
+    outcome = read(json.dumps(body).encode())
+    if isinstance(outcome, HTTPException):
+        assert outcome.status_code == 400
+        assert outcome.detail.startswith(("ID should", "Name should"))
+
+
+@given(numbers)
+def test_a_number_is_read_exactly_as_a_number_and_as_a_string(number: str) -> None:
+    for form in (number, f'"{number}"'):
+        outcome = read(f'{{"Amount":{form}}}'.encode())
+        assert isinstance(outcome, tuple)
+        assert outcome[1].as_tuple() == Decimal(number).as_tuple() or (outcome[1] == 0 and Decimal(number) == 0)
+
+
+@given(st.integers())
+def test_an_integer_is_an_id_exactly_if_it_has_64_bits(number: int) -> None:
+    outcome = read(f'{{"ID":{number}}}'.encode())
+    if -(2**63) <= number < 2**63:
+        assert isinstance(outcome, tuple)
+        assert outcome[0] == number
+    else:
+        assert isinstance(outcome, HTTPException)
+
+
+@given(json_values)
+def test_what_is_written_is_read_back(value: Any) -> None:
+    text = json.dumps(value)
+    if "\\ud" not in text:
+        assert json.dumps(json.loads(wire.encode(value))) == text
