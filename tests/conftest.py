@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import hypothesis
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -22,6 +23,9 @@ _OPTIONS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
 }
+# How long an example takes on a busy machine says nothing about the code.
+hypothesis.settings.register_profile("wallet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("wallet")
 _names = (f"test_{number}" for number in itertools.count())
 
 Connection = psycopg.Connection[Any]
