@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-# PostgreSQL installed on this machine, for a second round of tests: the newest folder that has initdb.
-MACHINE_POSTGRES ?= $(lastword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/*/bin/initdb))))
+# A PostgreSQL that is installed on this machine, for a second round of tests: the oldest one that is supported.
+MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
 
 .PHONY: help install run psql test lint format lock clean
 

@@ -19,9 +19,10 @@ from wallet_api import embedded, migrations
 _OPTIONS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "max_connections": "400",
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "max_connections": "400",
+    "deadlock_timeout": "20ms",  # if there should be any, the tests will not take a second for each
 }
 # How long an example takes on a busy machine says nothing about the code.
 hypothesis.settings.register_profile("wallet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -29,7 +29,7 @@ _TRY_AGAIN = {
 }
 _OVERLOADED = "The database has no resources left at the moment; nothing was done, try again"
 _BUSY = "Too many requests are waiting; nothing was done, try again"
-_UNREACHABLE = "The database cannot be reached at the moment; nothing was done, try again"
+_NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
 _LOST = (
     "The connection to the database was lost before it answered; "
     "look whether the request took effect before you repeat it"
@@ -57,7 +57,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
     if isinstance(error, psycopg_pool.TooManyRequests):
         return unavailable(_BUSY)
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
-        return unavailable(_UNREACHABLE)
+        return unavailable(_NO_CONNECTION)
     if state in _TRY_AGAIN:
         return unavailable(_TRY_AGAIN[state])
     if state.startswith("53"):

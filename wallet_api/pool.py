@@ -3,7 +3,7 @@
 import select
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import AsyncConnection, adapters
@@ -43,7 +43,7 @@ class _WireContext:
 
 
 class Database:
-    """A pool of connections. Create it, `open` it, `call` functions, `close` it."""
+    """A pool of connections. Within `async with`, it can `call` functions."""
 
     def __init__(self, conninfo: str, settings: Settings) -> None:
         self._settings = settings
@@ -66,11 +66,12 @@ class Database:
             name="database",
         )
 
-    async def open(self) -> None:
+    async def __aenter__(self) -> Self:
         """Begins to connect, and does not wait for it."""
         await self._pool.open()
+        return self
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Ends all connections."""
         await self._pool.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -82,7 +83,7 @@ class Ready(HTTPEndpoint):
     async def get(self, request: Request) -> Response:
         """The database answers, and is at the version of this process."""
         try:
-            [row] = await _database(request).call(_SCHEMA_VERSION)
+            [row] = await request.app.state.readiness.call(_SCHEMA_VERSION)
         except (psycopg.Error, ConnectionLost):
             return errors.unavailable("The database does not answer, or there is no wallet in it")
         if row["SchemaVersion"] != request.app.state.version:
@@ -98,9 +99,10 @@ def create_app(conninfo: str, settings: Settings) -> Starlette:
         app.state.settings = settings
         app.state.version = migrations.version()
         app.state.database = Database(conninfo, settings)
-        await app.state.database.open()
-        yield
-        await app.state.database.close()
+        # A connection of its own: however many payments wait for theirs, a load balancer gets its answer.
+        app.state.readiness = Database(conninfo, replace(settings, pool_size=1, pool_timeout=2))
+        async with app.state.database, app.state.readiness:
+            yield
 
     routes = [
         Route("/accounts", Accounts),
