@@ -116,11 +116,12 @@ def test_connections_that_died_while_idle_cost_nobody_a_request(admin: Connectio
     idle = f"select count(*) {ours} and state = 'idle'"
     with serving(DATABASE_URL=database, WALLET_POOL_SIZE="4") as server, server.client() as api:
         for _ in range(3):
-            wait_until(lambda: admin.execute(idle).fetchall() == [(5,)])  # and the one for readiness
+            wait_until(lambda: admin.execute(idle).fetchall() == [(5,)])  # 4, and the one for readiness
             time.sleep(0.1)  # what has just become idle may still be reading
             admin.execute(f"select pg_terminate_backend(pid) {ours}")
             wait_until(lambda: admin.execute(f"select {ours}").fetchone() is None)
             assert api.get("/account/1").status_code == 200
+            assert api.get("/readyz").status_code == 200
 
 
 def test_a_read_only_database(admin: Connection, database: str) -> None:
