@@ -18,11 +18,13 @@ namespace, where root is nobody in particular. Nothing's permissions are opened 
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.util
 import logging
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -50,6 +52,7 @@ _SOCKET_NAME = ".s.PGSQL.5432"
 _START_LIMIT = 600.0
 _RETRY_LIMIT = 10.0
 _STOP_LIMIT = 60
+_PROC = Path("/proc")
 _GUARD_LOCK = "guard.lock"
 _GUARD_INTERVAL = 0.2
 
@@ -103,23 +106,26 @@ def guard(folder: Path, programs: Path, options: Mapping[str, str]) -> None:
             time.sleep(_GUARD_INTERVAL)
             with cluster.turn():
                 used = not cluster.stop_if_unused(users)
-                if used:
-                    cluster.start()
-                else:
+                if not used:
                     # Given up within the turn: the next user's guard, which comes after it, finds it free.
                     fcntl.flock(own, fcntl.LOCK_UN)
+                elif not cluster.runs():
+                    cluster.start()
 
 
 class _Cluster:
     """A cluster in a folder: its data, its locks, its log, and the account that runs it."""
 
     def __init__(self, folder: Path, programs: Path, options: Mapping[str, str]) -> None:
+        # one folder, one name for it, and so one place for its socket
+        folder = folder.resolve()
         self.folder = folder
         self.programs = programs
         self.options = options
         self.data = folder / "postgres"
         self._pid_file = self.data / "postmaster.pid"
         self._log = folder / "postgres.log"
+        self._socket_folder = _socket_folder(folder)
         if not folder.exists():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +153,7 @@ class _Cluster:
 
     def conninfo(self, database: str) -> str:
         """How the superuser connects, over the Unix socket of the server that runs."""
-        return make_conninfo(host=self._socket_folder(), port=5432, user="postgres", dbname=database)
+        return make_conninfo(host=str(self._socket_folder), port=5432, user="postgres", dbname=database)
 
     def start(self) -> None:
         """Starts the server unless it runs, and waits until it answers. To be called within a turn."""
@@ -157,15 +163,16 @@ class _Cluster:
             self._initialize()
         self._check_version()
         begin = time.monotonic()
+        launched = None
         while True:
-            if not self._process_runs():
-                self._launch()
+            if not (self.runs() or (launched and _is_alive(launched))):
+                launched = self._launch()
             try:
                 with psycopg.connect(self.conninfo("postgres"), autocommit=True, connect_timeout=5) as connection:
                     self._create_database(connection)
                 return
-            except (psycopg.OperationalError, FileNotFoundError, IndexError) as error:
-                limit = _START_LIMIT if self._process_runs() else _RETRY_LIMIT
+            except psycopg.OperationalError as error:
+                limit = _START_LIMIT if self.runs() else _RETRY_LIMIT
                 if time.monotonic() > begin + limit:
                     raise EmbeddedError(
                         f"PostgreSQL in {self.folder} does not start: {error}. "
@@ -185,10 +192,9 @@ class _Cluster:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        if self._process_runs():
-            socket_folder = Path(self._socket_folder())
+        if self.runs():
             self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_LIMIT), "-s")
-            self._remove_socket_folder(socket_folder)
+        shutil.rmtree(self._socket_folder, ignore_errors=True)
         fcntl.flock(users, fcntl.LOCK_UN)
         return True
 
@@ -264,61 +270,55 @@ class _Cluster:
                 f"them over with pg_dump and psql, or set WALLET_POSTGRES_BIN to the programs of PostgreSQL {data}."
             )
 
-    def _process_runs(self) -> bool:
+    def runs(self) -> bool:
         """Whether the process that the pid file names is this cluster's server."""
         try:
             pid = int(self._pid_file.read_text().split("\n")[0])
-            os.kill(pid, 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
+        except (FileNotFoundError, ValueError):
             return False
-        except PermissionError:
-            pass
-        if not Path("/proc/self/cwd").exists():
-            return True
+        if not _PROC.exists():
+            return _is_alive(pid)
         try:
             # After a crash, the pid may be anybody's by now; the server's working directory is its data.
-            return Path(f"/proc/{pid}/cwd").samefile(self.data)
+            return (_PROC / str(pid) / "cwd").samefile(self.data)
         except OSError:
             return False
 
-    def _launch(self) -> None:
-        # The pid file of a server that was killed may name a process that is somebody else's by now, and keep
-        # the new one from starting. If backends of the dead server are still there, it is told by their
-        # shared memory, and tried again.
-        with contextlib.suppress(FileNotFoundError, IndexError):
-            self._remove_socket_folder(Path(self._socket_folder()))
-        self._pid_file.unlink(missing_ok=True)
+    def _launch(self) -> int:
+        """Starts the server's process, whether or not it will come up, and returns its id."""
+        if self._pid_file.exists() and not self.runs():
+            # The file of a server that was killed may name a process that is somebody else's by now, and keep
+            # the new one from starting. If backends of the dead one are still there, the new one notices by
+            # their shared memory, and is started again.
+            self._pid_file.unlink(missing_ok=True)
+        self._make_socket_folder()
         settings = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
-        command = [str(self.programs / "postgres"), "-D", str(self.data), "-k", f'"{self._make_socket_folder()}"']
-        self._detach([*self._prefix, *command, *settings], self.folder)
+        command = [str(self.programs / "postgres"), "-D", str(self.data), "-k", f'"{self._socket_folder}"']
+        return self._detach([*self._prefix, *command, *settings], self.folder)
 
-    def _detach(self, command: list[str], folder: Path) -> None:
+    def _detach(self, command: list[str], folder: Path) -> int:
         """Starts a program that outlives this process and is nobody's child; its output goes to the log."""
         with open(self._log, "ab", opener=_private) as log:
-            subprocess.run(
-                ["sh", "-c", '"$@" &', "sh", *command],
+            shell = subprocess.run(
+                ["sh", "-c", '"$@" >&2 & echo $!', "sh", *command],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
                 check=True,
             )
+        return int(shell.stdout)
 
-    def _make_socket_folder(self) -> Path:
-        """A folder for the Unix socket, 0700: in the cluster's own, or below /tmp if no socket can be there."""
-        folder = self.folder / "socket"
-        if len(os.fsencode(folder / _SOCKET_NAME)) > _LONGEST_SOCKET_PATH or set('",') & set(str(folder)):
-            folder = Path(tempfile.mkdtemp(prefix="wallet-", dir="/tmp"))
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._give(folder)
-        return folder
-
-    def _remove_socket_folder(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def _socket_folder(self) -> str:
-        return self._pid_file.read_text().split("\n")[4]
+    def _make_socket_folder(self) -> None:
+        try:
+            self._socket_folder.mkdir(mode=0o700)
+        except FileExistsError:
+            # Left by one that was killed; but in /tmp, anybody may have made it.
+            found = self._socket_folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self.data.stat().st_uid):
+                raise EmbeddedError(f"{self._socket_folder} is somebody else's: remove it") from None
+        self._give(self._socket_folder)
 
     def _create_database(self, connection: psycopg.Connection) -> None:
         if connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone() is None:
@@ -333,6 +333,27 @@ class _Cluster:
 
     def _end_of_log(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+
+
+def _socket_folder(folder: Path) -> Path:
+    """Where the Unix socket is, in a folder of mode 0700: within `folder`, or below /tmp if no socket can be there."""
+    inside = folder / "socket"
+    if len(os.fsencode(inside / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH and not set('",') & set(str(inside)):
+        return inside
+    return Path("/tmp") / f"wallet-{os.geteuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"  # noqa: S108
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    try:
+        # what has ended stays in the list until its parent has asked for its exit code
+        return (_PROC / str(pid) / "stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return not _PROC.exists()
 
 
 def _private(path: str, flags: int) -> int:

@@ -74,6 +74,18 @@ def test_two_instances_share_it_and_it_stops_with_the_last(folder: Path) -> None
     assert postgres_pid(folder) is None
 
 
+def test_two_names_of_one_folder_are_one_folder(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    long = tmp_path / ("long-" * 40)
+    long.symlink_to(folder)
+    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+        create(api, "shared")
+        for name in ("link", long.name):
+            with serving(WALLET_DATA_DIR=str(tmp_path / name)) as other, other.client() as api:
+                assert account_names(api) == ["shared"]
+
+
 def test_the_one_that_started_it_may_leave_first(folder: Path) -> None:
     first = Server(WALLET_DATA_DIR=str(folder))
     assert first.url
@@ -114,7 +126,9 @@ def test_a_killed_service_leaves_no_postgresql_running(folder: Path) -> None:
         assert account_names(api) == ["kept"]
 
 
-def test_a_killed_postgresql_comes_back_while_it_is_used(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["short", "long-" * 40])
+def test_a_killed_postgresql_comes_back_while_it_is_used(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name[:200]
     with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
         create(api, "kept")
         pid = postgres_pid(folder)
