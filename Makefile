@@ -46,16 +46,18 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 clean:  ## remove what the commands above made, the data in .wallet excepted
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/bin/python:
+# Cleared first: one that was interrupted, or failed because Debian's python3-venv was missing, is of no use.
+$(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The wallet needs Python 3.11 or later: make PYTHON=python3.13 ...")'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
-$(VENV)/installed: requirements-embedded.lock | $(VENV)/bin/python
+$(VENV)/installed: requirements-embedded.lock | $(VENV)/made
 	@echo "Installing the dependencies into $(VENV)"
 	@$(PIP) -r requirements-embedded.lock
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.lock | $(VENV)/bin/python
+$(VENV)/installed-dev: requirements-dev.lock | $(VENV)/made
 	@echo "Installing the dependencies and the tools into $(VENV)"
 	@$(PIP) -r requirements-dev.lock
 	@touch $@

@@ -101,6 +101,8 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
         return _complain("psql is for the embedded database; for DATABASE_URL use your own psql", 2)
     programs = configuration.postgres_bin or embedded.wheel_programs()
     with embedded.running(configuration.data_dir, programs) as conninfo:
+        if migrations.installed_version(conninfo) is None:
+            _report(migrations.migrate(conninfo))
         target = make_conninfo(conninfo, user="wallet_ops")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
         return subprocess.run([programs / "psql", target, *arguments], check=False).returncode

@@ -70,6 +70,8 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
     user leaves, the server has stopped. Raises EmbeddedError.
     """
     cluster = _Cluster(folder, programs or wheel_programs(), {**_OPTIONS, **(options or {})})
+    if not os.access(cluster.folder, os.R_OK | os.W_OK | os.X_OK):
+        raise EmbeddedError(f"The folder {folder} belongs to somebody else: this user may not write to it.")
     with cluster.lock("users.lock") as users:
         with cluster.turn():
             cluster.start()

@@ -14,11 +14,10 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.config import LOGGING_CONFIG
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from wallet_api import settings
-from wallet_api.errors import answer
+from wallet_api.protocol import Protocol
 from wallet_api.routes import create_app
 from wallet_api.settings import Settings
 
@@ -27,17 +26,6 @@ _BACKLOG = 2048
 
 class ServingError(Exception):
     """The service cannot listen; its text says why."""
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, except that what is no HTTP at all gets an answer in the contract's form too."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answers what the parser could not read, and closes the connection."""
-        body = answer(400, "The request is not valid HTTP").body
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + bytes(body))
-        self.transport.close()
 
 
 class StopSignals:
@@ -67,6 +55,10 @@ class StopSignals:
 
 
 class _Server(uvicorn.Server):
+    def stop(self, *_: object) -> None:
+        """Ends in order, however often it is called; uvicorn would drop everything the second time."""
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         """Leaves the signals to StopSignals; uvicorn would raise them again at the end, and spoil the exit code."""
@@ -76,7 +68,7 @@ class _Server(uvicorn.Server):
 def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
     """Serves until a signal to stop, then answers what is under way, and returns.
 
-    Raises ServingError where the address cannot be listened on.
+    Raises BadSetting for a host that is none, and ServingError where it cannot be listened on.
     """
     # Worker processes are new processes, and read their configuration as this one did.
     os.environ["DATABASE_URL"] = conninfo
@@ -103,7 +95,7 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         supervisor.run()
     else:
         server = _Server(config)
-        signals.tell(server.handle_exit)
+        signals.tell(server.stop)
         server.run([listener])
 
 
@@ -117,10 +109,15 @@ def application() -> Starlette:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise settings.BadSetting(
+            f"HOST should be an address of this machine, not {host!r}: {error.strerror}"
+        ) from None
+    try:
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {reason}") from None
 
 

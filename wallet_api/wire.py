@@ -15,7 +15,7 @@ from psycopg import AsyncCursor
 from psycopg.types.numeric import Int8
 from starlette.exceptions import HTTPException
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_INTEGER = re.compile(r"[+-]?0*[0-9]{1,19}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAN = Decimal("NaN")
 # Far beyond any amount, far within what PostgreSQL's numeric holds.
@@ -23,7 +23,7 @@ _MOST_DIGITS = 1000
 
 
 def _number(text: str) -> Decimal:
-    """Reads a decimal exactly; NaN where PostgreSQL's numeric could not hold it."""
+    """Reads a decimal exactly; one with more digits than PostgreSQL's numeric could hold becomes infinite."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -33,7 +33,9 @@ def _number(text: str) -> Decimal:
         return _NAN
     if value == 0:
         return Decimal(0)
-    return value if exponent >= -_MOST_DIGITS and value.adjusted() <= _MOST_DIGITS else _NAN
+    if exponent < -_MOST_DIGITS or value.adjusted() > _MOST_DIGITS:
+        return Decimal("Infinity").copy_sign(value)
+    return value
 
 
 def _whole_number(text: str) -> int | Decimal:
@@ -87,6 +89,8 @@ _DECODER = json.JSONDecoder(
 
 def decode(body: bytes) -> Fields:
     """Reads a body that should be one JSON object. Refuses anything else, saying what is wrong and where."""
+    if not body.strip():
+        raise HTTPException(400, "The body is empty; it should be a JSON object")
     try:
         value = _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:

@@ -53,14 +53,20 @@ def test_the_readme_names_every_setting() -> None:
         ("PORT", "9" * 5000),
         ("PORT", "٨٠"),
         ("HOST", ""),
+        ("HOST", "no such host"),
         ("WEB_CONCURRENCY", "0"),
         ("WEB_CONCURRENCY", "many"),
         ("DATABASE_URL", "postgresql://user:hunter2@host:port/"),
         ("DATABASE_URL", "hunter2"),
+        ("DATABASE_URL", "postgresql://user:hunter2@host:99999/"),
         ("DATABASE_URL", ""),
         ("WALLET_DATA_DIR", str(PROJECT / "README.md")),
         ("WALLET_DATA_DIR", ""),
         ("WALLET_DATA_DIR", str(PROJECT / "README.md" / "below")),
+        ("WALLET_DATA_DIR", "x" * 300),
+        ("WALLET_DATA_DIR", "~nosuchuser/data"),
+        ("WALLET_POSTGRES_BIN", "/nowhere"),
+        ("WALLET_POSTGRES_BIN", "/tmp"),
         ("WALLET_POOL_SIZE", "0"),
         ("WALLET_LOCK_TIMEOUT", "nan"),
         ("WALLET_LOCK_TIMEOUT", "-1"),
@@ -70,8 +76,8 @@ def test_the_readme_names_every_setting() -> None:
         ("WALLET_APP_PASSWORD", ""),
     ],
 )
-def test_a_bad_setting_is_one_line_and_exit_code_2(variable: str, value: str) -> None:
-    result = command(**{variable: value})
+def test_a_bad_setting_is_one_line_and_exit_code_2(database: str, variable: str, value: str) -> None:
+    result = command(**{"DATABASE_URL": database, variable: value})
     assert result.returncode == 2
     assert result.stdout == ""
     [line] = result.stderr.splitlines()
@@ -142,6 +148,14 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_1(database: str) -> None
         result = command(DATABASE_URL=database, PORT=port)
     assert result.returncode == 1
     assert result.stderr == f"server.py: Cannot listen on HOST 127.0.0.1, PORT {port}: Address already in use\n"
+
+
+def test_told_twice_to_stop_it_still_stops_in_order(database: str) -> None:
+    server = Server(DATABASE_URL=database)
+    assert server.url
+    server.process.send_signal(signal.SIGINT)
+    assert server.stop(signal.SIGINT) == 0
+    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

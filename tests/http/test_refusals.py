@@ -1,12 +1,7 @@
 """The contract's table of refusals: status, sentence, and nothing else in the answer."""
 
-import socket
-from urllib.parse import urlsplit
-
 import httpx2
 import pytest
-
-from tests.support import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +157,8 @@ def test_a_known_path_with_another_method(api: httpx2.Client, method: str, path:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "The body is not valid JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b"", "The body is empty; it should be a JSON object"),
+        (b" \n", "The body is empty; it should be a JSON object"),
         (
             b"{",
             "The body is not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
@@ -198,24 +194,3 @@ def test_a_body_may_have_64_kib_and_not_a_byte_more(api: httpx2.Client) -> None:
     for body in (padded(65537), iter([padded(65536), b" "])):
         response = api.post("/accounts", content=body)
         assert (response.status_code, error(response)) == (413, "The body should have at most 65536 bytes")
-
-
-def raw(url: str, request: bytes) -> bytes:
-    """Sends bytes, whatever they are, and reads until the server closes."""
-    address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), PATIENCE) as connection:
-        connection.sendall(request)
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
-    return answer
-
-
-@pytest.mark.parametrize(
-    "request_", [b"BLAH\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
-)
-def test_what_is_no_http_gets_an_answer_in_the_same_form(api_url: str, request_: bytes) -> None:
-    head, _, body = raw(api_url, request_).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert b"content-type: application/json" in head
-    assert body == b'{"Error":"The request is not valid HTTP"}'

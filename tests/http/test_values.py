@@ -68,6 +68,13 @@ def test_what_is_no_amount_is_refused_naming_field_and_limit(api: httpx2.Client,
     assert refused(api, "/payments", f'{{"BuyerAccountID":1,"SellerAccountID":2,"Amount":{amount}}}') == expected
 
 
+@pytest.mark.parametrize("amount", ["-1e5000", "-1e-5000", "-" + "9" * 5000, "-1e15"])
+def test_what_is_negative_is_refused_for_that_first(api: httpx2.Client, amount: str) -> None:
+    body = f'{{"Name":"x","BuyerAccountID":1,"SellerAccountID":2,"CurrencyID":1,"Amount":{amount}}}'
+    assert refused(api, "/payments", body) == "Amount should be positive"
+    assert refused(api, "/accounts", body) == "Amount should not be negative"
+
+
 @pytest.mark.parametrize("wrong", ["1.0", "1.5", "1e0", '"1"', "true", "{}", "[1]", "9223372036854775808", "9" * 5000])
 @pytest.mark.parametrize("field", ["BuyerAccountID", "SellerAccountID"])
 def test_an_id_is_a_64_bit_integer_and_nothing_else(api: httpx2.Client, field: str, wrong: str) -> None:

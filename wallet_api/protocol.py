@@ -1,0 +1,106 @@
+"""uvicorn's HTTP/1.1, and what it leaves open.
+
+That is: limits on a request's head, requests that offer an upgrade, and answers in the contract's form to what is
+no HTTP at all.
+"""
+
+import asyncio
+import http
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from wallet_api.errors import answer
+
+_HEAD_LIMIT = 64 * 1024
+# What asks for another protocol on this connection, and means nothing to one who stays with this one.
+_UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection of a client.
+
+    uvicorn's keep-alive timer, which it starts after an answer, is started with the connection here, and runs
+    until the next request's head is complete: who sends nothing, or half a head, is closed as well.
+    """
+
+    _upgrading = False
+    _in_head = True
+    _head_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Takes a new connection."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads what has arrived, be it a part of a request or several of them."""
+        self._head_size += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(400, "The service is no proxy")
+            else:
+                self._stay_with_http(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse_garbage()
+        else:
+            if self._in_head and self._head_size > _HEAD_LIMIT:
+                self._refuse(431, f"The head of the request should have at most {_HEAD_LIMIT} bytes")
+
+    def on_headers_complete(self) -> None:
+        """Begins to answer a request, whose body may still be under way."""
+        self._in_head = False
+        self._upgrading = self.parser.should_upgrade()
+        if not self._upgrading:
+            self._unset_keepalive_if_required()
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Notes the end of a request's body."""
+        self._in_head = True
+        self._head_size = 0
+        if not self._upgrading:
+            super().on_message_complete()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answers a client that has sent its request and closes its side, as one may."""
+        if self._answering():
+            self.cycle.keep_alive = False
+            return True
+        return False
+
+    def _stay_with_http(self, rest: bytes) -> None:
+        """Reads a request that asks for an upgrade as one that does not.
+
+        The parser takes what follows such a head for the other protocol and not for the body. So another parser
+        gets the head again, without the question, and then the rest.
+        """
+        version = self.parser.get_http_version()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version.encode()]
+        lines += [name + b": " + value for name, value in self.headers if name not in _UPGRADE_HEADERS]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    def _start_timer(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _answering(self) -> bool:
+        """Whether a request has arrived in full and its answer is under way."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
+    def _refuse_garbage(self) -> None:
+        if self._answering():
+            # It came after a request that was right, and that gets its answer; then it is over.
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+        else:
+            self._refuse(400, "The request is not valid HTTP")
+
+    def _refuse(self, status: int, error: str) -> None:
+        response = answer(status, error, {"Connection": "close"})
+        head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
+        head += [name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]]
+        self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))
+        self.transport.close()
