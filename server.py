@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from wallet_api import embedded, migrations, serving, settings
+from wallet_api import embedded, migrations, rulebook, serving, settings
 from wallet_api.settings import Settings
 
 
@@ -29,7 +29,7 @@ def main() -> int:
                 return _serve(configuration, signals)
     except settings.BadSetting as error:
         return _complain(error, 2)
-    except (embedded.EmbeddedError, migrations.MigrationRefused, serving.ServingError) as error:
+    except (embedded.EmbeddedError, rulebook.MigrationRefused, serving.ServingError) as error:
         return _complain(error, 1)
     except psycopg.OperationalError as error:
         return _complain(f"the database cannot be used: {error}", 1)
@@ -76,7 +76,7 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
-                _report(migrations.migrate(conninfo, app_password=configuration.app_password))
+                _report(migrations.migrate(conninfo, app_password=configuration.app_password, back=False))
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
             _complain(f"the database cannot be reached yet: {error}", 0)

@@ -123,22 +123,26 @@ def waiting_for_locks(admin: psycopg.Connection[Any], number: int) -> list[int]:
 
 
 def broken_books(admin: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """The accounts whose balance is not what they opened with, plus what they received, minus what they paid,
-    or whose last payment says otherwise; none, when no money was made or lost."""
+    """The links of the books that do not hold; none, when no money was made or lost.
+
+    Each payment of an account starts from the balance that the one before it left, the first one from the
+    opening balance; and the account's balance is what the last one left.
+    """
     return admin.execute(
-        """select account.id, account.balance, movement.total, last.balance
-           from ledger.account
-           cross join lateral (
-               select coalesce(sum(case when payment.seller_account_id = account.id then amount else -amount end), 0)
-               from ledger.payment where account.id in (payment.buyer_account_id, payment.seller_account_id)
-           ) as movement (total)
-           left join lateral (
-               select case when payment.seller_account_id = account.id then seller_balance else buyer_balance end
-               from ledger.payment where account.id in (payment.buyer_account_id, payment.seller_account_id)
-               order by payment.id desc limit 1
-           ) as last (balance) on true
-           where account.balance <> account.opening_balance + movement.total
-              or account.balance <> coalesce(last.balance, account.opening_balance)"""
+        """with step as (
+               select buyer_account_id as account_id, id, -amount as change, buyer_balance as after from ledger.payment
+               union all
+               select seller_account_id, id, amount, seller_balance from ledger.payment
+           ), link as (
+               select account_id, id, change, after, lag(after) over by_account as before,
+                      row_number() over by_account = count(*) over (partition by account_id) as last
+               from step window by_account as (partition by account_id order by id)
+           )
+           select account.id, link.id, link.before, link.change, link.after, account.balance
+           from ledger.account left join link on link.account_id = account.id
+           where coalesce(link.before, account.opening_balance) + coalesce(link.change, 0)
+                 <> coalesce(link.after, account.balance)
+              or link.last is not false and coalesce(link.after, account.opening_balance) <> account.balance"""
     ).fetchall()
 
 

@@ -25,6 +25,7 @@ _TRY_AGAIN = {
     "57014": "The database took too long; nothing was done, try again",
     "25006": "The database accepts no changes at the moment; nothing was done, try again",
     "3F000": "The database is not at this version of the wallet yet; nothing was done, try again",
+    "0A000": "The database changes to another version of the wallet; nothing was done, try again",
     "42883": "The database is not at this version of the wallet yet; nothing was done, try again",
 }
 _OVERLOADED = "The database has no resources left at the moment; nothing was done, try again"

@@ -52,6 +52,7 @@ class Database:
             kwargs={
                 "autocommit": True,
                 "connect_timeout": settings.connect_timeout,
+                "client_encoding": "utf8",
                 "application_name": "wallet",
                 "row_factory": WireRow,
                 "context": _WireContext(),
@@ -81,16 +82,22 @@ class Database:
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises when it
         has no connection to give.
         """
-        connection = await self._connection()
-        try:
-            cursor = await connection.execute(query, arguments, prepare=True)
-            return await cursor.fetchall()
-        except psycopg.OperationalError as error:
-            if connection.closed:
-                raise ConnectionLost(str(error)) from error
-            raise
-        finally:
-            await self._pool.putconn(connection)
+        for _ in range(self._settings.pool_size + 1):
+            connection = await self._connection()
+            try:
+                cursor = await connection.execute(query, arguments, prepare=True)
+                return await cursor.fetchall()
+            except psycopg.errors.FeatureNotSupported:
+                # The function's columns have changed since this connection prepared its call: nothing was done,
+                # and a new connection will see the new ones.
+                await connection.close()
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise ConnectionLost(str(error)) from error
+                raise
+            finally:
+                await self._pool.putconn(connection)
+        raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
 
     async def _connection(self) -> AsyncConnection[dict[str, Any]]:
         while True:

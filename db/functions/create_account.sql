@@ -3,11 +3,11 @@
 -- Creates an account with an opening balance.
 --
 -- Returns: the account, one row, as get_account does
--- Locks:   nothing; of two that ask for one name at once, the second waits and is then refused
+-- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
 -- Writes:  ledger.account (one row)
 -- Raises:  WB011 name, WB012 amount below zero, WB003 not an amount, WB013 no such currency, WC011 name taken
 
--- The rules of a new account, in the order in which they are looked for; see wallet._payment_refusal.
+-- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
 create or replace function wallet._account_refusal(p_name text, p_amount numeric, p_currency_name text)
     returns text
     language sql immutable

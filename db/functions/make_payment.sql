@@ -3,17 +3,36 @@
 -- Makes one payment: the buyer loses the amount, the seller gains it. All or nothing.
 --
 -- Returns: the payment, one row
--- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends
 -- Writes:  ledger.account (two balances), ledger.payment (one row)
 -- Raises:  WB001 to self, WB002 not positive, WB003 not an amount, WB004 no such account,
 --          WB005 currencies differ, WB006 buyer has too little, WB007 seller would have too much
 
--- The rules of a payment, in the order in which they are looked for: the code of the first one that
--- refuses it, or NULL. The currencies and balances are those of the two accounts, NULL where there is no
--- such account. Every rule says what is allowed, and "is not true" refuses all else, NULL included.
-create or replace function wallet._payment_refusal(
+-- The rules of a payment, in the order in which they are looked for; each of the two functions returns the code of
+-- the first one that refuses it, or NULL. "(…) is not true" holds what is allowed, and refuses all else, NULL
+-- included.
+
+-- Rules that need no account, and so wait for no lock.
+create or replace function wallet._request_refusal(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
+    p_amount numeric
+)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when p_buyer_account_id = p_seller_account_id then 'WB001'
+        when (p_amount > 0) is not true then 'WB002'
+        when wallet._is_amount(p_amount) is not true then 'WB003'
+    end
+$$;
+
+comment on function wallet._request_refusal(bigint, bigint, numeric) is
+    'The rules of a payment that need no account: the code of the first one that refuses it, or NULL.';
+
+-- Rules about the accounts; their currencies and balances are NULL where there is no such account.
+create or replace function wallet._payment_refusal(
     p_amount numeric,
     p_buyer_currency_id bigint,
     p_seller_currency_id bigint,
@@ -24,9 +43,6 @@ create or replace function wallet._payment_refusal(
     language sql immutable
 as $$
     select case
-        when p_buyer_account_id = p_seller_account_id then 'WB001'
-        when (p_amount > 0) is not true then 'WB002'
-        when wallet._is_amount(p_amount) is not true then 'WB003'
         when (p_buyer_currency_id is not null and p_seller_currency_id is not null) is not true then 'WB004'
         when (p_buyer_currency_id = p_seller_currency_id) is not true then 'WB005'
         when (p_buyer_balance >= p_amount) is not true then 'WB006'
@@ -34,8 +50,8 @@ as $$
     end
 $$;
 
-comment on function wallet._payment_refusal(bigint, bigint, numeric, bigint, bigint, numeric, numeric) is
-    'The rules of a payment: the code of the first one that refuses it, or NULL where all allow it.';
+comment on function wallet._payment_refusal(numeric, bigint, bigint, numeric, numeric) is
+    'The rules of a payment that look at its two accounts: the code of the first one that refuses it, or NULL.';
 
 -- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
 -- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make everybody wait who only
@@ -75,11 +91,15 @@ create or replace function wallet.make_payment(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_refusal text := wallet._request_refusal(p_buyer_account_id, p_seller_account_id, p_amount);
     v_account ledger.account;
     v_buyer ledger.account;
     v_seller ledger.account;
-    v_refusal text;
 begin
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
+    end if;
+
     for v_account in
         select locked.* from wallet._lock_accounts(array[p_buyer_account_id, p_seller_account_id]) as locked
     loop
@@ -91,8 +111,7 @@ begin
     end loop;
 
     v_refusal := wallet._payment_refusal(
-        p_buyer_account_id, p_seller_account_id, p_amount,
-        v_buyer.currency_id, v_seller.currency_id, v_buyer.balance, v_seller.balance
+        p_amount, v_buyer.currency_id, v_seller.currency_id, v_buyer.balance, v_seller.balance
     );
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);

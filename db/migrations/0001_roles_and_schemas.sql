@@ -7,24 +7,26 @@ do $$
 declare
     v_role text;
 begin
-    foreach v_role in array array['wallet_owner nologin', 'wallet_app login', 'wallet_ops login'] loop
+    foreach v_role in array array['wallet_owner', 'wallet_app', 'wallet_ops'] loop
         begin
-            execute 'create role ' || v_role;
+            if not exists (select from pg_catalog.pg_roles where rolname = v_role) then
+                execute format('create role %I %s', v_role, case v_role when 'wallet_owner' then 'nologin' else 'login' end);
+            end if;
         exception when duplicate_object or unique_violation then
             null;
         end;
     end loop;
 
     -- A superuser may act as any role; whoever else migrates has to be a member of the three.
-    foreach v_role in array array['wallet_owner', 'wallet_app', 'wallet_ops'] loop
-        begin
-            if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+    if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+        foreach v_role in array array['wallet_owner', 'wallet_app', 'wallet_ops'] loop
+            begin
                 execute format('grant %I to current_user', v_role);
-            end if;
-        exception when insufficient_privilege then
-            null; -- perhaps it is one; if it is not, acting as the role will say so
-        end;
-    end loop;
+            exception when insufficient_privilege then
+                null; -- perhaps it is one; if it is not, acting as the role will say so
+            end;
+        end loop;
+    end if;
 end
 $$;
 
@@ -35,8 +37,6 @@ create schema wallet authorization wallet_owner;
 comment on schema wallet is 'The public face: functions, no data. Installed from db/functions/ by every migrate.';
 
 set local role wallet_owner;
-
-grant usage on schema wallet to wallet_app, wallet_ops;
 
 -- A new function is nobody's until somebody decides: see wallet_api/migrations.py.
 alter default privileges revoke execute on functions from public;

@@ -80,12 +80,18 @@ as $$
 begin
     raise exception using
         errcode = 'restrict_violation',
-        message = format('Rows of %I.%I are never changed or removed', tg_table_schema, tg_table_name);
+        message = format('%I.%I keeps what it has: see trigger %I', tg_table_schema, tg_table_name, tg_name);
 end
 $$;
-comment on function ledger.refuse_change() is 'Trigger: makes a table append-only, for its owner too.';
+comment on function ledger.refuse_change() is 'Trigger: refuses to change or remove what a table has, to its owner too.';
 
 create trigger payment_append_only
     before update or delete or truncate on ledger.payment
     for each statement execute function ledger.refuse_change();
 comment on trigger payment_append_only on ledger.payment is 'A payment once made is never changed or removed.';
+
+create trigger account_origin_kept
+    before delete or truncate or update of id, currency_id, opening_balance, created_at on ledger.account
+    for each statement execute function ledger.refuse_change();
+comment on trigger account_origin_kept on ledger.account is
+    'An account stays, and so does where its money came from.';

@@ -133,6 +133,22 @@ def test_a_read_only_database(admin: Connection, database: str) -> None:
         assert api.get(f"/account/{buyer}").status_code == 200
 
 
+def test_a_function_whose_columns_change_fails_nobody_who_called_it_before(admin: Connection, database: str) -> None:
+    account(admin, "one")
+    with serving(DATABASE_URL=database, WALLET_POOL_SIZE="2") as server, server.client() as api:
+        for _ in range(4):
+            assert api.get("/account/1").status_code == 200
+        admin.execute("drop function wallet.get_account(bigint)")
+        admin.execute(
+            """create function wallet.get_account(p_account_id bigint) returns table (id bigint, new_column text)
+                   language sql security definer as 'select 1::bigint, ''new''::text'"""
+        )
+        admin.execute("grant execute on function wallet.get_account(bigint) to wallet_app")
+        for _ in range(4):
+            response = api.get("/account/1")
+            assert (response.status_code, response.json()) == (200, {"ID": 1, "NewColumn": "new"})
+
+
 def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: Connection, database: str) -> None:
     account(admin, "one")
     with serving(DATABASE_URL=database) as server, server.client() as api:

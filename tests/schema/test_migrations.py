@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
-from tests.support import account, balance
+from tests.support import account, balance, waiting_for_locks
 from wallet_api import migrations
-from wallet_api.migrations import MigrationRefused
+from wallet_api.rulebook import MigrationRefused
 
 FILES = sorted(path.name for path in (migrations.DB / "migrations").glob("*.sql"))
 
@@ -138,6 +138,28 @@ def test_changed_columns_keep_the_rights_that_others_were_given(admin: Connectio
     admin.execute('drop owned by "an Analyst"; drop role "an Analyst"')
 
 
+def test_the_rights_given_to_everybody_and_to_pass_on_are_kept_too(admin: Connection, database: str, db: Path) -> None:
+    add_function(db, "widening", "id bigint", "select 1::bigint")
+    migrations.migrate(database, db=db)
+    admin.execute("grant execute on function wallet.widening() to public")
+    admin.execute("grant execute on function wallet.widening() to pg_monitor with grant option")
+    add_function(db, "widening", "id bigint, name text", "select 1::bigint, 'x'")
+    assert migrations.migrate(database, db=db) == []
+    rights = admin.execute(
+        """select acl.grantee::regrole::text, acl.is_grantable from pg_proc, aclexplode(proacl) acl
+           where proname = 'widening' and acl.grantee not in (select oid from pg_roles where rolname like 'wallet%')"""
+    ).fetchall()
+    assert sorted(rights) == [("-", False), ("pg_monitor", True)]
+
+
+def test_an_argument_with_a_default_can_be_added_to_a_function_that_another_one_calls(database: str, db: Path) -> None:
+    add_function(db, "base", "id bigint", "select 1::bigint", "p_a int")
+    add_function(db, "calling", "id bigint", "select id from wallet.base(1)")
+    migrations.migrate(database, db=db)
+    add_function(db, "base", "id bigint", "select 1::bigint", "p_a int, p_b int default 3")
+    assert migrations.migrate(database, db=db) == ["dropped wallet.base(integer), which this version does not have"]
+
+
 def test_what_others_built_on_a_function_survives_unless_it_would_have_to_change(
     admin: Connection, database: str, db: Path
 ) -> None:
@@ -150,7 +172,7 @@ def test_what_others_built_on_a_function_survives_unless_it_would_have_to_change
     assert admin.execute("select id from public.theirs").fetchall() == [(2,)]
 
     add_function(db, "base", "id bigint, name text", "select 1::bigint, 'x'")
-    sentence = "something else in the database uses: view (public.)?theirs depends on function wallet.base"
+    sentence = "something in the database uses: view (public.)?theirs depends on function wallet.base"
     with pytest.raises(MigrationRefused, match=sentence):
         migrations.migrate(database, db=db)
     with pytest.raises(MigrationRefused, match=sentence):
@@ -162,6 +184,21 @@ def test_somebody_else_s_function_is_left_alone_and_named(admin: Connection, dat
     admin.execute("create function wallet.theirs() returns int language sql as 'select 1'")
     assert migrations.migrate(database) == ["left alone wallet.theirs(), which is not the wallet's"]
     assert admin.execute("select wallet.theirs()").fetchone() == (1,)
+
+
+def test_somebody_else_s_function_made_at_the_same_moment_is_not_taken_for_ours(
+    admin: Connection, database: str, db: Path
+) -> None:
+    (db / "functions/zz_slow.sql").write_text("select pg_advisory_lock_shared(7)")
+    with ThreadPoolExecutor() as threads:
+        admin.execute("select pg_advisory_lock(7)")
+        migration = threads.submit(migrations.migrate, database, db=db)
+        with psycopg.connect(database, autocommit=True) as other:
+            waiting_for_locks(other, 1)
+            other.execute("create function wallet.theirs() returns int language sql as 'select 1'")
+        admin.execute("select pg_advisory_unlock(7)")
+        assert migration.result() == ["left alone wallet.theirs(), which is not the wallet's"]
+    assert migrations.migrate(database) == ["left alone wallet.theirs(), which is not the wallet's"]
 
 
 def test_a_function_changed_by_hand_is_put_back_and_named(admin: Connection, database: str) -> None:
@@ -194,6 +231,70 @@ def test_no_superuser_is_needed(cluster: str) -> None:
             assert balance(app, account(app, "x", Decimal("1.5"))) == Decimal("1.5")
         admin.execute("drop database stewarded with (force)")
         admin.execute("drop role steward")
+
+
+def test_a_version_that_was_left_comes_back_only_when_it_is_asked_for(database: str, db: Path) -> None:
+    add_function(db, "newer", "id bigint", "select 1::bigint")
+    migrations.migrate(database, db=db)
+    with pytest.raises(MigrationRefused, match=r"to go back, run: server\.py migrate"):
+        migrations.migrate(database, back=False)
+    assert migrations.installed_version(database) == migrations.version(db)
+    assert migrations.migrate(database) == ["dropped wallet.newer(), which this version does not have"]
+
+
+def test_rights_that_were_lost_or_given_to_helpers_are_put_right(admin: Connection, database: str) -> None:
+    admin.execute("revoke usage on schema wallet from wallet_app")
+    admin.execute("grant execute on function wallet._refuse(text) to wallet_app")
+    migrations.migrate(database)
+    rights = """select has_schema_privilege('wallet_app', 'wallet', 'usage'),
+                       has_function_privilege('wallet_app', 'wallet._refuse(text)', 'execute')"""
+    assert admin.execute(rights).fetchone() == (True, False)
+
+
+def test_a_database_that_quotes_every_name_gives_no_other_rights(admin: Connection, bare_database: str) -> None:
+    name = conninfo_to_dict(bare_database)["dbname"]
+    admin.execute(f"alter database {name} set quote_all_identifiers = on")
+    migrations.migrate(bare_database)
+    assert migrations.migrate(bare_database) == []
+    with psycopg.connect(bare_database) as connection:
+        helper = "select has_function_privilege('wallet_app', 'wallet._refuse(text)', 'execute')"
+        assert connection.execute(helper).fetchone() == (False,)
+
+
+def test_a_role_that_may_do_more_than_ours_is_refused(admin: Connection, database: str) -> None:
+    admin.execute("grant wallet_owner to wallet_ops")
+    try:
+        with pytest.raises(MigrationRefused, match="The role wallet_ops may do more than it should"):
+            migrations.migrate(database)
+    finally:
+        admin.execute("revoke wallet_owner from wallet_ops")
+
+
+def test_a_file_that_ends_the_transaction_is_refused(database: str, db: Path) -> None:
+    (db / "migrations/9000_commits.sql").write_text("commit")
+    with pytest.raises(MigrationRefused, match=r"9000_commits\.sql ends the transaction"):
+        migrations.migrate(database, db=db)
+
+
+def test_a_database_in_another_encoding_is_refused(cluster: str) -> None:
+    with psycopg.connect(make_conninfo(cluster, dbname="postgres"), autocommit=True) as admin:
+        admin.execute("create database latin template template0 encoding 'LATIN1' locale 'C'")
+        with pytest.raises(MigrationRefused, match="encoding UTF8"):
+            migrations.migrate(make_conninfo(cluster, dbname="latin"))
+        admin.execute("drop database latin with (force)")
+
+
+def test_databases_of_one_cluster_may_set_the_password_at_once(cluster: str) -> None:
+    with psycopg.connect(make_conninfo(cluster, dbname="postgres"), autocommit=True) as admin:
+        names = [f"with_password_{number}" for number in range(4)]
+        for name in names:
+            admin.execute(f"create database {name} template wallet")
+        with ThreadPoolExecutor(4) as threads:
+            conninfos = [make_conninfo(cluster, dbname=name) for name in names]
+            list(threads.map(lambda conninfo: migrations.migrate(conninfo, app_password="x"), conninfos))
+        for name in names:
+            admin.execute(f"drop database {name} with (force)")
+        admin.execute("alter role wallet_app password null")
 
 
 def test_the_password_of_the_service_is_set_and_stored_hashed(admin: Connection, database: str) -> None:

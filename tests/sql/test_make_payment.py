@@ -162,6 +162,17 @@ def test_refusals(ops: Connection, buyer: int, seller: int, arguments: str, code
     assert ops.execute("select count(*) from wallet.list_payments()").fetchall() == [(0,)]
 
 
+@pytest.mark.parametrize("arguments", ["1, 1, 1", "1, 2, -1", "1, 2, 'NaN'"])
+def test_what_no_account_could_make_right_waits_for_none(admin: Connection, database: str, arguments: str) -> None:
+    assert [account(admin, "buyer", 10), account(admin, "seller")] == [1, 2]
+    with psycopg.connect(database) as holder:
+        holder.execute("select from ledger.account for update")
+        admin.execute("set lock_timeout = '1ms'")
+        with pytest.raises(psycopg.Error) as refusal:
+            admin.execute(f"select wallet.make_payment({arguments})")
+        assert refusal.value.sqlstate in ("WB001", "WB002", "WB003")
+
+
 def test_what_is_no_number_is_refused_by_postgresql(ops: Connection, buyer: int, seller: int) -> None:
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         ops.execute(f"select * from wallet.make_payment({buyer}, {seller}, 'abc')")
