@@ -53,19 +53,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def database(cluster: str) -> Iterator[str]:
     """A migrated database that the test may commit to: a connection string for its superuser."""
-    yield from _clone(cluster, "wallet")
+    yield from clone(cluster, "wallet")
 
 
 @pytest.fixture
 def bare_database(cluster: str) -> Iterator[str]:
     """A database with nothing in it: a connection string for its superuser."""
-    yield from _clone(cluster, "template0")
+    yield from clone(cluster, "template0")
 
 
 @pytest.fixture(scope="session")
 def rolled_back_database(cluster: str) -> Iterator[str]:
     """A migrated database, empty for every test, because every test takes back what it did."""
-    for conninfo in _clone(cluster, "wallet"):
+    for conninfo in clone(cluster, "wallet"):
         migrations.migrate(conninfo)
         yield conninfo
 
@@ -73,10 +73,11 @@ def rolled_back_database(cluster: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def http_database(cluster: str) -> Iterator[str]:
     """A migrated database for the tests over HTTP that do not mind what others left in it."""
-    yield from _clone(cluster, "wallet")
+    yield from clone(cluster, "wallet")
 
 
-def _clone(cluster: str, template: str) -> Iterator[str]:
+def clone(cluster: str, template: str) -> Iterator[str]:
+    """A copy of a database, as long as it is needed: a connection string for its superuser."""
     name = next(_names)
     maintenance = make_conninfo(cluster, dbname="postgres")
     with psycopg.connect(maintenance, autocommit=True) as admin:

@@ -69,19 +69,26 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
     of the wheel; `options` are settings for the server, if this user is the one to start it. When the last
     user leaves, the server has stopped. Raises EmbeddedError.
     """
-    cluster = _Cluster(folder, programs or wheel_programs(), {**_OPTIONS, **(options or {})})
-    if not os.access(cluster.folder, os.R_OK | os.W_OK | os.X_OK):
-        raise EmbeddedError(f"The folder {folder} belongs to somebody else: this user may not write to it.")
-    with cluster.lock("users.lock") as users:
-        with cluster.turn():
-            cluster.start()
-            fcntl.flock(users, fcntl.LOCK_SH)
-            cluster.start_guard()
+    _forget_other_servers()
+    with contextlib.ExitStack() as stack:
         try:
-            yield cluster.conninfo(DATABASE)
-        finally:
-            fcntl.flock(users, fcntl.LOCK_UN)
-            cluster.leave(users)
+            cluster = _Cluster(folder, programs or wheel_programs(), {**_OPTIONS, **(options or {})})
+            users = stack.enter_context(cluster.lock("users.lock"))
+            with cluster.turn():
+                # Before it starts: whatever happens from here on, a signal or a kill, it will not outlast us.
+                stack.callback(cluster.leave, users)
+                fcntl.flock(users, fcntl.LOCK_SH)
+                cluster.start_guard()
+                cluster.start()
+        except OSError as error:
+            raise EmbeddedError(f"The folder {folder} cannot be used: {error}") from None
+        yield cluster.conninfo(DATABASE)
+
+
+def _forget_other_servers() -> None:
+    """Drops libpq's and PostgreSQL's own variables: they tell of another server, and would win over what we say."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def wheel_programs() -> Path:
@@ -103,15 +110,16 @@ def guard(folder: Path, programs: Path, options: Mapping[str, str]) -> None:
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        used = True
-        while used:
+        idle = 0
+        # Twice: a server that was started by one who was killed meanwhile may not be seen yet the first time.
+        while idle < 2:
             time.sleep(_GUARD_INTERVAL)
             with cluster.turn():
-                used = not cluster.stop_if_unused(users)
-                if not used:
+                idle = idle + 1 if cluster.stop_if_unused(users) else 0
+                if idle == 2:
                     # Given up within the turn: the next user's guard, which comes after it, finds it free.
                     fcntl.flock(own, fcntl.LOCK_UN)
-                elif not cluster.runs():
+                elif idle == 0 and not cluster.runs():
                     cluster.start()
 
 
@@ -128,11 +136,9 @@ class _Cluster:
         self._pid_file = self.data / "postmaster.pid"
         self._log = folder / "postgres.log"
         self._socket_folder = _socket_folder(folder)
+        self._launched: int | None = None
         if not folder.exists():
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise EmbeddedError(f"The folder {folder} cannot be made: {error.strerror}") from None
+            folder.mkdir(parents=True, exist_ok=True)
             # Others may pass through it to what is theirs in it, and that is 0700.
             folder.chmod(0o711)
         self._prefix = self._account_prefix() if os.geteuid() == 0 else []
@@ -165,10 +171,9 @@ class _Cluster:
             self._initialize()
         self._check_version()
         begin = time.monotonic()
-        launched = None
         while True:
-            if not (self.runs() or (launched and _is_alive(launched))):
-                launched = self._launch()
+            if not (self.runs() or self._is_starting()):
+                self._launched = self._launch()
             try:
                 with psycopg.connect(self.conninfo("postgres"), autocommit=True, connect_timeout=5) as connection:
                     self._create_database(connection)
@@ -194,19 +199,25 @@ class _Cluster:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        while self._is_starting() and not self.runs():
+            time.sleep(0.01)
         if self.runs():
             self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_LIMIT), "-s")
-        shutil.rmtree(self._socket_folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):  # left by one that was killed
+                (self._socket_folder / name).unlink(missing_ok=True)
+            self._socket_folder.rmdir()
         fcntl.flock(users, fcntl.LOCK_UN)
         return True
 
     def leave(self, users: int) -> None:
         """Stops the server if this was its last user, and waits for the guard to see it too."""
+        fcntl.flock(users, fcntl.LOCK_UN)
         with self.turn():
             if not self.stop_if_unused(users):
                 return
         with self.lock(_GUARD_LOCK) as guard_lock:
-            for _ in range(20):
+            for _ in range(40):
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(guard_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return
@@ -286,6 +297,10 @@ class _Cluster:
         except OSError:
             return False
 
+    def _is_starting(self) -> bool:
+        """Whether a server that this object launched is there, be its pid file written or not."""
+        return self._launched is not None and _is_alive(self._launched)
+
     def _launch(self) -> int:
         """Starts the server's process, whether or not it will come up, and returns its id."""
         if self._pid_file.exists() and not self.runs():
@@ -295,7 +310,8 @@ class _Cluster:
             self._pid_file.unlink(missing_ok=True)
         self._make_socket_folder()
         settings = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
-        command = [str(self.programs / "postgres"), "-D", str(self.data), "-k", f'"{self._socket_folder}"']
+        postgres = [str(self.programs / "postgres"), "-D", str(self.data), "-p", "5432"]
+        command = [*postgres, "-k", f'"{self._socket_folder}"']
         return self._detach([*self._prefix, *command, *settings], self.folder)
 
     def _detach(self, command: list[str], folder: Path) -> int:

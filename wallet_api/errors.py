@@ -1,5 +1,6 @@
 """From whatever went wrong to a status and {"Error": "…"}. Knows classes of SQLSTATEs, and no rule."""
 
+import asyncio
 import logging
 
 import psycopg
@@ -7,7 +8,7 @@ import psycopg_pool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from wallet_api.pool import ConnectionLost
 from wallet_api.wire import encode
@@ -32,7 +33,7 @@ _OVERLOADED = "The database has no resources left at the moment; nothing was don
 _BUSY = "Too many requests are waiting; nothing was done, try again"
 _NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
 _LOST = (
-    "The connection to the database was lost before it answered; "
+    "The database did not answer before the connection to it was lost or given up; "
     "look whether the request took effect before you repeat it"
 )
 
@@ -47,6 +48,29 @@ def answer(status: int, error: str, headers: dict[str, str] | None = None) -> Re
 def unavailable(error: str) -> Response:
     """A 503: the request was right, and may be sent again."""
     return answer(503, error, {"Retry-After": "1"})
+
+
+class AnswerWhenCancelled:
+    """Middleware: a request that is cancelled, because the time for stopping is over, is told so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        started = False
+
+        async def note_and_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_and_send)
+        except asyncio.CancelledError:
+            if started:
+                raise
+            await unavailable(_LOST)(scope, receive, send)
 
 
 async def _database_error(request: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, as the role that may call functions and nothing else, and the call of one."""
 
+import asyncio
 import select
 from collections.abc import Sequence
 from datetime import UTC
@@ -15,6 +16,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from wallet_api.settings import Settings
 from wallet_api.wire import WireRow
+
+# Seconds that an answer may take on its way, after all that the server itself would allow.
+_GRACE = 5
+
+# What finds out that a server has vanished without a word: within half a minute, where the system supports it.
+_TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
 
 class ConnectionLost(Exception):
@@ -51,6 +58,7 @@ class Database:
             conninfo,
             kwargs={
                 "autocommit": True,
+                **_TCP,
                 "connect_timeout": settings.connect_timeout,
                 "client_encoding": "utf8",
                 "application_name": "wallet",
@@ -85,8 +93,13 @@ class Database:
         for _ in range(self._settings.pool_size + 1):
             connection = await self._connection()
             try:
-                cursor = await connection.execute(query, arguments, prepare=True)
-                return await cursor.fetchall()
+                async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
+                    cursor = await connection.execute(query, arguments, prepare=True)
+                    return await cursor.fetchall()
+            except TimeoutError:
+                # The server keeps statement_timeout itself, so it must be out of reach.
+                await connection.close()
+                raise ConnectionLost("no answer in time") from None
             except psycopg.errors.FeatureNotSupported:
                 # The function's columns have changed since this connection prepared its call: nothing was done,
                 # and a new connection will see the new ones.

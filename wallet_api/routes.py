@@ -10,6 +10,7 @@ import psycopg
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -114,7 +115,12 @@ def create_app(conninfo: str, settings: Settings) -> Starlette:
         Route("/livez", Live),
         Route("/readyz", Ready),
     ]
-    app = Starlette(routes=routes, exception_handlers=errors.HANDLERS, lifespan=lifespan)
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(errors.AnswerWhenCancelled)],
+        exception_handlers=errors.HANDLERS,
+        lifespan=lifespan,
+    )
     app.router.redirect_slashes = False
     return app
 

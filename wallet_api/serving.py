@@ -29,7 +29,7 @@ class ServingError(Exception):
 
 
 class StopSignals:
-    """SIGINT and SIGTERM, from the first moment of the process to the last.
+    """SIGINT and SIGTERM, from before there is anything to stop until all is stopped.
 
     Until there is a server to tell, they end the process by SystemExit. That alone would not do: Python drops an
     exception that happens to be raised in a finalizer. So the request is remembered, and told later.

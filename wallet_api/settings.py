@@ -67,7 +67,7 @@ def _switch(value: str) -> bool:
 def _folder(value: str) -> Path:
     try:
         path = Path(_text(value)).expanduser().absolute()
-        possible = next(place for place in (path, *path.parents) if place.exists()).is_dir()
+        possible = "\n" not in value and next(place for place in (path, *path.parents) if place.exists()).is_dir()
     except (OSError, RuntimeError):
         possible = False
     if not possible:

@@ -178,6 +178,55 @@ def test_killed_while_it_made_the_data_it_makes_them_again(folder: Path) -> None
     assert not any(folder.glob("initdb-*"))
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_while_postgresql_starts_it_leaves_none_running(folder: Path, signum: signal.Signals) -> None:
+    with serving(WALLET_DATA_DIR=str(folder)):
+        pass
+    for _ in range(3):
+        server = Server(WALLET_DATA_DIR=str(folder))
+        wait_until(lambda: postgres_pid(folder) is not None)
+        assert server.stop(signum) in (0, -signal.SIGKILL)
+        wait_until(lambda: postgres_pid(folder) is None and guards(folder) == [])
+
+
+def test_a_pid_file_of_a_server_that_was_killed_while_it_wrote_it_harms_nobody(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of the socket's folder is empty for a moment; who removes "that folder" removes where they are."""
+    with serving(WALLET_DATA_DIR=str(folder)):
+        pass
+    (folder / "postgres/postmaster.pid").write_text(f"999999\n{folder}/postgres\n1795352545\n5432\n\n")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "thesis.txt").write_text("all of it")
+    monkeypatch.chdir(here)
+    with embedded.running(folder, postgres_programs()):
+        pass
+    assert (here / "thesis.txt").read_text() == "all of it"
+
+
+def test_only_what_is_ours_is_removed(folder: Path) -> None:
+    (folder / "socket").mkdir(parents=True)
+    (folder / "socket/letters.txt").write_text("mine")
+    with contextlib.suppress(embedded.EmbeddedError), embedded.running(folder, postgres_programs()):
+        pass
+    assert (folder / "socket/letters.txt").read_text() == "mine"
+
+
+def test_variables_that_tell_of_another_server_do_not_matter(folder: Path) -> None:
+    others = {"PGPORT": "5433", "PGHOSTADDR": "127.0.0.1", "PGSERVICE": "nope", "PGTARGETSESSIONATTRS": "standby"}
+    with serving(WALLET_DATA_DIR=str(folder), **others) as server, server.client() as api:
+        create(api, "found")
+
+
+def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(folder: Path) -> None:
+    (folder / "turn.lock").mkdir(parents=True)
+    server = Server(WALLET_DATA_DIR=str(folder))
+    assert server.wait() == 1
+    assert server.log.startswith(f"server.py: The folder {folder} cannot be used: ")
+    assert "Traceback" not in server.log
+
+
 def test_a_pid_file_that_names_somebody_else_s_process_by_now(folder: Path) -> None:
     with serving(WALLET_DATA_DIR=str(folder)):
         lines = (folder / "postgres/postmaster.pid").read_text().splitlines(keepends=True)

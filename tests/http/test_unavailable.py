@@ -1,16 +1,20 @@
 """What cannot be answered now is 503 with Retry-After and what to do; what was not foreseen is 500 and a log line."""
 
+import os
+import signal
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Connection
+from tests.conftest import Connection, clone
 from tests.support import PATIENCE, account, balance, serving, wait_until, waiting_for_locks
 
 NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
@@ -149,6 +153,79 @@ def test_a_function_whose_columns_change_fails_nobody_who_called_it_before(admin
             assert (response.status_code, response.json()) == (200, {"ID": 1, "NewColumn": "new"})
 
 
+FUNCTION = """create or replace function wallet.get_account(p_account_id bigint)
+    returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
+    language plpgsql as $$ begin {body} end $$"""
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [(state, 503) for state in ("40001", "40P01", "55P03", "57014", "25006", "3F000", "42883", "0A000")]
+    + [(state, 503) for state in ("53100", "53200", "53300", "53400", "57P01", "57P03", "08006")]
+    + [(state, 500) for state in ("22012", "42501", "XX000", "P0001", "23505")]
+    + [("WB999", 400), ("WN999", 404), ("WC999", 409)],
+)  # fmt: skip
+def test_each_sqlstate_has_its_status(
+    function_admin: Connection, function_api: httpx2.Client, state: str, status: int
+) -> None:
+    body = f"raise exception using errcode = '{state}', message = 'words of the database';"
+    function_admin.execute(FUNCTION.format(body=body))
+    got, retry_after, sentence = refusal(function_api.get("/account/1"))
+    assert (got, retry_after) == (status, "1" if status == 503 else None)
+    assert ("words of the database" in sentence) == (status < 500)
+
+
+def test_calls_are_made_as_the_role_that_can_touch_no_table(
+    function_admin: Connection, function_api: httpx2.Client
+) -> None:
+    function_admin.execute(
+        FUNCTION.format(body="return query select 1::bigint, current_user::text, 1::bigint, '', 1.0;")
+    )
+    assert function_api.get("/account/1").json()["Name"] == "wallet_app"
+
+
+@pytest.fixture(scope="module")
+def function_database(cluster: str) -> Iterator[str]:
+    """A database whose get_account() each test replaces."""
+    yield from clone(cluster, "wallet")
+
+
+@pytest.fixture(scope="module")
+def function_admin(function_database: str) -> Iterator[Connection]:
+    with psycopg.connect(function_database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def function_api(function_database: str) -> Iterator[httpx2.Client]:
+    with serving(DATABASE_URL=function_database) as server, server.client() as api:
+        yield api
+
+
+def test_a_server_that_vanishes_is_given_up_after_a_time(admin: Connection, database: str) -> None:
+    """A backend that is stopped (SIGSTOP) answers nothing, not even that its time is over."""
+    account(admin, "one")
+    limits = {"WALLET_POOL_SIZE": "1", "WALLET_STATEMENT_TIMEOUT": "0.1"}
+    with serving(DATABASE_URL=database, **limits) as server, server.client() as api:
+        wait_until(lambda: api.get("/account/1").status_code == 200)
+        pids = [
+            pid
+            for (pid,) in admin.execute(
+                "select pid from pg_stat_activity where datname = current_database() and application_name = 'wallet'"
+            ).fetchall()
+        ]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            status, retry_after, sentence = refusal(api.get("/account/1"))
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        assert (status, retry_after) == (503, "1")
+        assert "look whether the request took effect" in sentence
+        assert api.get("/account/1").status_code == 200
+
+
 def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: Connection, database: str) -> None:
     account(admin, "one")
     with serving(DATABASE_URL=database) as server, server.client() as api:
@@ -197,6 +274,24 @@ def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: 
         assert pay(api, buyer, seller).status_code == 200
         for client in crowd:
             client.close()
+
+
+def test_requests_that_take_longer_than_stopping_may_are_told_so(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with (
+        ThreadPoolExecutor() as clients,
+        serving(DATABASE_URL=database, WALLET_SHUTDOWN_TIMEOUT="1") as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        under_way = clients.submit(pay, api, buyer, seller)
+        waiting_for_locks(admin, 1)
+        server.process.terminate()
+        status, retry_after, sentence = refusal(under_way.result())
+        assert (status, retry_after) == (503, "1")
+        assert "look whether the request took effect" in sentence
+        assert server.wait() == 0
 
 
 def test_requests_under_way_are_answered_before_it_stops(admin: Connection, database: str) -> None:
