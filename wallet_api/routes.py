@@ -21,9 +21,6 @@ from wallet_api.settings import Settings
 
 BODY_LIMIT = 64 * 1024
 
-# The connection goes with it: the rest of the body is not waited for.
-_TOO_LARGE = HTTPException(413, f"The body should have at most {BODY_LIMIT} bytes", {"Connection": "close"})
-
 _LIST_ACCOUNTS: LiteralString = "select * from wallet.list_accounts()"
 _GET_ACCOUNT: LiteralString = "select * from wallet.get_account(%s)"
 _CREATE_ACCOUNT: LiteralString = "select * from wallet.create_account(%s, %s, %s)"
@@ -134,17 +131,22 @@ async def _fields(request: Request) -> wire.Fields:
     """Reads a body of at most BODY_LIMIT bytes that arrives in time, and its fields."""
     limit = request.app.state.settings.body_timeout
     if int(request.headers.get("content-length", 0)) > BODY_LIMIT:
-        raise _TOO_LARGE
+        raise _too_large()
     body = bytearray()
     try:
         async with asyncio.timeout(limit):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > BODY_LIMIT:
-                    raise _TOO_LARGE
+                    raise _too_large()
     except TimeoutError:
         raise HTTPException(408, f"The body did not arrive within {limit:g} seconds", {"Connection": "close"}) from None
     return wire.decode(bytes(body))
+
+
+def _too_large() -> HTTPException:
+    # The connection goes with it: the rest of the body is not waited for.
+    return HTTPException(413, f"The body should have at most {BODY_LIMIT} bytes", {"Connection": "close"})
 
 
 def _answer(value: object, headers: dict[str, str] | None = None) -> Response:
