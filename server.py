@@ -76,7 +76,9 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
-                _report(migrations.migrate(conninfo, app_password=configuration.app_password, back=False))
+                # In a database of its own, whoever runs the wallet decides; elsewhere there may be newer instances.
+                back = configuration.database_url is None
+                _report(migrations.migrate(conninfo, app_password=configuration.app_password, back=back))
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
             _complain(f"the database cannot be reached yet: {error}", 0)

@@ -1,10 +1,11 @@
 """The embedded default: a real PostgreSQL of the wallet's own, for those who name none.
 
-A folder holds one cluster and whoever uses it, any number of processes at once. Two locks (flock: the kernel
+A folder holds one cluster and whoever uses it, any number of processes at once. Locks (flock: the kernel
 releases them, even after kill -9) say who is there:
 
     users.lock   shared by every user for as long as it uses the cluster
     turn.lock    exclusive, for the moment in which somebody starts or stops it
+    guard.lock   exclusive, held by the one guard
 
 The last user stops the cluster when it goes. A guard process, one a folder, looks after what no user can:
 it starts the server again when that was killed under its users, and stops it when the last user was
@@ -20,7 +21,6 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
-import logging
 import os
 import pwd
 import shutil
@@ -36,8 +36,6 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from wallet_api.settings import PROJECT
-
-logger = logging.getLogger(__name__)
 
 DATABASE = "wallet"
 

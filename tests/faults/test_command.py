@@ -120,6 +120,16 @@ def test_a_database_of_another_version_is_a_sentence_and_exit_code_1(
     )
 
 
+def test_serve_does_not_bring_back_a_version_that_was_left(admin: Connection, database: str) -> None:
+    admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
+    result = command("serve", DATABASE_URL=database, PORT="0")
+    assert result.returncode == 1
+    assert "to go back, run: server.py migrate" in result.stderr
+    assert command("migrate", DATABASE_URL=database).returncode == 0
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        assert api.get("/readyz").status_code == 200
+
+
 def test_serve_migrates_first(bare_database: str) -> None:
     with serving(DATABASE_URL=bare_database) as server, server.client() as api:
         assert api.get("/readyz").status_code == 200
