@@ -15,7 +15,8 @@ from psycopg import AsyncCursor
 from psycopg.types.numeric import Int8
 from starlette.exceptions import HTTPException
 
-_INTEGER = re.compile(r"[+-]?0*[0-9]{1,19}")
+# Leading zeros apart: Python refuses to read numbers of thousands of digits.
+_INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAN = Decimal("NaN")
 # Far beyond any amount, far within what PostgreSQL's numeric holds.
@@ -106,9 +107,11 @@ def decode(body: bytes) -> Fields:
 
 def path_id(text: str) -> Int8:
     """Reads an id in a URL."""
-    if not _INTEGER.fullmatch(text) or not -(2**63) <= int(text) < 2**63:
+    match = _INTEGER.fullmatch(text)
+    value = int(match[1] + match[2]) if match else None
+    if value is None or not -(2**63) <= value < 2**63:
         raise HTTPException(400, "The ID in the URL should be a 64-bit integer")
-    return Int8(int(text))
+    return Int8(value)
 
 
 def encode(value: object) -> bytes:

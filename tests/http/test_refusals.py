@@ -98,8 +98,11 @@ def test_accounts(api: httpx2.Client, accounts: dict[str, int], body: str, statu
     assert (response.status_code, error(response)) == (status, sentence)
 
 
-def test_an_unknown_account_in_the_url(api: httpx2.Client) -> None:
-    response = api.get("/account/4611686018427387904")
+@pytest.mark.parametrize(
+    "text", ["4611686018427387904", "-1", "+4611686018427387904", "0" * 5000], ids=lambda text: text[:24]
+)
+def test_an_unknown_account_in_the_url(api: httpx2.Client, text: str) -> None:
+    response = api.get(f"/account/{text}")
     assert (response.status_code, error(response)) == (404, "Account not found")
 
 

@@ -1,12 +1,13 @@
 """What cannot be answered now is 503 with Retry-After and what to do; what was not foreseen is 500 and a log line."""
 
+import contextlib
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx2
@@ -15,7 +16,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, clone
-from tests.support import PATIENCE, account, balance, serving, wait_until, waiting_for_locks
+from tests.support import PATIENCE, Server, account, balance, serving, wait_until, waiting_for_locks
 
 NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
 
@@ -27,6 +28,34 @@ def refusal(response: httpx2.Response) -> tuple[int, str | None, str]:
 
 def pay(client: httpx2.Client, buyer: int, seller: int) -> httpx2.Response:
     return client.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1})
+
+
+class Waiting(NamedTuple):
+    """A payment under way, which waits for the account that `holder` has locked."""
+
+    server: Server
+    api: httpx2.Client
+    holder: Connection
+    clients: ThreadPoolExecutor
+    pair: tuple[int, int]
+    payment: Future[httpx2.Response]
+    backend: int
+
+
+@contextlib.contextmanager
+def payment_under_way(admin: Connection, database: str, **settings: str) -> Iterator[Waiting]:
+    """A server of these settings, and a payment that goes on when `holder` rolls back."""
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with (
+        ThreadPoolExecutor() as clients,
+        serving(DATABASE_URL=database, **settings) as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        payment = clients.submit(pay, api, buyer, seller)
+        [backend] = waiting_for_locks(admin, 1)
+        yield Waiting(server, api, holder, clients, (buyer, seller), payment, backend)
 
 
 def test_without_a_database_it_lives_is_not_ready_and_says_so() -> None:
@@ -71,47 +100,30 @@ def test_a_lock_held_for_too_long(admin: Connection, database: str) -> None:
 
 
 def test_all_connections_busy_and_the_queue_full(admin: Connection, database: str) -> None:
-    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     limits = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_WAITING": "1", "WALLET_POOL_TIMEOUT": "1"}
-    with (
-        ThreadPoolExecutor() as clients,
-        serving(DATABASE_URL=database, **limits) as server,
-        server.client() as api,
-        psycopg.connect(database) as holder,
-    ):
-        holder.execute("select from ledger.account where id = %s for update", [buyer])
-        first = clients.submit(pay, api, buyer, seller)
-        waiting_for_locks(admin, 1)
-        assert api.get("/readyz").status_code == 200, "being busy is no reason to be taken for dead"
-        others = [refusal(future.result()) for future in [clients.submit(pay, api, buyer, seller) for _ in range(2)]]
-        holder.rollback()
-        assert first.result().status_code == 200
-        assert sorted(others) == [
+    with payment_under_way(admin, database, **limits) as waiting:
+        assert waiting.api.get("/readyz").status_code == 200, "being busy is no reason to be taken for dead"
+        others = [waiting.clients.submit(pay, waiting.api, *waiting.pair) for _ in range(2)]
+        refusals = sorted(refusal(other.result()) for other in others)
+        waiting.holder.rollback()
+        assert waiting.payment.result().status_code == 200
+        assert refusals == [
             (503, "1", NO_CONNECTION),
             (503, "1", "Too many requests are waiting; nothing was done, try again"),
         ]
-    assert balance(admin, seller) == 1
+    assert balance(admin, waiting.pair[1]) == 1
 
 
 def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was_made(
     admin: Connection, database: str
 ) -> None:
-    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
-    with (
-        ThreadPoolExecutor() as clients,
-        serving(DATABASE_URL=database) as server,
-        server.client() as api,
-        psycopg.connect(database) as holder,
-    ):
-        holder.execute("select from ledger.account where id = %s for update", [buyer])
-        cut = clients.submit(pay, api, buyer, seller)
-        [victim] = waiting_for_locks(admin, 1)
-        admin.execute("select pg_terminate_backend(%s)", [victim])
-        status, retry_after, sentence = refusal(cut.result())
+    with payment_under_way(admin, database) as waiting:
+        admin.execute("select pg_terminate_backend(%s)", [waiting.backend])
+        status, retry_after, sentence = refusal(waiting.payment.result())
         assert (status, retry_after) == (503, "1")
         assert "look whether the request took effect" in sentence
-        holder.rollback()
-        assert pay(api, buyer, seller).status_code == 200
+        waiting.holder.rollback()
+        assert pay(waiting.api, *waiting.pair).status_code == 200
 
 
 def test_connections_that_died_while_idle_cost_nobody_a_request(admin: Connection, database: str) -> None:
@@ -277,37 +289,19 @@ def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: 
 
 
 def test_requests_that_take_longer_than_stopping_may_are_told_so(admin: Connection, database: str) -> None:
-    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
-    with (
-        ThreadPoolExecutor() as clients,
-        serving(DATABASE_URL=database, WALLET_SHUTDOWN_TIMEOUT="1") as server,
-        server.client() as api,
-        psycopg.connect(database) as holder,
-    ):
-        holder.execute("select from ledger.account where id = %s for update", [buyer])
-        under_way = clients.submit(pay, api, buyer, seller)
-        waiting_for_locks(admin, 1)
-        server.process.terminate()
-        status, retry_after, sentence = refusal(under_way.result())
+    with payment_under_way(admin, database, WALLET_SHUTDOWN_TIMEOUT="1") as waiting:
+        waiting.server.process.terminate()
+        status, retry_after, sentence = refusal(waiting.payment.result())
         assert (status, retry_after) == (503, "1")
         assert "look whether the request took effect" in sentence
-        assert server.wait() == 0
+        assert waiting.server.wait() == 0
 
 
 def test_requests_under_way_are_answered_before_it_stops(admin: Connection, database: str) -> None:
-    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
-    with (
-        ThreadPoolExecutor() as clients,
-        serving(DATABASE_URL=database) as server,
-        server.client() as api,
-        psycopg.connect(database) as holder,
-    ):
-        holder.execute("select from ledger.account where id = %s for update", [buyer])
-        under_way = clients.submit(pay, api, buyer, seller)
-        waiting_for_locks(admin, 1)
-        server.process.terminate()
-        wait_until(lambda: "Shutting down" in server.log)
-        holder.rollback()
-        assert under_way.result().status_code == 200
-        assert server.wait() == 0
-    assert balance(admin, seller) == 1
+    with payment_under_way(admin, database) as waiting:
+        waiting.server.process.terminate()
+        wait_until(lambda: "Shutting down" in waiting.server.log)
+        waiting.holder.rollback()
+        assert waiting.payment.result().status_code == 200
+        assert waiting.server.wait() == 0
+    assert balance(admin, waiting.pair[1]) == 1
