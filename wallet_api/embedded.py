@@ -242,7 +242,10 @@ class _Cluster:
 
     def _works(self, prefix: list[str]) -> bool:
         """Whether with this prefix one can go to the folder and run the programs."""
-        for command in (["test", "-x", str(self.folder)], [str(self.programs / "postgres"), "--version"]):
+        initdb = str(self.programs / "initdb")
+        # Not the last command alone: setpriv finds the program with root's capabilities still, and only the
+        # program itself is without them.
+        for command in (["test", "-x", str(self.folder)], ["test", "-x", initdb], [initdb, "--version"]):
             try:
                 if subprocess.run([*prefix, *command], cwd="/", capture_output=True, check=False).returncode != 0:
                     return False

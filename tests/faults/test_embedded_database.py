@@ -305,6 +305,21 @@ def test_started_by_root_it_does_not_run_as_root(tmp_path_factory: pytest.TempPa
         shutil.rmtree(parent)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+def test_started_by_root_it_runs_programs_that_only_root_can_reach(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.symlink_to(postgres_programs() or embedded.wheel_programs())
+    tmp_path.chmod(0o700)
+    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/wallet_test_XXXXXX"], text=True).strip())
+    folder.chmod(0o755)
+    try:
+        environment = {"WALLET_DATA_DIR": str(folder / "data"), "WALLET_POSTGRES_BIN": str(programs)}
+        with serving(**environment) as server, server.client() as api:
+            create(api, "made by root")
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_psql_opens_on_the_running_database_as_ops(folder: Path) -> None:
     def psql(text: str) -> str:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "WALLET_POSTGRES_BIN")}
