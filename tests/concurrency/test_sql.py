@@ -64,6 +64,27 @@ def test_opposing_payments_do_not_deadlock(admin: Connection, database: str) -> 
     assert broken_books(admin) == []
 
 
+def test_batches_and_single_payments_in_every_direction_do_not_deadlock(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 1000) for number in range(6)]
+
+    def work(number: int) -> list[str | None]:
+        pairs = [random.Random(number).sample(ids, 2) for _ in range(400)]
+        outcomes: list[str | None] = []
+        with psycopg.connect(database, user="wallet_app", autocommit=True) as connection:
+            for start in range(0, 400, 20):
+                buyers, sellers = (list(side) for side in zip(*pairs[start : start + 20], strict=True))
+                arguments = [buyers, sellers, [Decimal("0.5")] * 20, number % 2 == 0]
+                query = "select error from wallet.make_payments(%s, %s, %s, %s)"
+                outcomes += [error for (error,) in connection.execute(query, arguments)]
+                connection.execute("select wallet.make_payment(%s, %s, 0.5)", pairs[start])
+        return outcomes
+
+    with ThreadPoolExecutor(8) as threads:
+        assert [outcome for outcomes in threads.map(work, range(8)) for outcome in outcomes] == [None] * 3200
+    assert totals(admin) == {"USD": Decimal(6000)}
+    assert broken_books(admin) == []
+
+
 def test_many_buyers_of_one_seller(admin: Connection, database: str) -> None:
     seller = account(admin, "seller")
     buyers = [account(admin, f"buyer {number}", 20) for number in range(40)]
@@ -102,19 +123,27 @@ def test_one_name_asked_for_by_many_at_once_is_given_once(admin: Connection, dat
         assert Counter(threads.map(create, range(20))) == {None: 1, "WC011": 19}
 
 
-def pay_alone(database: str, buyer: int, seller: int, amount: object) -> None:
-    """Makes a payment on a connection of its own, for a thread that will have to wait."""
+ONE = "select id, null from wallet.make_payment(%s, %s, %s)"
+MANY = "select id, error from wallet.make_payments(array[%s], array[%s], array[%s])"
+
+
+def pay_alone(database: str, buyer: int, seller: int, amount: object, function: str = ONE) -> object:
+    """Makes a payment on a connection of its own, for a thread that will have to wait; returns its error."""
     with psycopg.connect(database, user="wallet_app", autocommit=True) as connection:
-        connection.execute("select wallet.make_payment(%s, %s, %s)", [buyer, seller, amount])
+        [(_, error)] = connection.execute(function, [buyer, seller, amount]).fetchall()
+        return error
 
 
+@pytest.mark.parametrize("function", [ONE, MANY])
 @pytest.mark.parametrize("direction", [1, -1])
-def test_accounts_are_locked_in_the_order_of_their_ids(admin: Connection, database: str, direction: int) -> None:
+def test_accounts_are_locked_in_the_order_of_their_ids(
+    admin: Connection, database: str, direction: int, function: str
+) -> None:
     first, second = account(admin, "first", 10), account(admin, "second", 10)
     buyer, seller = (first, second)[::direction]
     with ThreadPoolExecutor() as threads, psycopg.connect(database) as holder:
         holder.execute("select from ledger.account where id = %s for update", [first])
-        payment = threads.submit(pay_alone, database, buyer, seller, 1)
+        payment = threads.submit(pay_alone, database, buyer, seller, 1, function)
         waiting_for_locks(admin, 1)
         # It waits for the first, whoever buys, and so does not hold the second yet.
         admin.execute("select from ledger.account where id = %s for update nowait", [second])
@@ -132,6 +161,17 @@ def test_what_waited_for_a_lock_sees_the_balance_that_it_waited_for(admin: Conne
         first.commit()
         with pytest.raises(psycopg.Error, match="sufficient balance"):
             late.result()
+    assert [balance(admin, buyer), balance(admin, seller)] == [2, 8]
+
+
+def test_a_batch_that_waited_sees_it_too(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    with ThreadPoolExecutor() as threads, psycopg.connect(database) as first:
+        first.execute("select wallet.make_payment(%s, %s, 8)", [buyer, seller])
+        late = threads.submit(pay_alone, database, buyer, seller, 8, MANY)
+        waiting_for_locks(admin, 1)
+        first.commit()
+        assert late.result() == "Buyer account does not have sufficient balance"
     assert [balance(admin, buyer), balance(admin, seller)] == [2, 8]
 
 

@@ -11,7 +11,8 @@ from tests.support import PROJECT
 from wallet_api import errors
 
 CODES = re.findall(r"when '(\w{5})' then", (PROJECT / "db/functions/_refuse.sql").read_text())
-USED = set(re.findall(r"'([A-Z0-9]{5})'", "".join(p.read_text() for p in (PROJECT / "db/functions").glob("[!_]*.sql"))))
+RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
+USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
 TESTED = {
     code for table in (test_make_payment, test_create_account, test_reading) for _, code in table.REFUSALS
 }  # fmt: skip

@@ -1,0 +1,136 @@
+-- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic)
+--
+-- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
+-- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
+-- is true, the first refusal is raised, and nothing is done at all.
+--
+-- Returns: a row for each payment, in order: the payment, or NULL and error_code and error
+-- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
+--          until the transaction ends
+-- Writes:  ledger.account (a balance for each account that changed), ledger.payment (a row for each payment made)
+-- Raises:  22023 where the arrays differ in length, or one is NULL.
+--          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
+--          payment, counted from 0: WB001 to self, WB002 not positive, WB003 not an amount, WB004 no such
+--          account, WB005 currencies differ, WB006 buyer has too little, WB007 seller would have too much
+
+-- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
+-- many payments go through one account. The position of an account in it is found by width_bucket, which is a
+-- binary search: where the account was locked, its id stands at that position.
+create or replace function wallet.make_payments(
+    p_buyer_account_ids bigint[],
+    p_seller_account_ids bigint[],
+    p_amounts numeric[],
+    p_atomic boolean default false
+)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        error_code text,
+        error text
+    )
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+    -- Else it would be planned anew for every call, which takes longer than to make a few payments.
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_account_ids bigint[];
+    v_currency_ids bigint[];
+    v_balances numeric[];
+    v_request record;
+    v_refusal text;
+    v_payment ledger.payment;
+    v_payments ledger.payment[];
+begin
+    if (
+        cardinality(p_buyer_account_ids) = cardinality(p_seller_account_ids)
+        and cardinality(p_buyer_account_ids) = cardinality(p_amounts)
+    ) is not true then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'Buyers, sellers and amounts should be three arrays of the same length';
+    end if;
+
+    select
+        array_agg(locked.id order by locked.id),
+        array_agg(locked.currency_id order by locked.id),
+        array_agg(locked.balance::numeric order by locked.id)
+    into v_account_ids, v_currency_ids, v_balances
+    from wallet._lock_accounts(array(
+        select party.account_id
+        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts)
+            as request (buyer_account_id, seller_account_id, amount)
+        cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
+        where wallet._request_refusal(request.buyer_account_id, request.seller_account_id, request.amount) is null
+    )) as locked;
+
+    for v_request in
+        select
+            request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
+            wallet._request_refusal(request.buyer_account_id, request.seller_account_id, request.amount) as refusal,
+            -- "(select …)": else the array would be copied for each payment
+            width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
+            width_bucket(request.seller_account_id, (select v_account_ids)) as seller
+        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts) with ordinality
+            as request (buyer_account_id, seller_account_id, amount, number)
+        order by request.number
+    loop
+        v_refusal := coalesce(v_request.refusal, wallet._payment_refusal(
+            v_request.amount,
+            case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
+                then v_currency_ids[v_request.buyer] end,
+            case when v_account_ids[v_request.seller] = v_request.seller_account_id
+                then v_currency_ids[v_request.seller] end,
+            v_balances[v_request.buyer],
+            v_balances[v_request.seller]
+        ));
+        v_payment := null;
+        if v_refusal is null then
+            v_payment.id := nextval('ledger.payment_id_seq');
+            v_payment.currency_id := v_currency_ids[v_request.buyer];
+            v_payment.buyer_account_id := v_request.buyer_account_id;
+            v_payment.seller_account_id := v_request.seller_account_id;
+            v_payment.amount := trim_scale(v_request.amount);
+            v_payment.buyer_balance := trim_scale(v_balances[v_request.buyer] - v_request.amount);
+            v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_request.amount);
+            v_payment.operation_timestamp := clock_timestamp();
+            v_payments := array_append(v_payments, v_payment);
+            v_balances[v_request.buyer] := v_payment.buyer_balance;
+            v_balances[v_request.seller] := v_payment.seller_balance;
+        elsif p_atomic then
+            raise exception using
+                errcode = v_refusal,
+                message = wallet._refusal_message(v_refusal),
+                detail = format('Index: %s', v_request.number - 1);
+        end if;
+
+        id := v_payment.id;
+        currency_id := v_payment.currency_id;
+        amount := v_payment.amount;
+        buyer_account_id := v_payment.buyer_account_id;
+        seller_account_id := v_payment.seller_account_id;
+        operation_timestamp := v_payment.operation_timestamp;
+        error_code := v_refusal;
+        error := wallet._refusal_message(v_refusal);
+        return next;
+    end loop;
+
+    update ledger.account as account
+    set balance = after.balance
+    from unnest(v_account_ids, v_balances) as after (id, balance)
+    where account.id = after.id and account.balance <> after.balance;
+
+    insert into ledger.payment overriding system value
+    select made.* from unnest(v_payments) as made;
+end
+$$;
+
+comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean) is
+    'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
+    'order: the payment, or the code and the words of its refusal, WB001 to WB007. Where p_atomic is true, the '
+    'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done.';

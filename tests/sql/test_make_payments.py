@@ -1,0 +1,255 @@
+"""make_payments() makes many payments in one call, each with the outcome that make_payment() would have, in order."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.types.numeric import Int8
+
+from tests.conftest import Connection
+from tests.sql.test_make_payment import LEAST, MOST, REFUSALS
+from tests.support import account, balance, broken_books, totals
+
+Payment = tuple[int | None, int | None, Decimal | None]
+COLUMNS = "id, currency_id, amount, buyer_account_id, seller_account_id, operation_timestamp"
+
+
+def pay(connection: Connection, payments: list[Payment], atomic: bool = False) -> list[tuple[Any, ...]]:
+    """The outcomes: (id, currency, amount, buyer, seller, time, error code, error)."""
+    arguments = [list(column) for column in zip(*payments, strict=True)] or [[], [], []]
+    query = "select * from wallet.make_payments(%s::bigint[], %s::bigint[], %s::numeric[], %s)"
+    return connection.execute(query, [*arguments, atomic]).fetchall()
+
+
+@pytest.fixture
+def accounts(ops: Connection) -> list[int]:
+    """Two with 1000 USD, one with nothing."""
+    return [account(ops, "one", 1000), account(ops, "two", 1000), account(ops, "poor")]
+
+
+def test_an_outcome_for_each_in_order(ops: Connection, accounts: list[int]) -> None:
+    one, two, poor = accounts
+    outcomes = pay(ops, [(one, poor, Decimal("1.50")), (two, two, Decimal(1)), (poor, two, Decimal(1))])
+    assert [outcome[1:5] for outcome in outcomes] == [
+        (1, Decimal("1.5"), one, poor),
+        (None, None, None, None),
+        (1, Decimal(1), poor, two),
+    ]
+    assert [outcome[6:] for outcome in outcomes] == [
+        (None, None),
+        ("WB001", "Could not make payment to self"),
+        (None, None),
+    ]
+    assert outcomes[1][0] is None
+    assert outcomes[0][0] < outcomes[2][0]
+    assert outcomes[0][5] < outcomes[2][5]
+    assert [balance(ops, id_) for id_ in accounts] == [Decimal("998.5"), 1001, Decimal("0.5")]
+    assert ops.execute(f"select {COLUMNS} from wallet.list_payments()").fetchall() == [
+        outcome[:6] for outcome in outcomes if outcome[0] is not None
+    ]
+
+
+def test_as_ops_type_it(ops: Connection) -> None:
+    buyer, seller = account(ops, "buyer", 10), account(ops, "seller")
+    query = (
+        f"select amount, error from make_payments(array[{buyer}, {seller}], array[{seller}, {buyer}], array[5, 6.5])"
+    )
+    assert ops.execute(query).fetchall() == [
+        (Decimal(5), None),
+        (None, "Buyer account does not have sufficient balance"),
+    ]
+
+
+def test_none_at_all(ops: Connection) -> None:
+    assert pay(ops, []) == []
+
+
+def test_each_starts_from_what_the_one_before_it_left(ops: Connection) -> None:
+    """100 goes round a circle of five, where only the first has anything to begin with."""
+    circle = [account(ops, f"account {number}", 100 if number == 0 else 0) for number in range(5)]
+    round_trip: list[Payment] = [(circle[n % 5], circle[(n + 1) % 5], Decimal(100)) for n in range(15)]
+    assert [outcome[6] for outcome in pay(ops, round_trip)] == [None] * 15
+    made = [number for number, outcome in enumerate(pay(ops, round_trip[::-1])) if outcome[6] is None]
+    assert made == [4, 8, 12]
+    assert [balance(ops, id_) for id_ in circle] == [0, 0, 0, 100, 0]
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize(("arguments", "code"), REFUSALS)
+def test_refusals(ops: Connection, accounts: list[int], arguments: str, code: str, atomic: bool) -> None:
+    one, two, poor = accounts
+    others = {"other": account(ops, "other", 1000, 2), "full": account(ops, "full", MOST), "poor": poor}
+    buyer, seller, amount = arguments.format(buyer=one, seller=poor, **others).split(", ")
+    neighbours = account(ops, "neighbour", 10), two
+    query = f"""select error_code from wallet.make_payments(
+                    array[{neighbours[0]}, {buyer}, {neighbours[0]}]::bigint[],
+                    array[{neighbours[1]}, {seller}, {neighbours[1]}]::bigint[],
+                    array[1, {amount}, 1]::numeric[],
+                    {atomic})"""
+    if atomic:
+        with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+            ops.execute(query)
+        assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == (code, "Index: 1")
+        assert ops.execute("select count(*) from wallet.list_payments()").fetchall() == [(0,)]
+    else:
+        assert ops.execute(query).fetchall() == [(None,), (code,), (None,)]
+    paid = 0 if atomic else 2
+    assert [balance(ops, id_) for id_ in (*accounts, *neighbours)] == [1000, 1000 + paid, 0, 10 - paid, 1000 + paid]
+
+
+def test_atomic_all_or_nothing(ops: Connection, accounts: list[int]) -> None:
+    one, two, poor = accounts
+    fee: list[Payment] = [(one, two, Decimal(900)), (one, poor, Decimal("0.9"))]
+    assert [outcome[6] for outcome in pay(ops, fee, atomic=True)] == [None, None]
+    with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+        pay(ops, [(one, two, Decimal(99)), (one, poor, Decimal("0.9"))], atomic=True)
+    assert (refusal.value.sqlstate, refusal.value.diag.message_primary, refusal.value.diag.message_detail) == (
+        "WB006",
+        "Buyer account does not have sufficient balance",
+        "Index: 1",
+    )
+    assert [balance(ops, id_) for id_ in accounts] == [Decimal("99.1"), 1900, Decimal("0.9")]
+
+
+def test_atomic_tells_the_first_refusal_in_their_order(ops: Connection, accounts: list[int]) -> None:
+    one, two, poor = accounts
+    with pytest.raises(psycopg.Error, match="sufficient balance") as refusal, ops.transaction():
+        pay(ops, [(poor, two, Decimal(1)), (one, one, Decimal(1))], atomic=True)
+    assert refusal.value.diag.message_detail == "Index: 0"
+
+
+def test_an_exchange_of_two_currencies(ops: Connection) -> None:
+    dollars, roubles = (
+        (account(ops, "one, USD", 100), account(ops, "two, USD")),
+        (
+            account(ops, "two, RUB", 9000, 2),
+            account(ops, "one, RUB", 0, 2),
+        ),
+    )
+    pay(ops, [(*dollars, Decimal(100)), (*roubles, Decimal(9000))], atomic=True)
+    assert [balance(ops, id_) for id_ in dollars + roubles] == [0, 100, 0, 9000]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        "array[1], array[2], array[1, 1]",
+        "array[1], array[2, 2], array[1]",
+        "array[1, 1], array[2], array[1]",
+        "null, array[2], array[1]",
+        "array[1], null, array[1]",
+        "array[1], array[2], null",
+        "array[1], array[2], array[]::numeric[]",
+    ],
+)
+@pytest.mark.parametrize("atomic", [False, True])
+def test_arrays_of_different_lengths(ops: Connection, accounts: list[int], arrays: str, atomic: bool) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="of the same length"), ops.transaction():
+        ops.execute(f"select * from wallet.make_payments({arrays}, {atomic})")
+
+
+def test_arrays_are_read_in_order_whatever_their_bounds(ops: Connection, accounts: list[int]) -> None:
+    one, two, _ = accounts
+    query = (
+        f"select amount from wallet.make_payments('[0:1]={{{one},{one}}}', '[7:8]={{{two},{two}}}', '{{{{1}},{{2}}}}')"
+    )
+    assert ops.execute(query).fetchall() == [(Decimal(1),), (Decimal(2),)]
+
+
+def test_only_what_changed_is_written(admin: Connection) -> None:
+    ids = [account(admin, f"account {number}", 10) for number in range(4)]
+    places = "select id, ctid from ledger.account order by id"
+    before = dict(admin.execute(places).fetchall())
+    pay(admin, [(ids[0], ids[1], Decimal(1)), (ids[2], ids[3], Decimal(11))])
+    after = dict(admin.execute(places).fetchall())
+    assert [before[id_] == after[id_] for id_ in ids] == [False, False, True, True]
+
+
+def test_accounts_that_no_payment_needs_are_waited_for_by_none(admin: Connection, database: str) -> None:
+    """Payments that are refused whatever their accounts are do not lock them."""
+    one, two, held = account(admin, "one", 10), account(admin, "two"), account(admin, "held", 10)
+    with psycopg.connect(database) as holder:
+        holder.execute("select from ledger.account where id = %s for update", [held])
+        admin.execute("set lock_timeout = '1ms'")
+        outcomes = pay(admin, [(held, held, Decimal(1)), (one, two, Decimal(1)), (one, held, Decimal(0))])
+    assert [outcome[6] for outcome in outcomes] == ["WB001", None, "WB002"]
+
+
+def test_a_batch_as_large_as_one_over_http(admin: Connection) -> None:
+    admin.execute(
+        "select count(*) from generate_series(1, 2000) as number, wallet.create_account('a' || number, 10, 1)"
+    )
+    payments: list[Payment] = [(n % 2000 + 1, n * 7 % 2000 + 1, Decimal("0.01")) for n in range(10_000)]
+    outcomes = pay(admin, payments)
+    assert [outcome[6] for outcome in outcomes] == [
+        "WB001" if buyer == seller else None for buyer, seller, _ in payments
+    ]
+    assert totals(admin) == {"USD": 20_000}
+    assert broken_books(admin) == []
+
+
+# One after another. The accounts: three of dollars, two of roubles, one as full as can be; and two that are none.
+OPENING = [(Decimal(3), 1), (Decimal("0.5"), 1), (Decimal(0), 1), (Decimal(2), 2), (Decimal(0), 2), (MOST, 1)]
+parties = st.sampled_from([*range(len(OPENING)), -1, None])
+amounts = st.sampled_from(
+    [Decimal(text) for text in ("0.5", "1", "1.50", "2", "3", "0", "-1", "NaN", "Infinity", "1e15")]
+    + [LEAST, LEAST / 10, MOST, None]
+)
+requests = st.lists(st.tuples(parties, parties, amounts), max_size=25)
+
+
+@pytest.fixture(scope="module")
+def books(rolled_back_database: str) -> Iterator[Connection]:
+    with psycopg.connect(rolled_back_database, user="wallet_ops") as connection:
+        yield connection
+        connection.rollback()
+
+
+def one_after_another(connection: Connection, payments: list[Payment]) -> list[tuple[Any, ...]]:
+    outcomes: list[tuple[Any, ...]] = []
+    for buyer, seller, amount in payments:
+        arguments = [None if id_ is None else Int8(id_) for id_ in (buyer, seller)]
+        try:
+            with connection.transaction():
+                query = "select * from wallet.make_payment(%s, %s, %s)"
+                outcomes += [(*row, None, None) for row in connection.execute(query, [*arguments, amount])]
+        except psycopg.Error as error:
+            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary))
+    return outcomes
+
+
+def comparable(connection: Connection, outcomes: list[tuple[Any, ...]], first: int) -> tuple[Any, ...]:
+    """Outcomes and balances without what has to differ: the time, and the ids but for their order."""
+    ids = sorted(outcome[0] for outcome in outcomes if outcome[0] is not None)
+    rows = [(outcome[0] and ids.index(outcome[0]), *outcome[1:5], *outcome[6:]) for outcome in outcomes]
+    return rows, [balance(connection, first + number) for number in range(len(OPENING))]
+
+
+@given(requests)
+def test_a_batch_gives_what_its_payments_give_one_after_another(books: Connection, asked: list[Payment]) -> None:
+    with books.transaction(force_rollback=True):
+        first, *_ = [account(books, f"account {n}", *opening) for n, opening in enumerate(OPENING)]
+        payments: list[Payment] = [
+            (None if buyer is None else buyer + first, None if seller is None else seller + first, amount)
+            for buyer, seller, amount in asked
+        ]
+        with books.transaction(force_rollback=True):
+            one_by_one = comparable(books, one_after_another(books, payments), first)
+        with books.transaction(force_rollback=True):
+            together = comparable(books, pay(books, payments), first)
+        assert together == one_by_one
+        refused = [(code, index) for index, (*_, code, _) in enumerate(one_by_one[0]) if code is not None]
+        with books.transaction(force_rollback=True):
+            if refused:
+                with pytest.raises(psycopg.Error) as refusal:
+                    pay(books, payments, atomic=True)
+                assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == (
+                    refused[0][0],
+                    f"Index: {refused[0][1]}",
+                )
+            else:
+                assert comparable(books, pay(books, payments, atomic=True), first) == one_by_one
