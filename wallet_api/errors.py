@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import psycopg_pool
@@ -10,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
+from wallet_api.coalescing import Full
 from wallet_api.pool import ConnectionLost
 from wallet_api.wire import encode
 
@@ -37,6 +39,9 @@ _LOST = (
     "look whether the request took effect before you repeat it"
 )
 
+# What says nothing of the request: it is the state of the database, or of the connection to it.
+_ENVIRONMENT = ("08", "0A", "25", "3F", "53", "57")
+
 _HTTP = {404: "Not found", 405: "Method not allowed"}
 
 
@@ -50,8 +55,38 @@ def unavailable(error: str) -> Response:
     return answer(503, error, {"Retry-After": "1"})
 
 
+def refused(code: str, error: str) -> Response:
+    """A refusal by one of the wallet's rules, in words that are as they stand within a JSON string."""
+    return Response(f'{{"Error":"{error}"}}', _REFUSALS[code[:2]], media_type="application/json")
+
+
+def passing(error: Exception) -> bool:
+    """Whether the database rolled a call back for a cause that has passed already: a conflict with another one."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in ("40001", "40P01")
+
+
+def personal(error: Exception) -> bool:
+    """Whether the database rolled a call back for a cause that may lie in what was asked for."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and not state.startswith(_ENVIRONMENT) and state != "42883"
+
+
+def cancelled() -> Response:
+    """What a request gets that is cancelled, because the time for stopping is over."""
+    return unavailable(_LOST)
+
+
+async def respond(request: Request, error: Exception) -> Response:
+    """The answer to a request whose handler raised `error`: a 500 for one that should be raised further."""
+    handle = next(_HANDLERS[cls] for cls in type(error).__mro__ if cls in _HANDLERS)
+    try:
+        return await handle(request, error)
+    except Exception:
+        return await _internal_error(request, error)
+
+
 class AnswerWhenCancelled:
-    """Middleware: a request that is cancelled, because the time for stopping is over, is told so."""
+    """Middleware: a request that is cancelled is told so."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -70,7 +105,7 @@ class AnswerWhenCancelled:
         except asyncio.CancelledError:
             if started:
                 raise
-            await unavailable(_LOST)(scope, receive, send)
+            await cancelled()(scope, receive, send)
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
@@ -92,6 +127,10 @@ async def _database_error(request: Request, error: Exception) -> Response:
     raise error
 
 
+async def _full(request: Request, error: Exception) -> Response:
+    return unavailable(_BUSY)
+
+
 async def _connection_lost(request: Request, error: Exception) -> Response:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
     return unavailable(_LOST)
@@ -111,10 +150,14 @@ async def _internal_error(request: Request, error: Exception) -> Response:
     return answer(500, "Internal error", {"Connection": "close"})
 
 
-HANDLERS: dict[type[Exception], ExceptionHandler] = {
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     psycopg.Error: _database_error,
     ConnectionLost: _connection_lost,
+    Full: _full,
     HTTPException: _http_error,
     ClientDisconnect: _client_gone,
     Exception: _internal_error,
 }
+
+# As Starlette wants them.
+HANDLERS: dict[type[Exception], ExceptionHandler] = {**_HANDLERS}

@@ -3,22 +3,24 @@
 import asyncio
 import select
 from collections.abc import Sequence
-from datetime import UTC
+from json.encoder import encode_basestring
 from typing import Any, LiteralString, Self
 
 import psycopg
-from psycopg import AsyncConnection, adapters
-from psycopg.abc import AdaptContext, Buffer
+from psycopg import AsyncConnection, AsyncCursor, adapters
+from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 from wallet_api.settings import Settings
-from wallet_api.wire import WireRow
+from wallet_api.wire import Rows
 
 # Seconds that an answer may take on its way, after all that the server itself would allow.
 _GRACE = 5
+
+_MICROSECONDS = len("03:21:29.933672")
 
 # What finds out that a server has vanished without a word: within half a minute, where the system supports it.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
@@ -29,23 +31,30 @@ class ConnectionLost(Exception):
 
 
 class _MomentLoader(Loader):
-    """Reads a timestamptz as the contract writes it: RFC 3339, UTC, microseconds."""
-
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
-        super().__init__(oid, context)
-        self._load = TimestamptzLoader(oid, context).load
+    """Reads a timestamptz, of a session in UTC, as the contract writes it: RFC 3339, microseconds."""
 
     def load(self, data: Buffer) -> str:
-        return self._load(data).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        date, _, time = bytes(data).decode().removesuffix("+00").partition(" ")
+        if len(time) < _MICROSECONDS:
+            time = (time if "." in time else f"{time}.").ljust(_MICROSECONDS, "0")
+        return f"{date}T{time}Z"
+
+
+class _EscapedLoader(Loader):
+    """Reads text as it stands within a JSON string."""
+
+    def load(self, data: Buffer) -> str:
+        return encode_basestring(bytes(data).decode())[1:-1]
 
 
 class _WireContext:
-    """Values come from the database as the strings that the contract shows; it writes numbers plainly."""
+    """Values come from the database as they stand in JSON: see wire.Rows."""
 
     def __init__(self) -> None:
         self.adapters = AdaptersMap(adapters)
         self.adapters.register_loader("numeric", TextLoader)
         self.adapters.register_loader("timestamptz", _MomentLoader)
+        self.adapters.register_loader("text", _EscapedLoader)
         self.connection = None
 
 
@@ -62,7 +71,6 @@ class Database:
                 "connect_timeout": settings.connect_timeout,
                 "client_encoding": "utf8",
                 "application_name": "wallet",
-                "row_factory": WireRow,
                 "context": _WireContext(),
             },
             min_size=settings.pool_size,
@@ -84,7 +92,7 @@ class Database:
         """Ends all connections."""
         await self._pool.close()
 
-    async def call(self, query: LiteralString, arguments: Sequence[object] = ()) -> list[dict[str, Any]]:
+    async def call(self, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
         """Runs a query that calls one function, in a transaction of its own, and returns its rows.
 
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises when it
@@ -95,7 +103,7 @@ class Database:
             try:
                 async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
                     cursor = await connection.execute(query, arguments, prepare=True)
-                    return await cursor.fetchall()
+                    return Rows(_columns(cursor), await cursor.fetchall())
             except TimeoutError:
                 # The server keeps statement_timeout itself, so it must be out of reach.
                 await connection.close()
@@ -109,10 +117,10 @@ class Database:
                     raise ConnectionLost(str(error)) from error
                 raise
             finally:
-                await self._pool.putconn(connection)
+                await self._put_back(connection)
         raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
 
-    async def _connection(self) -> AsyncConnection[dict[str, Any]]:
+    async def _connection(self) -> AsyncConnection:
         while True:
             connection = await self._pool.getconn()
             if not _has_news(connection):
@@ -121,14 +129,54 @@ class Database:
             await connection.close()
             await self._pool.putconn(connection)
 
-    async def _configure(self, connection: AsyncConnection[dict[str, Any]]) -> None:
+    async def _put_back(self, connection: AsyncConnection) -> None:
+        await self._pool.putconn(connection)
+
+    async def _configure(self, connection: AsyncConnection) -> None:
         limits = (self._settings.lock_timeout, self._settings.statement_timeout)
         await connection.execute(
             """select set_config('role', 'wallet_app', false),
+                      set_config('DateStyle', 'ISO', false),
+                      set_config('TimeZone', 'UTC', false),
                       set_config('lock_timeout', %s, false),
                       set_config('statement_timeout', %s, false)""",
             [f"{seconds * 1000:.0f}ms" for seconds in limits],
         )
+
+
+class Line(Database):
+    """A database with one connection, for calls one after another: it is kept at hand between them."""
+
+    _kept: AsyncConnection | None = None
+
+    async def __aexit__(self, *error: object) -> None:
+        """Ends the connection."""
+        if self._kept is not None:
+            await super()._put_back(self._kept)
+        await super().__aexit__(*error)
+
+    async def _connection(self) -> AsyncConnection:
+        connection, self._kept = self._kept, None
+        if connection is None:
+            return await super()._connection()
+        if _has_news(connection):
+            await connection.close()
+            await super()._put_back(connection)
+            return await super()._connection()
+        return connection
+
+    async def _put_back(self, connection: AsyncConnection) -> None:
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            self._kept = connection
+        else:
+            await super()._put_back(connection)
+
+
+def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:
+    """The names and types of a result's columns, without all else that cursor.description would find out."""
+    result = cursor.pgresult
+    assert result is not None
+    return tuple([((result.fname(n) or b"").decode(), result.ftype(n)) for n in range(result.nfields)])
 
 
 def _has_news(connection: AsyncConnection[Any]) -> bool:

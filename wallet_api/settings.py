@@ -145,6 +145,24 @@ class Settings:
         _seconds(0.001, 86400),
         "seconds that a call of a function may take",
     )
+    coalesce_most: int = _setting(
+        "WALLET_COALESCE_MOST",
+        "1000",
+        _whole(1, 100_000),
+        "most payments that a worker sends to the database in one call",
+    )
+    coalesce_waiting: int = _setting(
+        "WALLET_COALESCE_WAITING",
+        "5000",
+        _whole(1, 1_000_000),
+        "most payments of a worker that wait for such a call; more are refused with 503 at once",
+    )
+    coalesce_lock_timeout: float = _setting(
+        "WALLET_COALESCE_LOCK_TIMEOUT",
+        "0.5",
+        _seconds(0.001, 3600),
+        "seconds that such a call waits for a locked account, before each of its payments is sent on its own",
+    )
     body_timeout: float = _setting(
         "WALLET_BODY_TIMEOUT",
         "10",

@@ -5,13 +5,13 @@ it in the words that it has for every amount of the wrong form; only what no Pos
 fraction as an id, a NUL in a text) is refused on the way.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
-from psycopg import AsyncCursor
 from psycopg.types.numeric import Int8
 from starlette.exceptions import HTTPException
 
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAN = Decimal("NaN")
+_INTEGER_TYPES = (20, 21, 23)  # OIDs of bigint, smallint, integer
 # Far beyond any amount, far within what PostgreSQL's numeric holds.
 _MOST_DIGITS = 1000
 
@@ -119,16 +120,39 @@ def encode(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-class WireRow:
-    """Row factory: a dict a row, its keys as the contract spells them (buyer_account_id: BuyerAccountID)."""
+def array(values: Iterable[int | Decimal | None]) -> str:
+    """Writes numbers as a PostgreSQL array."""
+    return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
 
-    def __init__(self, cursor: AsyncCursor[Any]) -> None:
-        columns = cursor.description or []
-        self._names = [_wire_name(column.name) for column in columns]
 
-    def __call__(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Makes the dict of one row."""
-        return dict(zip(self._names, values, strict=True))
+class Rows(NamedTuple):
+    """What a function returned: columns, each a name and the OID of its type, and rows.
+
+    Values are integers, and all else as it stands within a JSON string.
+    """
+
+    columns: tuple[tuple[str, int], ...]
+    values: Sequence[tuple[Any, ...]]
+
+    def objects(self) -> list[str]:
+        """Each row as a JSON object, its fields as the contract spells them (buyer_account_id: BuyerAccountID)."""
+        forms = _forms(self.columns)
+        template = f"{{{','.join(forms)}}}"
+        return [template % row if None not in row else _with_nulls(forms, row) for row in self.values]
+
+
+@functools.cache
+def _forms(columns: tuple[tuple[str, int], ...]) -> list[str]:
+    """How each column is written."""
+    return [f'"{_wire_name(name)}":' + ("%s" if type_oid in _INTEGER_TYPES else '"%s"') for name, type_oid in columns]
+
+
+def _with_nulls(forms: list[str], row: tuple[Any, ...]) -> str:
+    fields = [
+        form.replace('"%s"', "%s") % "null" if value is None else form % value
+        for form, value in zip(forms, row, strict=True)
+    ]
+    return f"{{{','.join(fields)}}}"
 
 
 def _wire_name(column: str) -> str:

@@ -120,10 +120,11 @@ begin
         return next;
     end loop;
 
+    -- A join with the arrays would do the same, and take 100 us more to begin.
     update ledger.account as account
-    set balance = after.balance
-    from unnest(v_account_ids, v_balances) as after (id, balance)
-    where account.id = after.id and account.balance <> after.balance;
+    set balance = v_balances[width_bucket(account.id, (select v_account_ids))]
+    where account.id = any (v_account_ids)
+        and account.balance <> v_balances[width_bucket(account.id, (select v_account_ids))];
 
     insert into ledger.payment overriding system value
     select made.* from unnest(v_payments) as made;

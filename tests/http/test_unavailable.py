@@ -19,6 +19,7 @@ from tests.conftest import Connection, clone
 from tests.support import PATIENCE, Server, account, balance, serving, wait_until, waiting_for_locks
 
 NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
+TOO_MANY = "Too many requests are waiting; nothing was done, try again"
 
 
 def refusal(response: httpx2.Response) -> tuple[int, str | None, str]:
@@ -99,19 +100,38 @@ def test_a_lock_held_for_too_long(admin: Connection, database: str) -> None:
     assert balance(admin, seller) == 1
 
 
-def test_all_connections_busy_and_the_queue_full(admin: Connection, database: str) -> None:
+def test_all_connections_busy_and_their_queue_full(admin: Connection, database: str) -> None:
+    account(admin, "one", 10)
     limits = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_WAITING": "1", "WALLET_POOL_TIMEOUT": "1"}
+    with (
+        ThreadPoolExecutor() as clients,
+        serving(DATABASE_URL=database, **limits) as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("lock table ledger.account")
+        first = clients.submit(api.get, "/account/1")
+        waiting_for_locks(admin, 1)
+        assert api.get("/readyz").status_code == 200, "being busy is no reason to be taken for dead"
+        others = [clients.submit(api.get, "/account/1") for _ in range(2)]
+        assert sorted(refusal(other.result()) for other in others) == [(503, "1", NO_CONNECTION), (503, "1", TOO_MANY)]
+        holder.rollback()
+        assert first.result().status_code == 200
+
+
+def test_as_many_payments_waiting_as_may(admin: Connection, database: str) -> None:
+    limits = {"WALLET_COALESCE_WAITING": "1", "WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20"}
     with payment_under_way(admin, database, **limits) as waiting:
-        assert waiting.api.get("/readyz").status_code == 200, "being busy is no reason to be taken for dead"
-        others = [waiting.clients.submit(pay, waiting.api, *waiting.pair) for _ in range(2)]
-        refusals = sorted(refusal(other.result()) for other in others)
+        others = [waiting.clients.submit(pay, waiting.api, *waiting.pair)]
+        waiting_for_locks(admin, 2)  # both lines are busy
+        others += [waiting.clients.submit(pay, waiting.api, *waiting.pair) for _ in range(2)]
+        wait_until(lambda: any(other.done() for other in others))
+        [refused] = [other.result() for other in others if other.done()]
+        assert refusal(refused) == (503, "1", TOO_MANY)
         waiting.holder.rollback()
-        assert waiting.payment.result().status_code == 200
-        assert refusals == [
-            (503, "1", NO_CONNECTION),
-            (503, "1", "Too many requests are waiting; nothing was done, try again"),
-        ]
-    assert balance(admin, waiting.pair[1]) == 1
+        paid = [other.result() for other in (waiting.payment, *others) if other.result() is not refused]
+        assert [payment.status_code for payment in paid] == [200] * 3
+    assert balance(admin, waiting.pair[1]) == 3
 
 
 def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was_made(
@@ -127,15 +147,17 @@ def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was
 
 
 def test_connections_that_died_while_idle_cost_nobody_a_request(admin: Connection, database: str) -> None:
-    account(admin, "one")
+    account(admin, "one", 10)
+    account(admin, "two")
     ours = "from pg_stat_activity where datname = current_database() and application_name = 'wallet'"
-    idle = f"select count(*) {ours} and state = 'idle'"
+    idle = f"select {ours} and state = 'idle'"
     with serving(DATABASE_URL=database, WALLET_POOL_SIZE="4") as server, server.client() as api:
         for _ in range(3):
-            wait_until(lambda: admin.execute(idle).fetchall() == [(5,)])  # 4, and the one for readiness
+            wait_until(lambda: len(admin.execute(idle).fetchall()) >= 6)  # 4, and one each for payments and readiness
             time.sleep(0.1)  # what has just become idle may still be reading
             admin.execute(f"select pg_terminate_backend(pid) {ours}")
             wait_until(lambda: admin.execute(f"select {ours}").fetchone() is None)
+            assert pay(api, 1, 2).status_code == 200
             assert api.get("/account/1").status_code == 200
             assert api.get("/readyz").status_code == 200
 

@@ -1,0 +1,319 @@
+"""Payments that arrive while a call is under way go out together in the next, and nobody pays for a neighbour."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
+from wallet_api.coalescing import Coalescer, Full
+
+
+class Passing(Exception):
+    pass
+
+
+class Personal(Exception):
+    pass
+
+
+Call = Callable[[Sequence[int]], Awaitable[list[int]]]
+
+
+class Database:
+    """Doubles numbers, when it is told to go on; keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.lone: list[int] = []
+        self.go_on = asyncio.Event()
+        self.errors: list[Exception] = []
+
+    async def together(self, numbers: Sequence[int]) -> list[int]:
+        self.calls.append(list(numbers))
+        await self.go_on.wait()
+        if self.errors:
+            raise self.errors.pop()
+        return [number * 2 for number in numbers]
+
+    async def alone(self, numbers: Sequence[int]) -> list[int]:
+        self.lone += numbers
+        if 13 in numbers:
+            raise Personal
+        return [number * 2 for number in numbers]
+
+    def coalescer(self, lines: int = 1, most_together: int = 100, most_waiting: int = 100) -> Coalescer[int, int]:
+        return Coalescer(
+            [self.together] * lines,
+            self.alone,
+            passing=lambda error: isinstance(error, Passing),
+            personal=lambda error: isinstance(error, Personal),
+            most_together=most_together,
+            most_alone=2,
+            most_waiting=most_waiting,
+        )
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(limited())
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_who_comes_alone_goes_at_once_and_who_comes_meanwhile_goes_together() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+            await settle()
+            assert database.calls == [[0]]
+            database.go_on.set()
+            assert await asyncio.gather(*requests) == [number * 2 for number in range(10)]
+            assert database.calls[0] == [0]
+            assert [number for call in database.calls for number in call] == list(range(10))
+            assert len(database.calls) <= 4
+
+    run(test)
+
+
+def test_a_call_carries_no_more_than_it_may() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(most_together=3) as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(20)]
+            await settle()
+            database.go_on.set()
+            assert await asyncio.gather(*requests) == [number * 2 for number in range(20)]
+            assert max(len(call) for call in database.calls) == 3
+
+    run(test)
+
+
+def test_as_many_calls_at_a_time_as_there_are_lines() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(lines=2) as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+            await settle()
+            assert database.calls == [[0], [1]]
+            database.go_on.set()
+            assert await asyncio.gather(*requests) == [number * 2 for number in range(10)]
+
+    run(test)
+
+
+def test_one_too_many_is_refused_at_once() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(most_waiting=2) as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(3)]
+            await settle()
+            with pytest.raises(Full):
+                await coalescer.outcome(3)
+            database.go_on.set()
+            assert await asyncio.gather(*requests) == [0, 2, 4]
+            assert await coalescer.outcome(5) == 10
+
+    run(test)
+
+
+def test_a_cause_that_one_may_have_brought_is_repeated_one_by_one() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in (1, 12, 13, 14)]
+            await settle()
+            database.errors = [Personal()] * 4
+            database.go_on.set()
+            outcomes = await asyncio.gather(*requests, return_exceptions=True)
+            assert [outcomes[0], outcomes[1], outcomes[3]] == [2, 24, 28]
+            assert isinstance(outcomes[2], Personal)
+            assert sorted(database.lone) == [1, 12, 13, 14]
+
+    run(test)
+
+
+def test_a_cause_that_passes_is_tried_again_and_not_for_ever() -> None:
+    async def test() -> None:
+        database = Database()
+        database.go_on.set()
+        async with database.coalescer() as coalescer:
+            database.errors = [Passing()] * 4
+            assert await coalescer.outcome(1) == 2
+            assert len(database.calls) == 5
+            database.errors = [Passing()] * 100
+            with pytest.raises(Passing):
+                await coalescer.outcome(1)
+            assert len(database.calls) == 10
+
+    run(test)
+
+
+def test_any_other_cause_is_told_to_all_and_nothing_is_repeated() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(4)]
+            await settle()
+            database.errors = [ValueError("broken")] * 4
+            database.go_on.set()
+            outcomes = await asyncio.gather(*requests, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [ValueError] * 4
+            assert sorted(number for call in database.calls for number in call) == [0, 1, 2, 3]
+            assert database.lone == []
+            database.errors = []
+            assert await coalescer.outcome(7) == 14
+
+    run(test)
+
+
+def test_what_is_cancelled_while_it_waits_is_not_sent() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(4)]
+            await settle()
+            requests[2].cancel()
+            await settle()
+            database.go_on.set()
+            assert [await requests[n] for n in (0, 1, 3)] == [0, 2, 6]
+            assert sorted(number for call in database.calls for number in call) == [0, 1, 3]
+
+    run(test)
+
+
+def test_a_line_whose_request_is_cancelled_goes_on_with_the_others() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(3)]
+            await settle()
+            requests[0].cancel()
+            await settle()
+            database.go_on.set()
+            assert [await request for request in requests[1:]] == [2, 4]
+
+    run(test)
+
+
+# With a database: a payment holds up each of the two lines, until `holder` lets go.
+
+
+@contextlib.contextmanager
+def busy_lines(
+    admin: Connection, database: str, **settings: str
+) -> Iterator[tuple[httpx2.Client, ThreadPoolExecutor, Connection]]:
+    buyer, seller = account(admin, "held buyer", 10), account(admin, "held seller")
+    with (
+        ThreadPoolExecutor(64) as clients,
+        serving(DATABASE_URL=database, **settings) as server,
+        httpx2.Client(base_url=server.url, timeout=20, limits=httpx2.Limits(max_connections=64)) as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [buyer])
+        held = []
+        for number in (1, 2):
+            held.append(clients.submit(pay, api, buyer, seller, 1))
+            waiting_for_locks(admin, number)
+        yield api, clients, holder
+        holder.rollback()
+        assert [payment.result().status_code for payment in held] == [200, 200]
+
+
+def pay(api: httpx2.Client, buyer: int, seller: int, amount: object) -> httpx2.Response:
+    return api.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount})
+
+
+PATIENT = {"WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20"}
+
+
+def test_payments_that_wait_for_a_call_share_the_next_ones(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 10) for number in range(30)]
+    with busy_lines(admin, database, **PATIENT) as (api, clients, holder):
+        payments = [clients.submit(pay, api, ids[n], ids[(n + 1) % 30], "0.5") for n in range(30)]
+        poor = clients.submit(pay, api, ids[0], ids[1], 1000)
+        wait_until(lambda: sum(1 for payment in (*payments, poor) if payment.running()) == 31)
+        assert api.get("/livez").status_code == 200
+        holder.rollback()
+        assert [payment.result().status_code for payment in payments] == [200] * 30
+        assert poor.result().json() == {"Error": "Buyer account does not have sufficient balance"}
+    [(transactions,)] = admin.execute("select count(distinct xmin::text) from ledger.payment").fetchall()
+    assert transactions < 20
+    assert broken_books(admin) == []
+
+
+def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 10) for number in range(2)]
+    limits = {"WALLET_COALESCE_LOCK_TIMEOUT": "0.1", "WALLET_LOCK_TIMEOUT": "20"}
+    with busy_lines(admin, database, **limits) as (api, _, _):
+        assert [pay(api, ids[0], ids[1], 1).status_code for _ in range(3)] == [200] * 3
+    assert balance(admin, ids[1]) == 13
+
+
+REPLACED = """alter function wallet.make_payments(bigint[], bigint[], numeric[], boolean) rename to _make_payments;
+    create function wallet.make_payments(b bigint[], s bigint[], a numeric[], p_atomic boolean default false)
+        returns table (id bigint, currency_id bigint, amount numeric, buyer_account_id bigint, seller_account_id bigint,
+                       operation_timestamp timestamptz, error_code text, error text)
+        language plpgsql security definer as $$
+        begin {body} return query select * from wallet._make_payments(b, s, a, p_atomic); end $$;
+    grant execute on function wallet.make_payments to wallet_app"""
+
+
+def test_a_payment_that_makes_a_call_fail_harms_no_neighbour(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 100) for number in range(10)]
+    admin.execute(REPLACED.format(body="if 13 = any (a) then raise 'bad luck'; end if;"))
+    with busy_lines(admin, database, **PATIENT) as (api, clients, holder):
+        payments = [clients.submit(pay, api, ids[n], ids[(n + 1) % 10], 13 if n == 5 else 1) for n in range(10)]
+        wait_until(lambda: all(payment.running() for payment in payments))
+        holder.rollback()
+        assert [payment.result().status_code for payment in payments] == [200] * 5 + [500] + [200] * 4
+    assert broken_books(admin) == []
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+def test_a_conflict_is_tried_again(admin: Connection, database: str, state: str) -> None:
+    ids = [account(admin, f"account {number}", 100) for number in range(2)]
+    admin.execute("create sequence public.attempt")
+    conflict = f"if nextval('public.attempt') %% 4 <> 0 then raise exception using errcode = '{state}'; end if;"
+    admin.execute(REPLACED.format(body=conflict.replace("%%", "%")))
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        assert [pay(api, ids[0], ids[1], 1).status_code for _ in range(3)] == [200] * 3
+    assert balance(admin, ids[1]) == Decimal(103)
+
+
+def test_a_conflict_that_does_not_pass_is_told(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 100) for number in range(2)]
+    admin.execute(REPLACED.format(body="raise exception using errcode = '40P01';"))
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        response = pay(api, ids[0], ids[1], 1)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert "crosswise" in response.json()["Error"]
+
+
+def test_clients_that_hang_up_while_they_wait_harm_nobody(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 100) for number in range(2)]
+    with busy_lines(admin, database, **PATIENT) as (api, clients, holder):
+        for _ in range(5):
+            with pytest.raises(httpx2.ReadTimeout):
+                api.post(
+                    "/payments",
+                    json={"BuyerAccountID": ids[0], "SellerAccountID": ids[1], "Amount": 1},
+                    timeout=httpx2.Timeout(20, read=0.05),
+                )
+        last = clients.submit(pay, api, ids[1], ids[0], 1)
+        holder.rollback()
+        assert last.result().status_code == 200
+    assert broken_books(admin) == []
