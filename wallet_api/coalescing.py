@@ -111,7 +111,7 @@ class Coalescer(Generic[Request, Outcome]):
     async def _call_together(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
         self._under_way += len(entries)
         try:
-            outcomes = await self._repeated(call, [request for request, _ in entries])
+            outcomes = await repeated(call, [request for request, _ in entries], self._passing)
             answered = list(zip(entries, outcomes, strict=True))
         except Exception as error:
             if self._personal(error):
@@ -134,22 +134,26 @@ class Coalescer(Generic[Request, Outcome]):
         try:
             async with self._lone_calls:
                 if not future.done():
-                    [outcome] = await self._repeated(self._alone, [request])
+                    [outcome] = await repeated(self._alone, [request], self._passing)
                     future.set_result(outcome)
         except Exception as error:
             _fail([entry], error)
         finally:
             self._apart -= 1
 
-    async def _repeated(self, call: Call[Request, Outcome], requests: list[Request]) -> Sequence[Outcome]:
-        for attempt in range(1, _ATTEMPTS):
-            try:
-                return await call(requests)
-            except Exception as error:
-                if not self._passing(error):
-                    raise
-            await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311
-        return await call(requests)
+
+async def repeated(
+    call: Call[Request, Outcome], requests: Sequence[Request], passing: Callable[[Exception], bool]
+) -> Sequence[Outcome]:
+    """Makes a call, and makes it again for as long as it fails for a cause that passes; a few times at most."""
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return await call(requests)
+        except Exception as error:
+            if not passing(error):
+                raise
+        await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311
+    return await call(requests)
 
 
 def _fail(entries: list[_Entry[Request, Outcome]], error: Exception) -> None:

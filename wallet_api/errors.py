@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 
 import psycopg
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 # The wallet's own classes of refusals; their words are meant for the client. See db/README.md.
 _REFUSALS = {"WB": 400, "WN": 404, "WC": 409}
+
+# The detail of a refusal of one payment among several.
+_INDEX = re.compile("Index: ([0-9]+)")
 
 # The call was certainly rolled back, and the same one may well pass a moment later.
 _TRY_AGAIN = {
@@ -45,9 +49,10 @@ _ENVIRONMENT = ("08", "0A", "25", "3F", "53", "57")
 _HTTP = {404: "Not found", 405: "Method not allowed"}
 
 
-def answer(status: int, error: str, headers: dict[str, str] | None = None) -> Response:
-    """An error in the contract's form."""
-    return Response(encode({"Error": error}), status, headers, media_type="application/json")
+def answer(status: int, error: str, headers: dict[str, str] | None = None, index: int | None = None) -> Response:
+    """An error in the contract's form; `index` says which of several payments it is about."""
+    fields = {"Error": error} | ({} if index is None else {"Index": index})
+    return Response(encode(fields), status, headers, media_type="application/json")
 
 
 def unavailable(error: str) -> Response:
@@ -56,8 +61,8 @@ def unavailable(error: str) -> Response:
 
 
 def refused(code: str, error: str) -> Response:
-    """A refusal by one of the wallet's rules, in words that are as they stand within a JSON string."""
-    return Response(f'{{"Error":"{error}"}}', _REFUSALS[code[:2]], media_type="application/json")
+    """A refusal by one of the wallet's rules."""
+    return answer(_REFUSALS[code[:2]], error)
 
 
 def passing(error: Exception) -> bool:
@@ -112,7 +117,8 @@ async def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, psycopg.Error)
     state = error.sqlstate or ""
     if status := _REFUSALS.get(state[:2]):
-        return answer(status, error.diag.message_primary or "")
+        index = _INDEX.fullmatch(error.diag.message_detail or "")
+        return answer(status, error.diag.message_primary or "", index=int(index[1]) if index else None)
     logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, error)
     if isinstance(error, psycopg_pool.TooManyRequests):
         return unavailable(_BUSY)

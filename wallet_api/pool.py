@@ -2,14 +2,12 @@
 
 import asyncio
 import select
-from collections.abc import Sequence
-from json.encoder import encode_basestring
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, adapters
-from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap, Loader
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
@@ -20,7 +18,8 @@ from wallet_api.wire import Rows
 # Seconds that an answer may take on its way, after all that the server itself would allow.
 _GRACE = 5
 
-_MICROSECONDS = len("03:21:29.933672")
+# Rows of a page: enough that the calls cost little, few enough that nobody waits for one to be written.
+_PAGE = 2000
 
 # What finds out that a server has vanished without a word: within half a minute, where the system supports it.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
@@ -30,31 +29,13 @@ class ConnectionLost(Exception):
     """The connection broke between a call and its answer: nobody here knows whether it took effect."""
 
 
-class _MomentLoader(Loader):
-    """Reads a timestamptz, of a session in UTC, as the contract writes it: RFC 3339, microseconds."""
-
-    def load(self, data: Buffer) -> str:
-        date, _, time = bytes(data).decode().removesuffix("+00").partition(" ")
-        if len(time) < _MICROSECONDS:
-            time = (time if "." in time else f"{time}.").ljust(_MICROSECONDS, "0")
-        return f"{date}T{time}Z"
-
-
-class _EscapedLoader(Loader):
-    """Reads text as it stands within a JSON string."""
-
-    def load(self, data: Buffer) -> str:
-        return encode_basestring(bytes(data).decode())[1:-1]
-
-
 class _WireContext:
-    """Values come from the database as they stand in JSON: see wire.Rows."""
+    """Values come from the database as text, but for integers: see wire.Rows."""
 
     def __init__(self) -> None:
         self.adapters = AdaptersMap(adapters)
-        self.adapters.register_loader("numeric", TextLoader)
-        self.adapters.register_loader("timestamptz", _MomentLoader)
-        self.adapters.register_loader("text", _EscapedLoader)
+        for type_name in ("numeric", "timestamptz"):
+            self.adapters.register_loader(type_name, TextLoader)
         self.connection = None
 
 
@@ -101,24 +82,56 @@ class Database:
         for _ in range(self._settings.pool_size + 1):
             connection = await self._connection()
             try:
-                async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
-                    cursor = await connection.execute(query, arguments, prepare=True)
-                    return Rows(_columns(cursor), await cursor.fetchall())
-            except TimeoutError:
-                # The server keeps statement_timeout itself, so it must be out of reach.
-                await connection.close()
-                raise ConnectionLost("no answer in time") from None
+                return await self._run(connection, query, arguments)
             except psycopg.errors.FeatureNotSupported:
                 # The function's columns have changed since this connection prepared its call: nothing was done,
                 # and a new connection will see the new ones.
                 await connection.close()
-            except psycopg.OperationalError as error:
-                if connection.closed:
-                    raise ConnectionLost(str(error)) from error
-                raise
             finally:
                 await self._put_back(connection)
         raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
+
+    async def pages(self, query: LiteralString) -> AsyncGenerator[Rows]:
+        """Runs a query of two arguments, the id after which a page begins and how many rows it has at most.
+
+        Yields all pages, all of one moment; at least one, which may be empty. The first column is the id. Holds a
+        connection until it is closed. Raises what `call` raises.
+        """
+        connection = await self._connection()
+        page: asyncio.Task[Rows] | None = None
+        try:
+            await connection.execute("begin isolation level repeatable read read only")
+            page = asyncio.create_task(self._run(connection, query, [None, _PAGE]))
+            while page is not None:
+                rows = await page
+                more = len(rows.values) == _PAGE
+                page = asyncio.create_task(self._run(connection, query, [rows.values[-1][0], _PAGE])) if more else None
+                await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
+                yield rows._replace(more=more)
+        except psycopg.errors.FeatureNotSupported:
+            await connection.close()  # as in `call`; but part of the list may be written already
+            raise
+        finally:
+            if page is not None:
+                page.cancel()
+                await asyncio.gather(page, return_exceptions=True)
+            if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                await connection.rollback()
+            await self._put_back(connection)
+
+    async def _run(self, connection: AsyncConnection, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
+        try:
+            async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
+                cursor = await connection.execute(query, arguments, prepare=True)
+                return Rows(_columns(cursor), await cursor.fetchall())
+        except TimeoutError:
+            # The server keeps statement_timeout itself, so it must be out of reach.
+            await connection.close()
+            raise ConnectionLost("no answer in time") from None
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise ConnectionLost(str(error)) from error
+            raise
 
     async def _connection(self) -> AsyncConnection:
         while True:

@@ -29,9 +29,11 @@ class _Transport:
 
     def write(self, data: bytes) -> None:
         """Sends data, or keeps it if it is the head of an answer."""
-        if self._begun or data == _CONTINUE:
+        if self._head:
             self._transport.write(self._head + data)
             self._head = b""
+        elif self._begun or data == _CONTINUE:
+            self._transport.write(data)
         else:
             self._begun = True
             self._head = data
@@ -109,6 +111,7 @@ class Protocol(HttpToolsProtocol):
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
+            self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:

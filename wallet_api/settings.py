@@ -169,6 +169,12 @@ class Settings:
         _seconds(0.1, 3600),
         "seconds that a request's body may take to arrive after its head",
     )
+    reader_timeout: float = _setting(
+        "WALLET_READER_TIMEOUT",
+        "30",
+        _seconds(0.1, 3600),
+        "seconds that a client may take to make room for the next thousand rows of a list",
+    )
     idle_timeout: int = _setting(
         "WALLET_IDLE_TIMEOUT",
         "75",

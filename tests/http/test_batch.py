@@ -1,0 +1,164 @@
+"""POST /payments/batch: many payments in one request, an outcome for each; or, if they are atomic, all or none."""
+
+import json
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import account, balance, broken_books, serving
+
+
+@pytest.fixture(scope="module")
+def pair(api: httpx2.Client) -> list[int]:
+    """Two accounts with a lot of USD, and one with nothing."""
+    ids = []
+    for name, amount in (("batch one", "1e9"), ("batch two", "1e9"), ("batch poor", 0)):
+        response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": 1})
+        ids.append(int(response.headers["location"].rpartition("/")[2]))
+    return ids
+
+
+def payment(buyer: object, seller: object, amount: object) -> dict[str, object]:
+    return {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+
+
+def post(api: httpx2.Client, payments: object, **fields: object) -> httpx2.Response:
+    return api.post("/payments/batch", json={"Payments": payments, **fields})
+
+
+def amounts(api: httpx2.Client, ids: list[int]) -> list[str]:
+    return [api.get(f"/account/{id_}").json()["Amount"] for id_ in ids]
+
+
+@pytest.mark.parametrize("fields", [{}, {"Atomic": False}, {"Atomic": None}])
+def test_an_outcome_for_each_in_order(api: httpx2.Client, pair: list[int], fields: dict[str, Any]) -> None:
+    one, two, poor = pair
+    response = post(api, [payment(one, two, "1.50"), payment(poor, one, 1), payment(two, one, 1.5)], **fields)
+    assert response.status_code == 200
+    [first, refused, last] = response.json()["Results"]
+    assert list(first) == ["ID", "CurrencyID", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
+    assert (first["Amount"], first["BuyerAccountID"], first["SellerAccountID"]) == ("1.5", one, two)
+    assert refused == {"Error": "Buyer account does not have sufficient balance"}
+    assert last["ID"] == first["ID"] + 1
+
+
+def test_what_cannot_be_read_is_an_outcome_too(api: httpx2.Client, pair: list[int]) -> None:
+    one, two, _ = pair
+    asked = [
+        payment(1.5, two, 1),
+        5,
+        payment(one, two, "0.5"),
+        payment(one, two, "abc"),
+        None,
+        [],
+        {},
+        payment(two, one, 0.5),
+    ]
+    results = post(api, asked).json()["Results"]
+    assert [result.get("Error", result.get("Amount")) for result in results] == [
+        "BuyerAccountID should be a 64-bit integer",
+        "A payment should be a JSON object",
+        "0.5",
+        "Amount should be a number of at most 15 integer digits and 15 decimals",
+        "A payment should be a JSON object",
+        "A payment should be a JSON object",
+        "Amount should be positive",
+        "0.5",
+    ]
+
+
+def test_field_names_match_whatever_their_case(api: httpx2.Client, pair: list[int]) -> None:
+    one, two, _ = pair
+    body = f'{{"ATOMIC":true,"payments":[{{"buyeraccountid":{one},"SELLERACCOUNTID":{two},"amount":1e0,"Other":[]}}]}}'
+    response = api.post("/payments/batch", content=body)
+    assert [result["Amount"] for result in response.json()["Results"]] == ["1"]
+
+
+def test_an_empty_batch_has_no_outcomes(api: httpx2.Client) -> None:
+    for atomic in (False, True):
+        response = post(api, [], Atomic=atomic)
+        assert (response.status_code, response.json()) == (200, {"Results": []})
+
+
+def test_atomic_payments_are_made_all(api: httpx2.Client, pair: list[int]) -> None:
+    one, two, poor = pair
+    results = post(api, [payment(one, poor, 2), payment(poor, two, 2)], Atomic=True).json()["Results"]
+    assert [result["Amount"] for result in results] == ["2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("second", "error"),
+    [
+        (("poor", "one", 1), "Buyer account does not have sufficient balance"),
+        (("one", "one", 1), "Could not make payment to self"),
+        (("one", 0, 1), "Account not found"),
+        (
+            ("one", "two", "1.0000000000000001"),
+            "Amount should be a number of at most 15 integer digits and 15 decimals",
+        ),
+        (("one", "two", {}), "Amount should be a number of at most 15 integer digits and 15 decimals"),
+        (("one", True, 1), "SellerAccountID should be a 64-bit integer"),
+    ],
+)
+def test_or_none_of_them(api: httpx2.Client, pair: list[int], second: tuple[Any, ...], error: str) -> None:
+    names = dict(zip(("one", "two", "poor"), pair, strict=True))
+    buyer, seller, amount = (names.get(part, part) if isinstance(part, str) else part for part in second)
+    before = amounts(api, pair)
+    response = post(api, [payment(pair[0], pair[1], 1), payment(buyer, seller, amount), payment(0, 0, 0)], Atomic=True)
+    assert (response.status_code, response.json()) == (400, {"Error": error, "Index": 1})
+    assert amounts(api, pair) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({}, "Payments should be an array"),
+        ({"Payments": None}, "Payments should be an array"),
+        ({"Payments": {}}, "Payments should be an array"),
+        ({"Payments": "x"}, "Payments should be an array"),
+        ({"Payments": [], "Atomic": 1}, "Atomic should be true or false"),
+        ({"Payments": [], "Atomic": "true"}, "Atomic should be true or false"),
+        ({"Payments": [{}] * 10_001}, "Payments should have at most 10000 elements"),
+    ],
+)
+def test_bad_batches(api: httpx2.Client, body: object, error: str) -> None:
+    response = api.post("/payments/batch", json=body)
+    assert (response.status_code, response.json()) == (400, {"Error": error})
+
+
+def test_a_body_may_have_4_mib_and_no_more(api: httpx2.Client) -> None:
+    empty = b'{"Payments":[]}'
+    assert api.post("/payments/batch", content=empty.rjust(4 * 1024 * 1024)).status_code == 200
+    response = api.post("/payments/batch", content=empty.rjust(4 * 1024 * 1024 + 1))
+    assert (response.status_code, response.json()) == (413, {"Error": "The body should have at most 4194304 bytes"})
+
+
+def test_other_methods(api: httpx2.Client) -> None:
+    response = api.get("/payments/batch")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_ten_thousand_payments(admin: Connection, database: str) -> None:
+    ids = [account(admin, f"account {number}", 100) for number in range(10)]
+    asked = [payment(ids[n % 10], ids[(n + 1) % 10], "0.01") for n in range(10_000)]
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        results = api.post("/payments/batch", content=json.dumps({"Payments": asked})).json()["Results"]
+    assert [result["Amount"] for result in results] == ["0.01"] * 10_000
+    assert [balance(admin, id_) for id_ in ids] == [100] * 10
+    assert broken_books(admin) == []
+
+
+def test_an_atomic_batch_that_cannot_be_made_now_is_made_not_at_all(admin: Connection, database: str) -> None:
+    one, two, three = [account(admin, f"account {number}", 100) for number in range(3)]
+    with (
+        serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="0.3") as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [three])
+        response = post(api, [payment(one, two, 1), payment(one, three, 1)], Atomic=True)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert [balance(admin, id_) for id_ in (one, two, three)] == [100] * 3

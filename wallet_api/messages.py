@@ -1,0 +1,110 @@
+"""A request's body, and answers: at once, or as long as a list is."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+
+import psycopg
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from wallet_api.pool import ConnectionLost
+from wallet_api.wire import Rows
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT = 64 * 1024
+
+_JSON = (b"content-type", b"application/json")
+
+
+async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """Reads a body of at most `limit` bytes. (That it arrives in time is seen to by wallet_api.protocol.)"""
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise _too_large(limit)
+    chunks = b""
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > limit:
+            raise _too_large(limit)
+    return chunks
+
+
+def _too_large(limit: int) -> HTTPException:
+    # The connection goes with it: the rest of the body is not waited for.
+    return HTTPException(413, f"The body should have at most {limit} bytes", {"Connection": "close"})
+
+
+class Answer(Response):
+    """A JSON text, with status 200."""
+
+    def __init__(self, json: str, location: str | None = None) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = json.encode()
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON]
+        if location is not None:
+            self.raw_headers.append((b"location", location.encode()))
+
+
+async def listed(name: str, pages: AsyncGenerator[Rows], request: Request) -> Response:
+    """{"name":[…]} of all rows of all pages, or {} where there are none."""
+    first = await anext(pages)
+    # HTTP/1.0 knows no chunks, and so no difference between an end and a connection that broke.
+    if first.more and request.scope["http_version"] != "1.0":
+        return _Stream(name, first, pages, request.app.state.settings.reader_timeout)
+    objects = first.objects()
+    async for page in pages:
+        objects += page.objects()
+    return Answer(f'{{"{name}":[{",".join(objects)}]}}' if objects else "{}")
+
+
+class _Stream(Response):
+    """A list that is written page by page.
+
+    One that cannot be finished is cut off, so that it does not look complete: because the database fails, or the
+    client takes longer than `reader_timeout` seconds to make room for a page.
+    """
+
+    def __init__(self, name: str, first: Rows, pages: AsyncGenerator[Rows], reader_timeout: float) -> None:
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [_JSON]
+        self._name = name
+        self._first = first
+        self._pages = pages
+        self._reader_timeout = reader_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the list, to its end or to the client's."""
+        while (await receive()).get("more_body"):
+            pass  # of a body that nobody asked for
+        gone = asyncio.ensure_future(receive())
+        try:
+            async with contextlib.aclosing(self._pages):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if scope["method"] != "HEAD":
+                    await self._send_pages(send, gone)
+                await self._send(send, "", more=False)
+        except (psycopg.Error, ConnectionLost, TimeoutError) as error:
+            logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], str(error) or "nobody reads it")
+            scope["abort"]()
+            await gone
+        finally:
+            gone.cancel()
+
+    async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
+        await self._send(send, f'{{"{self._name}":[{",".join(self._first.objects())}')
+        async for page in self._pages:
+            if gone.done():
+                return
+            if page.values:
+                await self._send(send, ",".join(["", *page.objects()]))
+        await self._send(send, "]}")
+
+    async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
+        async with asyncio.timeout(self._reader_timeout):
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
