@@ -7,7 +7,10 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 # A PostgreSQL that is installed on this machine, for a second round of tests: the oldest one that is supported.
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
 
-.PHONY: help install run psql test lint format lock clean
+# Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
+BENCH ?=
+
+.PHONY: help install run psql test bench lint format lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -25,6 +28,9 @@ test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
 ifneq ($(MACHINE_POSTGRES),)
 	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest
 endif
+
+bench: $(VENV)/installed-dev  ## measure on this machine, about 4 minutes: a table, and a plot in .bench (needs wrk)
+	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 lint: $(VENV)/installed-dev  ## check style and types
 	$(VENV)/bin/ruff check .
@@ -44,7 +50,7 @@ lock:  ## write the lock files anew from pyproject.toml (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what the commands above made, the data in .wallet excepted
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
 
 # Cleared first: one that was interrupted, or failed because Debian's python3-venv was missing, is of no use.
 $(VENV)/made:

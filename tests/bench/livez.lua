@@ -1,0 +1,2 @@
+-- GET of the URL that wrk was given.
+dofile("common.lua")

@@ -1,0 +1,181 @@
+"""The loads: wrk, pgbench, psql and one plain reader, each started, waited for, and its own report read."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from wallet_api.embedded import wheel_programs
+
+FOLDER = Path(__file__).parent
+_PATIENCE = 120
+
+
+class BenchError(Exception):
+    """The benchmark cannot go on, or money was not conserved; its text says which."""
+
+
+class Answers(NamedTuple):
+    """What wrk or pgbench saw. Latencies in milliseconds; pgbench tells the average alone."""
+
+    requests: int
+    refused: int
+    failed: int
+    seconds: float
+    p50: float | None = None
+    p99: float | None = None
+    average: float | None = None
+    statuses: dict[str, int] = {}  # noqa: RUF012 - never changed
+
+
+def require_wrk() -> None:
+    """Raises BenchError, which says how to install wrk, where it is missing."""
+    if shutil.which("wrk") is None:
+        raise BenchError("wrk is missing: apt-get install wrk, or brew install wrk")
+
+
+def wrk(url: str, script: str, connections: int, seconds: int, *arguments: int) -> Answers:
+    """Sends requests for so many seconds, over so many connections, one at a time on each."""
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", f"{script}.lua"]
+    output = _output(["wrk", *options, url, "--", *map(str, arguments)], seconds)
+    line = output.rstrip().rpartition("\n")[2]
+    try:
+        answers = Answers(**json.loads(line))
+    except (json.JSONDecodeError, TypeError):
+        raise BenchError(f"wrk did not end as it should:\n{output}") from None
+    if answers.requests == 0:
+        raise BenchError(f"{url} answered nothing in {seconds} s:\n{output}")
+    return answers
+
+
+def pgbench(conninfo: str, script: str, clients: int, seconds: int, first: int, number: int) -> Answers:
+    """Runs a transaction over and over for so many seconds, on so many connections."""
+    options = ["-n", "-M", "prepared", "-j", "1", "-c", str(clients), "-T", str(seconds), "-f", f"{script}.sql"]
+    options += ["-D", f"first={first}", "-D", f"last={first + number - 1}"]
+    database, environment = _as_wallet_app(conninfo)
+    output = _output([str(wheel_programs() / "pgbench"), *options, database], seconds, environment)
+    found = [
+        re.search(pattern, output)
+        for pattern in (
+            r"number of transactions actually processed: (\d+)",
+            r"number of failed transactions: (\d+)",
+            r"latency average = ([\d.]+) ms",
+            r"tps = ([\d.]+)",
+        )
+    ]
+    made, failed, latency, speed = (float(match[1]) if match else 0.0 for match in found)
+    if made == 0 or speed == 0:
+        raise BenchError(f"pgbench made no payment:\n{output}")
+    # its speed leaves out the time that it took to connect, and so do its seconds here
+    return Answers(int(made), 0, int(failed), made / speed, average=latency)
+
+
+def psql_copy(conninfo: str) -> float:
+    """Seconds in which psql writes all payments to nowhere, its start and its connecting included."""
+    database, environment = _as_wallet_app(conninfo)
+    command = [str(wheel_programs() / "psql"), "-X", "-c", "copy (select * from wallet.list_payments()) to stdout"]
+    begin = time.monotonic()
+    subprocess.run([*command, database], env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.monotonic() - begin
+
+
+def read_payments(url: str) -> tuple[float, int]:
+    """Seconds in which GET /payments is read to its end, and how many payments there were."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_PATIENCE)
+    begin = time.monotonic()
+    connection.request("GET", "/payments")
+    answer = connection.getresponse()
+    chunks = []
+    while chunk := answer.read(1 << 18):
+        chunks.append(chunk)
+    seconds = time.monotonic() - begin
+    connection.close()
+    if answer.status != 200:
+        raise BenchError(f"GET /payments answered {answer.status}")
+    # Looked at when the clock has stopped: what the client does with it is not what is measured.
+    return seconds, len(json.loads(b"".join(chunks)).get("Payments", []))
+
+
+def post_status(url: str, path: str, body: str) -> int:
+    """The status that one request is answered with."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_PATIENCE)
+    connection.request("POST", path, body)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+class Memory:
+    """The memory of the service's worker processes, from /proc; where there is none, nothing is known."""
+
+    def __init__(self, server: int) -> None:
+        self._workers = _workers(server)
+
+    def forget_peak(self) -> None:
+        """Makes "at most" begin now. Where the kernel cannot, it has begun when the process did, and is no less."""
+        for worker in self._workers:
+            try:
+                Path(f"/proc/{worker}/clear_refs").write_text("5")
+            except OSError:
+                return
+
+    def now(self) -> list[float]:
+        """MiB of each worker."""
+        return [_status(worker, "VmRSS") for worker in self._workers]
+
+    def at_most(self) -> list[float]:
+        """MiB of each worker, when it had the most."""
+        return [_status(worker, "VmHWM") for worker in self._workers]
+
+
+def _workers(server: int) -> list[int]:
+    """The processes that answer requests: the server itself, or its children where there are several."""
+    try:
+        children = [int(pid) for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+        spawned = [pid for pid in children if b"multiprocessing.spawn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    except OSError:
+        return [server] if Path(f"/proc/{server}/status").exists() else []
+    return spawned or [server]
+
+
+def _status(pid: int, field: str) -> float:
+    match = re.search(rf"^{field}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(match[1]) / 1024 if match else 0.0
+
+
+def _as_wallet_app(conninfo: str) -> tuple[str, dict[str, str]]:
+    """A connection string and an environment for a program that then is wallet_app, as the service is.
+
+    The password goes into the environment: arguments can be read by everybody on the machine.
+    """
+    parameters = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
+    environment = os.environ | {"PGOPTIONS": "-c role=wallet_app"}
+    if "password" in parameters:
+        environment["PGPASSWORD"] = parameters.pop("password")
+    return make_conninfo(**parameters), environment
+
+
+def _output(command: list[str], seconds: int, environment: dict[str, str] | None = None) -> str:
+    try:
+        result = subprocess.run(
+            command,
+            cwd=FOLDER,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{command[0]} does not end") from None
+    if result.returncode != 0:
+        raise BenchError(f"{command[0]} failed:\n{result.stdout}\n{result.stderr}")
+    return result.stdout
