@@ -26,12 +26,13 @@ class Full(Exception):
 
 
 class Coalescer(Generic[Request, Outcome]):
-    """Within `async with`, it can `submit` requests.
+    """Within `async with`, it makes requests, and tells the outcome of each.
 
     Each of `together` is called with up to `most_together` requests, one call at a time, and returns their outcomes
     in order. Of what it raises, `passing` and `personal` say, if nothing at all was done: whether the same call may
     succeed in a moment, and whether one of its requests may be the cause. For the latter, each request is repeated
-    by a call of `alone`, of which `most_alone` are made at a time. `most_waiting` may wait for either.
+    by a call of `alone`, of which `most_alone` are made at a time, after at most `patience` seconds. `most_waiting`
+    requests may wait for either.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Coalescer(Generic[Request, Outcome]):
         most_together: int,
         most_alone: int,
         most_waiting: int,
+        patience: float,
     ) -> None:
         self._idle = list(together)
         self._shares = len(together) + 1
@@ -53,6 +55,7 @@ class Coalescer(Generic[Request, Outcome]):
         self._most_together = most_together
         self._most_waiting = most_waiting
         self._lone_calls = asyncio.Semaphore(most_alone)
+        self._patience = patience
         self._apart = 0
         self._waiting: deque[_Entry[Request, Outcome]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,13 +135,19 @@ class Coalescer(Generic[Request, Outcome]):
     async def _call_alone(self, entry: _Entry[Request, Outcome]) -> None:
         request, future = entry
         try:
-            async with self._lone_calls:
-                if not future.done():
-                    [outcome] = await repeated(self._alone, [request], self._passing)
-                    future.set_result(outcome)
+            async with asyncio.timeout(self._patience):
+                await self._lone_calls.acquire()
+        except TimeoutError:
+            self._apart -= 1
+            return _fail([entry], Full())
+        try:
+            if not future.done():
+                [outcome] = await repeated(self._alone, [request], self._passing)
+                future.set_result(outcome)
         except Exception as error:
             _fail([entry], error)
         finally:
+            self._lone_calls.release()
             self._apart -= 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import psycopg
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -18,19 +18,28 @@ logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024
 
+# Why a list is cut off, where the exception has no words.
+_REASONS = {TimeoutError: "nobody reads it", asyncio.CancelledError: "the service stops"}
+
 _JSON = (b"content-type", b"application/json")
 
 
 async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     """Reads a body of at most `limit` bytes. (That it arrives in time is seen to by wallet_api.protocol.)"""
-    if int(request.headers.get("content-length", 0)) > limit:
-        raise _too_large(limit)
-    chunks = b""
-    async for chunk in request.stream():
-        chunks += chunk
-        if len(chunks) > limit:
+    for name, value in request.scope["headers"]:
+        if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
-    return chunks
+    content = b""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        content += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(content) > limit:
+            raise _too_large(limit)
+    return content
 
 
 def _too_large(limit: int) -> HTTPException:
@@ -89,8 +98,9 @@ class _Stream(Response):
                 if scope["method"] != "HEAD":
                     await self._send_pages(send, gone)
                 await self._send(send, "", more=False)
-        except (psycopg.Error, ConnectionLost, TimeoutError) as error:
-            logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], str(error) or "nobody reads it")
+        except (psycopg.Error, ConnectionLost, TimeoutError, asyncio.CancelledError) as error:
+            reason = _REASONS.get(type(error), error)
+            logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], reason)
             scope["abort"]()
             await gone
         finally:

@@ -6,7 +6,7 @@ no HTTP at all.
 
 import asyncio
 import http
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -64,6 +64,8 @@ class Protocol(HttpToolsProtocol):
 
     # Seconds that a request's body may take to arrive after its head.
     body_timeout = 10.0
+    # All connections of this process.
+    _open: ClassVar[set["Protocol"]] = set()
 
     _body_timer: asyncio.TimerHandle | None = None
     _upgrading = False
@@ -74,12 +76,22 @@ class Protocol(HttpToolsProtocol):
         """Takes a new connection."""
         super().connection_made(transport)
         self.transport = _Transport(transport)  # type: ignore[assignment]
+        self._open.add(self)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets a connection."""
         super().connection_lost(exc)
+        self._open.discard(self)
         self._stop_body_timer()
+
+    @classmethod
+    async def abort_all(cls) -> None:
+        """Drops what is left when all is over: clients that do not read their answers would keep the loop open."""
+        while cls._open:
+            for connection in list(cls._open):
+                connection.transport.abort()
+            await asyncio.sleep(0)
 
     def on_response_complete(self) -> None:
         """Goes on to the next request."""

@@ -1,7 +1,7 @@
 """The operations: each decodes its request, calls one function, and encodes the rows."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import LiteralString
 
@@ -77,23 +77,23 @@ class Ready(HTTPEndpoint):
         return messages.Answer("{}")
 
 
-def create_app(conninfo: str, settings: Settings) -> ASGIApp:
-    """The ASGI application, for a database that is at this version, or will be."""
+def create_app(conninfo: str, settings: Settings, finish: Callable[[], Awaitable[None]]) -> ASGIApp:
+    """The ASGI application, for a database that is at this version, or will be.
+
+    `finish` is called at the end, when nothing is under way any more.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
         app.state.version = migrations.version()
         app.state.database = Database(conninfo, settings)
-        # A connection of its own: however many payments wait for theirs, a load balancer gets its answer.
-        # Likewise for lists, whose readers may be slow.
+        # Connections of their own: for lists, whose readers may be slow; for the load balancer, that a busy service
+        # is not taken for dead; for payments, which have less patience with locks while they are together.
         app.state.lists = Database(conninfo, replace(settings, pool_size=max(1, settings.pool_size // 2)))
         app.state.readiness = Database(conninfo, replace(settings, pool_size=1, pool_timeout=2))
-        # Likewise, so that payments go on while others read; and these have less patience with locks.
-        impatient = replace(
-            settings, pool_size=1, lock_timeout=min(settings.lock_timeout, settings.coalesce_lock_timeout)
-        )
-        lines = [Line(conninfo, impatient) for _ in range(_LINES)]
+        patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
+        lines = [Line(conninfo, replace(settings, pool_size=1, lock_timeout=patience)) for _ in range(_LINES)]
         app.state.payments = Coalescer(
             [payments.maker(line) for line in lines],
             payments.maker(app.state.database),
@@ -102,11 +102,13 @@ def create_app(conninfo: str, settings: Settings) -> ASGIApp:
             most_together=settings.coalesce_most,
             most_alone=max(1, settings.pool_size // 2),
             most_waiting=settings.coalesce_waiting,
+            patience=settings.pool_timeout,
         )
         async with contextlib.AsyncExitStack() as stack:
             for resource in (app.state.database, app.state.lists, app.state.readiness, *lines, app.state.payments):
                 await stack.enter_async_context(resource)
             yield
+        await finish()
 
     routes = [
         Route("/accounts", Accounts),

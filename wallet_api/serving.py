@@ -107,7 +107,7 @@ def application() -> ASGIApp:
     configuration = settings.from_environment()
     assert configuration.database_url is not None
     Protocol.body_timeout = configuration.body_timeout
-    application = create_app(configuration.database_url, configuration)
+    application = create_app(configuration.database_url, configuration, Protocol.abort_all)
     # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
     gc.collect()
     gc.freeze()

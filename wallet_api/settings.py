@@ -119,7 +119,9 @@ class Settings:
         _text,
         "password that `migrate` gives to the role wallet_app; unset: leaves it as it is",
     )
-    pool_size: int = _setting("WALLET_POOL_SIZE", "8", _whole(1, 1000), "database connections of a worker process")
+    pool_size: int = _setting(
+        "WALLET_POOL_SIZE", "4", _whole(1, 1000), "database connections of a worker process, for all but payments"
+    )
     pool_waiting: int = _setting(
         "WALLET_POOL_WAITING",
         "1000",

@@ -44,6 +44,8 @@ class Database:
 
     async def alone(self, numbers: Sequence[int]) -> list[int]:
         self.lone += numbers
+        if 99 in numbers:
+            await asyncio.Event().wait()
         if 13 in numbers:
             raise Personal
         return [number * 2 for number in numbers]
@@ -57,6 +59,7 @@ class Database:
             most_together=most_together,
             most_alone=2,
             most_waiting=most_waiting,
+            patience=0.1,
         )
 
 
@@ -142,6 +145,22 @@ def test_a_cause_that_one_may_have_brought_is_repeated_one_by_one() -> None:
             assert [outcomes[0], outcomes[1], outcomes[3]] == [2, 24, 28]
             assert isinstance(outcomes[2], Personal)
             assert sorted(database.lone) == [1, 12, 13, 14]
+
+    run(test)
+
+
+def test_who_goes_alone_waits_for_a_turn_only_so_long() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in (99, 99, 1)]
+            await settle()
+            database.errors = [Personal()] * 4
+            database.go_on.set()
+            with pytest.raises(Full):
+                await requests[2]
+            for request in requests[:2]:
+                request.cancel()
 
     run(test)
 

@@ -196,4 +196,19 @@ def test_a_long_list_is_cut_off_when_the_time_for_stopping_is_over(long_database
         wait_until(lambda: not in_transaction(watcher))
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             response.read()
+        assert server.wait() == 0
+    assert "GET /payments was cut off: the service stops" in server.log
+    assert "Traceback" not in server.log
     assert totals(watcher)["USD"] == ACCOUNTS * 1000
+
+
+def test_an_answer_that_nobody_reads_does_not_keep_the_service_from_stopping(long_database: str) -> None:
+    payment = {"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": "0.01"}
+    body = json.dumps({"Payments": [payment] * 10_000})
+    with serving(DATABASE_URL=long_database, WALLET_SHUTDOWN_TIMEOUT="1") as server:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE)
+        connection.request("POST", "/payments/batch", body)
+        connection.getresponse()
+        assert server.stop() == 0, server.log
+        connection.close()
+    assert "Traceback" not in server.log
