@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-# A PostgreSQL that is installed on this machine, for a second round of tests: the oldest one that is supported.
+# A PostgreSQL that is installed on this machine, for a second round of those tests that depend on its version: the
+# oldest one that is supported.
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
 
 # Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
@@ -26,7 +27,7 @@ psql: install  ## open psql on the running embedded database, as the role wallet
 test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
 	$(VENV)/bin/python -m pytest
 ifneq ($(MACHINE_POSTGRES),)
-	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest
+	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest tests/sql tests/schema tests/concurrency tests/faults
 endif
 
 bench: $(VENV)/installed-dev  ## measure on this machine, about 4 minutes: a table, and a plot in .bench (needs wrk)
