@@ -322,6 +322,19 @@ def test_a_conflict_that_does_not_pass_is_told(admin: Connection, database: str)
         assert "crosswise" in response.json()["Error"]
 
 
+@pytest.mark.parametrize("state", ["53100", "57014", "25006", "0A000", "3F000"])
+def test_what_the_database_cannot_do_now_is_not_repeated_one_by_one(
+    admin: Connection, database: str, state: str
+) -> None:
+    admin.execute("create sequence public.attempt")
+    body = f"perform nextval('public.attempt'); raise exception using errcode = '{state}';"
+    admin.execute(REPLACED.format(body=body))
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        assert pay(api, 1, 2, 1).status_code == 503
+    attempts = 2 if state == "0A000" else 1  # a new connection may know better
+    assert admin.execute("select last_value from public.attempt").fetchall() == [(attempts,)]
+
+
 def test_clients_that_hang_up_while_they_wait_harm_nobody(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(2)]
     with busy_lines(admin, database, **PATIENT) as (api, clients, holder):

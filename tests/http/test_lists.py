@@ -1,9 +1,10 @@
 """Lists are written page by page: of any length, all of one moment, and never complete when they are not."""
 
+import asyncio
 import contextlib
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from decimal import Decimal
 from pathlib import Path
 from threading import Event, Thread
@@ -11,10 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from starlette.types import Message
 
 from tests.conftest import Connection, clone
 from tests.support import PATIENCE, Server, serving, totals, wait_until
+from wallet_api.messages import _Stream
 from wallet_api.pool import _PAGE
+from wallet_api.wire import Rows
 
 ACCOUNTS, PAYMENTS = 2 * _PAGE + 10, 60_000
 
@@ -56,6 +60,7 @@ def test_a_long_list_is_what_the_database_has(long_database: str) -> None:
     with serving(DATABASE_URL=long_database) as server, get(server, "/payments") as response:
         assert response.getheader("transfer-encoding") == "chunked"
         listed = json.loads(response.read())["Payments"]
+    assert "WARNING" not in server.log
     with psycopg.connect(long_database) as admin:
         stored = admin.execute("select id, amount, buyer_account_id from wallet.list_payments()").fetchall()
     assert [(p["ID"], Decimal(p["Amount"]), p["BuyerAccountID"]) for p in listed] == stored
@@ -168,6 +173,30 @@ def test_a_reader_who_hangs_up_frees_the_connection(long_database: str, watcher:
             wait_until(lambda: bool(in_transaction(watcher)))
         wait_until(lambda: not in_transaction(watcher))
     assert "Traceback" not in server.log
+
+
+def test_a_list_without_end_ends_when_the_reader_is_gone() -> None:
+    page = Rows((("id", 20),), [(1,)], more=True)
+
+    async def pages() -> AsyncGenerator[Rows]:
+        while True:
+            await asyncio.sleep(0)
+            yield page
+
+    messages_in: Iterator[Message] = iter([{"type": "http.request", "more_body": False}, {"type": "http.disconnect"}])
+
+    async def receive() -> Message:
+        return next(messages_in)
+
+    async def send(message: Message) -> None:
+        pass
+
+    async def test() -> None:
+        async with asyncio.timeout(PATIENCE):
+            scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
+            await _Stream("Numbers", page, pages(), PATIENCE)(scope, receive, send)
+
+    asyncio.run(test())
 
 
 def test_http_1_0_gets_a_length_instead_of_chunks(long_database: str) -> None:
