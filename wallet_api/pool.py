@@ -100,7 +100,7 @@ class Database:
         connection = await self._connection()
         page: asyncio.Task[Rows] | None = None
         try:
-            await connection.execute("begin isolation level repeatable read read only")
+            await self._run(connection, "begin isolation level repeatable read read only")
             page = asyncio.create_task(self._run(connection, query, [None, _PAGE]))
             while page is not None:
                 rows = await page
@@ -115,15 +115,18 @@ class Database:
             if page is not None:
                 page.cancel()
                 await asyncio.gather(page, return_exceptions=True)
-            if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            try:
                 await connection.rollback()
+            except psycopg.Error:
+                await connection.close()
             await self._put_back(connection)
 
     async def _run(self, connection: AsyncConnection, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
         try:
             async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
                 cursor = await connection.execute(query, arguments, prepare=True)
-                return Rows(_columns(cursor), await cursor.fetchall())
+                columns = _columns(cursor)
+                return Rows(columns, await cursor.fetchall() if columns else [])
         except TimeoutError:
             # The server keeps statement_timeout itself, so it must be out of reach.
             await connection.close()

@@ -6,10 +6,11 @@ no HTTP at all.
 
 import asyncio
 import http
+from collections import deque
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wallet_api.errors import answer
 
@@ -40,9 +41,9 @@ class _Transport:
 
     def end_answer(self) -> None:
         """Sends what is left; what comes next is a head again."""
-        if self._head:
+        if self._head and not self._transport.is_closing():
             self._transport.write(self._head)
-            self._head = b""
+        self._head = b""
         self._begun = False
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ class _Transport:
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of a client.
+    """One connection of a client, which may send requests before it has the answers to the earlier ones.
 
     uvicorn's keep-alive timer, which it starts after an answer, is started with the connection here, and runs
     until the next request's head is complete: who sends nothing, or half a head, is closed as well.
@@ -77,6 +78,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.transport = _Transport(transport)  # type: ignore[assignment]
         self._open.add(self)
+        # Requests whose heads are complete, and whose answers are not; all but the first one wait in `pipeline`.
+        self._unanswered: deque[RequestResponseCycle] = deque()
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,6 +87,10 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._open.discard(self)
         self._stop_body_timer()
+        # uvicorn tells the last one alone.
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     @classmethod
     async def abort_all(cls) -> None:
@@ -96,7 +103,9 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Goes on to the next request."""
         self.transport.end_answer()  # type: ignore[attr-defined]
+        self._unanswered.popleft()
         super().on_response_complete()
+        self._start_body_timer()
 
     def data_received(self, data: bytes) -> None:
         """Reads what has arrived, be it a part of a request or several of them."""
@@ -109,13 +118,13 @@ class Protocol(HttpToolsProtocol):
             else:
                 self._stay_with_http(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse_garbage()
+            self._refuse(400, "The request is not valid HTTP")
         else:
             if self._in_head:
                 if self._head_size > _HEAD_LIMIT:
                     self._refuse(431, f"The head of the request should have at most {_HEAD_LIMIT} bytes")
-            elif self._body_timer is None:
-                self._body_timer = self.loop.call_later(self.body_timeout, self._give_up_body)
+            else:
+                self._start_body_timer()
 
     def on_headers_complete(self) -> None:
         """Begins to answer a request, whose body may still be under way."""
@@ -125,6 +134,7 @@ class Protocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
+            self._unanswered.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """Notes the end of a request's body."""
@@ -135,11 +145,8 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answers a client that has sent its request and closes its side, as one may."""
-        if self._answering():
-            self.cycle.keep_alive = False
-            return True
-        return False
+        """Answers a client that has sent its requests and closes its side, as one may."""
+        return self._ends_after_answers()
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Reads a request that asks for an upgrade as one that does not.
@@ -156,28 +163,39 @@ class Protocol(HttpToolsProtocol):
     def _start_timer(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
+    def _start_body_timer(self) -> None:
+        """Begins to wait for a body; not while it is not read yet, because answers to earlier requests come first."""
+        if not self._in_head and self._body_timer is None and len(self._unanswered) <= 1:
+            self._body_timer = self.loop.call_later(self.body_timeout, self._give_up_body)
+
     def _stop_body_timer(self) -> None:
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
 
     def _give_up_body(self) -> None:
-        if not self.transport.is_closing():
+        if self._unanswered:
             self._refuse(408, f"The body did not arrive within {self.body_timeout:g} seconds")
-
-    def _answering(self) -> bool:
-        """Whether a request has arrived in full and its answer is under way."""
-        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-
-    def _refuse_garbage(self) -> None:
-        if self._answering():
-            # It came after a request that was right, and that gets its answer; then it is over.
-            self.cycle.keep_alive = False
-            self.flow.pause_reading()
         else:
-            self._refuse(400, "The request is not valid HTTP")
+            self.transport.close()  # the request was answered without it
+
+    def _ends_after_answers(self) -> bool:
+        """If there are answers to requests that have come in full, makes the last of them the connection's end."""
+        if self._unanswered and not self._in_head and self._unanswered[-1].more_body:
+            broken = self._unanswered[-1]
+            if len(self._unanswered) == 1:
+                return False
+            self._unanswered.pop()
+            self.pipeline.remove(next(entry for entry in self.pipeline if entry[0] is broken))
+            self.cycle = self._unanswered[-1]
+        if self._unanswered:
+            self._unanswered[-1].keep_alive = False
+            self.flow.pause_reading()
+        return bool(self._unanswered)
 
     def _refuse(self, status: int, error: str) -> None:
+        if self._ends_after_answers():
+            return  # it would be taken for the answer to an earlier request
         response = answer(status, error, {"Connection": "close"})
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
         head += [name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]]

@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 
 # Leading zeros apart: Python refuses to read numbers of thousands of digits.
 _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# No two parts of it can match the same digits: else it would try every way to divide them.
+_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAN = Decimal("NaN")
 _BIGINT, _NUMERIC, _TIMESTAMPTZ = 20, 1700, 1184  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")

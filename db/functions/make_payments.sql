@@ -37,6 +37,8 @@ create or replace function wallet.make_payments(
     set search_path = pg_catalog, pg_temp
     -- Else it would be planned anew for every call, which takes longer than to make a few payments.
     set plan_cache_mode = force_generic_plan
+    -- That plan may be older than most of the accounts, and a session may be old.
+    set enable_seqscan = off
 as $$
 declare
     v_account_ids bigint[];

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import socket
 from collections.abc import AsyncGenerator, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -165,6 +166,30 @@ def test_a_reader_who_stalls_is_given_up(long_database: str, watcher: Connection
             response.read()
         assert len(api.get("/accounts").json()["Accounts"]) == ACCOUNTS
     assert "nobody reads it" in server.log
+
+
+def test_connections_that_die_while_their_readers_stall_are_replaced(long_database: str, watcher: Connection) -> None:
+    limits = {"WALLET_READER_TIMEOUT": "1", "WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "5"}
+    with serving(DATABASE_URL=long_database, **limits) as server, server.client() as api:
+        for _ in range(2):
+            with get(server, "/payments"):
+                idle = "state = 'idle in transaction' and application_name = 'wallet' and datname = current_database()"
+                ended = f"select pg_terminate_backend(pid) from pg_stat_activity where {idle}"
+                wait_until(lambda ended=ended: bool(watcher.execute(ended).fetchall()))  # type: ignore[misc]
+                wait_until(lambda: "was cut off" in server.log)
+            assert len(api.get("/accounts").json()["Accounts"]) == ACCOUNTS
+
+
+def test_a_list_with_another_request_behind_it_is_cut_off_as_well(long_database: str, watcher: Connection) -> None:
+    with serving(DATABASE_URL=long_database, WALLET_READER_TIMEOUT="0.3") as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as client:
+            client.sendall(b"GET /payments HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_until(lambda: "was cut off" in server.log)
+            wait_until(lambda: not in_transaction(watcher))
+            assert server.stop() == 0, server.log
+    assert "Traceback" not in server.log
+    assert "running task" not in server.log
 
 
 def test_a_reader_who_hangs_up_frees_the_connection(long_database: str, watcher: Connection) -> None:

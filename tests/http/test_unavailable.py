@@ -310,6 +310,39 @@ def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: 
             client.close()
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"what is this\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000,
+        b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b'POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"Buyer',
+    ],
+)
+def test_a_bad_request_behind_a_payment_under_way_is_not_answered_in_its_place(
+    admin: Connection, database: str, behind: bytes
+) -> None:
+    with payment_under_way(admin, database, WALLET_BODY_TIMEOUT="0.3") as waiting:
+        address = urlsplit(waiting.server.url)
+        body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":2}' % waiting.pair
+        head = b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
+            client.sendall(head + body)
+            waiting_for_locks(admin, 2)
+            client.sendall(behind)
+            time.sleep(0.5)  # longer than a body may take
+            waiting.holder.rollback()
+            answer = b""
+            while chunk := client.recv(65536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b'"Amount":"2"' in answer
+        assert waiting.payment.result().status_code == 200
+    assert "Traceback" not in waiting.server.log
+    assert balance(admin, waiting.pair[1]) == 3
+
+
 def test_requests_that_take_longer_than_stopping_may_are_told_so(admin: Connection, database: str) -> None:
     with payment_under_way(admin, database, WALLET_SHUTDOWN_TIMEOUT="1") as waiting:
         waiting.server.process.terminate()
