@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from wallet_api.coalescing import Full
+from wallet_api.coalescing import Full, Verdict
 from wallet_api.pool import ConnectionLost
 from wallet_api.wire import encode
 
@@ -24,11 +24,13 @@ _REFUSALS = {"WB": 400, "WN": 404, "WC": 409}
 # The detail of a refusal of one payment among several.
 _INDEX = re.compile("Index: ([0-9]+)")
 
+LOCKED = "55P03"
+
 # The call was certainly rolled back, and the same one may well pass a moment later.
 _TRY_AGAIN = {
     "40001": "The accounts changed at the same time; nothing was done, try again",
     "40P01": "The accounts were locked crosswise; nothing was done, try again",
-    "55P03": "An account is locked by somebody else for too long; nothing was done, try again",
+    LOCKED: "An account is locked by somebody else for too long; nothing was done, try again",
     "57014": "The database took too long; nothing was done, try again",
     "25006": "The database accepts no changes at the moment; nothing was done, try again",
     "3F000": "The database is not at this version of the wallet yet; nothing was done, try again",
@@ -65,15 +67,14 @@ def refused(code: str, error: str) -> Response:
     return answer(_REFUSALS[code[:2]], error)
 
 
-def passing(error: Exception) -> bool:
-    """Whether the database rolled a call back for a cause that has passed already: a conflict with another one."""
-    return isinstance(error, psycopg.Error) and error.sqlstate in ("40001", "40P01")
-
-
-def personal(error: Exception) -> bool:
-    """Whether the database rolled a call back for a cause that may lie in what was asked for."""
+def judge(error: Exception) -> Verdict:
+    """What an exception says of a call of make_payments."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return state is not None and not state.startswith(_ENVIRONMENT) and state != "42883"
+    if state is None or state.startswith(_ENVIRONMENT) or state == "42883":
+        return Verdict.COMMON
+    if state in ("40001", "40P01"):
+        return Verdict.PASSING
+    return Verdict.BLOCKED if state == LOCKED else Verdict.PERSONAL
 
 
 def cancelled() -> Response:
@@ -119,7 +120,8 @@ async def _database_error(request: Request, error: Exception) -> Response:
     if status := _REFUSALS.get(state[:2]):
         index = _INDEX.fullmatch(error.diag.message_detail or "")
         return answer(status, error.diag.message_primary or "", index=int(index[1]) if index else None)
-    logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, error)
+    words = error.diag.message_primary or error  # not the context: a failed call may have had many payments
+    logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, words)
     if isinstance(error, psycopg_pool.TooManyRequests):
         return unavailable(_BUSY)
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from wallet_api.pool import ConnectionLost
+from wallet_api.settings import Settings
 from wallet_api.wire import Rows
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 BODY_LIMIT = 64 * 1024
 
 # Why a list is cut off, where the exception has no words.
-_REASONS = {TimeoutError: "nobody reads it", asyncio.CancelledError: "the service stops"}
+_REASONS = {TimeoutError: "its reader is too slow", asyncio.CancelledError: "the service stops"}
 
 _JSON = (b"content-type", b"application/json")
 
@@ -64,7 +65,8 @@ async def listed(name: str, pages: AsyncGenerator[Rows], request: Request) -> Re
     first = await anext(pages)
     # HTTP/1.0 knows no chunks, and so no difference between an end and a connection that broke.
     if first.more and request.scope["http_version"] != "1.0":
-        return _Stream(name, first, pages, request.app.state.settings.reader_timeout)
+        settings: Settings = request.app.state.settings
+        return _Stream(name, first, pages, settings.reader_timeout, settings.list_timeout)
     objects = first.objects()
     async for page in pages:
         objects += page.objects()
@@ -75,17 +77,18 @@ class _Stream(Response):
     """A list that is written page by page.
 
     One that cannot be finished is cut off, so that it does not look complete: because the database fails, or the
-    client takes longer than `reader_timeout` seconds to make room for a page.
+    client takes longer than `page_limit` seconds to make room for a page, or than `limit` for all of them.
     """
 
-    def __init__(self, name: str, first: Rows, pages: AsyncGenerator[Rows], reader_timeout: float) -> None:
+    def __init__(self, name: str, first: Rows, pages: AsyncGenerator[Rows], page_limit: float, limit: float) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = [_JSON]
         self._name = name
         self._first = first
         self._pages = pages
-        self._reader_timeout = reader_timeout
+        self._page_limit = page_limit
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the list, to its end or to the client's."""
@@ -93,7 +96,7 @@ class _Stream(Response):
             pass  # of a body that nobody asked for
         gone = asyncio.ensure_future(receive())
         try:
-            async with contextlib.aclosing(self._pages):
+            async with contextlib.aclosing(self._pages), asyncio.timeout(self._limit):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if scope["method"] != "HEAD":
                     await self._send_pages(send, gone)
@@ -116,5 +119,5 @@ class _Stream(Response):
         await self._send(send, "]}")
 
     async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
-        async with asyncio.timeout(self._reader_timeout):
+        async with asyncio.timeout(self._page_limit):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": more})

@@ -18,24 +18,34 @@ BATCH_LIMIT = 4 * 1024 * 1024
 MOST_PAYMENTS = 10_000
 
 _LIST_PAYMENTS: LiteralString = "select * from wallet.list_payments(%s, %s)"
-_MAKE_PAYMENTS: LiteralString = "select * from wallet.make_payments(%s, %s, %s, %s)"
+_MAKE_PAYMENTS: LiteralString = "select * from wallet.make_payments(%s, %s, %s, %s, %s)"
 
 Payment = tuple[int | None, int | None, Decimal | None]
 # A payment as a JSON object, or the code and the words of its refusal.
 Outcome = str | tuple[str, str]
 
 
-def maker(database: Database, atomic: bool = False) -> Call[Payment, Outcome]:
+def maker(database: Database, *, atomic: bool = False, wait: bool = True) -> Call[Payment, Outcome]:
     """What makes payments in one call on this database."""
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
-        arguments = [*(wire.array(column) for column in zip(*payments, strict=True)), atomic]
+        arguments = [*(wire.array(column) for column in zip(*payments, strict=True)), atomic, wait]
         columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments)
         # the last two columns are the code and the words of a refusal
         made = iter(wire.Rows(columns[:-2], [row[:-2] for row in values if row[-2] is None]).objects())
         return [next(made) if row[-2] is None else row[-2:] for row in values]
 
     return make
+
+
+def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
+    """The same, for those payments whose accounts nobody else has locked; None for the others."""
+    make = maker(database, wait=False)
+
+    async def make_unlocked(payments: Sequence[Payment]) -> list[Outcome | None]:
+        return [None if outcome[0] == errors.LOCKED else outcome for outcome in await make(payments)]
+
+    return make_unlocked
 
 
 async def make_payment(request: Request) -> Response:
@@ -73,8 +83,8 @@ class Batch(HTTPEndpoint):
         if atomic and unreadable:
             return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
         payments = [item for item in asked if not isinstance(item, str)]
-        make = maker(request.app.state.database, atomic)
-        outcomes = iter(await repeated(make, payments, errors.passing) if payments else [])
+        make = maker(request.app.state.database, atomic=atomic)
+        outcomes = iter(await repeated(make, payments, errors.judge) if payments else [])
         results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(outcomes)) for item in asked]
         return messages.Answer(f'{{"Results":[{",".join(results)}]}}')
 

@@ -93,19 +93,26 @@ def create_app(conninfo: str, settings: Settings, finish: Callable[[], Awaitable
         app.state.lists = Database(conninfo, replace(settings, pool_size=max(1, settings.pool_size // 2)))
         app.state.readiness = Database(conninfo, replace(settings, pool_size=1, pool_timeout=2))
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
-        lines = [Line(conninfo, replace(settings, pool_size=1, lock_timeout=patience)) for _ in range(_LINES)]
+        impatient = replace(settings, pool_size=1, lock_timeout=patience)
+        *lines, aside = [Line(conninfo, impatient) for _ in range(_LINES + 1)]
         app.state.payments = Coalescer(
             [payments.maker(line) for line in lines],
-            payments.maker(app.state.database),
-            passing=errors.passing,
-            personal=errors.personal,
+            payments.maker_without_waiting(aside),
+            payments.maker(aside),
+            errors.judge,
             most_together=settings.coalesce_most,
-            most_alone=max(1, settings.pool_size // 2),
             most_waiting=settings.coalesce_waiting,
-            patience=settings.pool_timeout,
+            patience=settings.lock_timeout,
         )
         async with contextlib.AsyncExitStack() as stack:
-            for resource in (app.state.database, app.state.lists, app.state.readiness, *lines, app.state.payments):
+            for resource in (
+                app.state.database,
+                app.state.lists,
+                app.state.readiness,
+                *lines,
+                aside,
+                app.state.payments,
+            ):
                 await stack.enter_async_context(resource)
             yield
         await finish()

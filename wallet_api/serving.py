@@ -91,14 +91,15 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
     )
     host, port = listener.getsockname()[:2]
     print(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)", file=sys.stderr)
-    if configuration.workers > 1:
-        supervisor = Multiprocess(config, [listener])  # which catches signals from here on
-        signals.tell(lambda *_: supervisor.should_exit.set())
-        supervisor.run()
-    else:
-        server = _Server(config)
-        signals.tell(server.stop)
-        server.run([listener])
+    with listener:
+        if configuration.workers > 1:
+            supervisor = Multiprocess(config, [listener])  # which catches signals from here on
+            signals.tell(lambda *_: supervisor.should_exit.set())
+            supervisor.run()
+        else:
+            server = _Server(config)
+            signals.tell(server.stop)
+            server.run([listener])
 
 
 def application() -> ASGIApp:

@@ -161,9 +161,9 @@ class Settings:
     )
     coalesce_lock_timeout: float = _setting(
         "WALLET_COALESCE_LOCK_TIMEOUT",
-        "0.5",
+        "0.1",
         _seconds(0.001, 3600),
-        "seconds that such a call waits for a locked account, before each of its payments is sent on its own",
+        "seconds that such a call waits for a locked account, before the payments that do not need it go on without",
     )
     body_timeout: float = _setting(
         "WALLET_BODY_TIMEOUT",
@@ -175,7 +175,13 @@ class Settings:
         "WALLET_READER_TIMEOUT",
         "30",
         _seconds(0.1, 3600),
-        "seconds that a client may take to make room for the next thousand rows of a list",
+        "seconds that a client may take to make room for the next two thousand rows of a list",
+    )
+    list_timeout: float = _setting(
+        "WALLET_LIST_TIMEOUT",
+        "300",
+        _seconds(0.1, 86400),
+        "seconds that a client may take to read a list in all",
     )
     idle_timeout: int = _setting(
         "WALLET_IDLE_TIMEOUT",

@@ -1,4 +1,4 @@
--- wallet._request_refusal(…), wallet._payment_refusal(…), wallet._lock_accounts(p_account_ids)
+-- wallet._request_refusal(…), wallet._payment_refusal(…), wallet._lock_accounts(p_account_ids, p_wait)
 --
 -- What make_payment and make_payments share: the rules of a payment, and how its accounts are locked.
 --
@@ -54,19 +54,29 @@ comment on function wallet._payment_refusal(numeric, bigint, bigint, numeric, nu
 -- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
 -- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make everybody wait who only
 -- refers to the account, by a foreign key.
-create or replace function wallet._lock_accounts(p_account_ids bigint[])
+create or replace function wallet._lock_accounts(p_account_ids bigint[], p_wait boolean default true)
     returns setof ledger.account
     language plpgsql
 as $$
 begin
-    return query
-        select account.*
-        from ledger.account as account
-        where account.id = any (p_account_ids)
-        order by account.id
-        for no key update;
+    if p_wait is not false then
+        return query
+            select account.*
+            from ledger.account as account
+            where account.id = any (p_account_ids)
+            order by account.id
+            for no key update;
+    else
+        return query
+            select account.*
+            from ledger.account as account
+            where account.id = any (p_account_ids)
+            order by account.id
+            for no key update skip locked;
+    end if;
 end
 $$;
 
-comment on function wallet._lock_accounts(bigint[]) is
-    'Locks those of the accounts that exist, in id order, until the transaction ends, and returns them.';
+comment on function wallet._lock_accounts(bigint[], boolean) is
+    'Locks those of the accounts that exist, in id order, until the transaction ends, and returns them. Without '
+    'p_wait, those that somebody else has locked are left out.';

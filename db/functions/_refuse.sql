@@ -5,6 +5,8 @@
 --
 --   WB  the caller's request cannot be granted    WN  there is no such thing    WC  it is taken
 --
+-- 55P03 is PostgreSQL's own, and no refusal: what could not be looked at now may be asked for again.
+--
 -- A new rule is a new code here, a test that raises it, and a line in db/README.md.
 
 create or replace function wallet._refusal_message(p_code text)
@@ -24,6 +26,7 @@ as $$
         when 'WB013' then 'Currency not found'
         when 'WC011' then 'Account name already exists'
         when 'WN001' then 'Account not found'
+        when '55P03' then 'An account is locked by somebody else'
     end
 $$;
 

@@ -1,8 +1,9 @@
--- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic)
+-- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait)
 --
 -- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
 -- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
--- is true, the first refusal is raised, and nothing is done at all.
+-- is true, the first refusal is raised, and nothing is done at all. Where p_wait is false, a payment whose accounts
+-- somebody else has locked is not waited for, and not made.
 --
 -- Returns: a row for each payment, in order: the payment, or NULL and error_code and error
 -- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
@@ -11,7 +12,8 @@
 -- Raises:  22023 where the arrays differ in length, or one is NULL.
 --          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
 --          payment, counted from 0: WB001 to self, WB002 not positive, WB003 not an amount, WB004 no such
---          account, WB005 currencies differ, WB006 buyer has too little, WB007 seller would have too much
+--          account, WB005 currencies differ, WB006 buyer has too little, WB007 seller would have too much;
+--          and where p_wait is false, 55P03 an account is locked
 
 -- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
 -- many payments go through one account. The position of an account in it is found by width_bucket, which is a
@@ -20,7 +22,8 @@ create or replace function wallet.make_payments(
     p_buyer_account_ids bigint[],
     p_seller_account_ids bigint[],
     p_amounts numeric[],
-    p_atomic boolean default false
+    p_atomic boolean default false,
+    p_wait boolean default true
 )
     returns table (
         id bigint,
@@ -41,6 +44,8 @@ create or replace function wallet.make_payments(
     set enable_seqscan = off
 as $$
 declare
+    v_asked_ids bigint[];
+    v_busy_ids bigint[];
     v_account_ids bigint[];
     v_currency_ids bigint[];
     v_balances numeric[];
@@ -58,18 +63,27 @@ begin
             message = 'Buyers, sellers and amounts should be three arrays of the same length';
     end if;
 
-    select
-        array_agg(locked.id order by locked.id),
-        array_agg(locked.currency_id order by locked.id),
-        array_agg(locked.balance::numeric order by locked.id)
-    into v_account_ids, v_currency_ids, v_balances
-    from wallet._lock_accounts(array(
+    v_asked_ids := array(
         select party.account_id
         from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts)
             as request (buyer_account_id, seller_account_id, amount)
         cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
         where wallet._request_refusal(request.buyer_account_id, request.seller_account_id, request.amount) is null
-    )) as locked;
+    );
+    select
+        array_agg(locked.id order by locked.id),
+        array_agg(locked.currency_id order by locked.id),
+        array_agg(locked.balance::numeric order by locked.id)
+    into v_account_ids, v_currency_ids, v_balances
+    from wallet._lock_accounts(v_asked_ids, p_wait) as locked;
+    -- Those that are there all the same, and so locked by somebody else.
+    if p_wait is false then
+        v_busy_ids := array(
+            select account.id from ledger.account as account where account.id = any (v_asked_ids)
+            except
+            select locked.id from unnest(v_account_ids) as locked (id)
+        );
+    end if;
 
     for v_request in
         select
@@ -82,15 +96,19 @@ begin
             as request (buyer_account_id, seller_account_id, amount, number)
         order by request.number
     loop
-        v_refusal := coalesce(v_request.refusal, wallet._payment_refusal(
-            v_request.amount,
-            case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
-                then v_currency_ids[v_request.buyer] end,
-            case when v_account_ids[v_request.seller] = v_request.seller_account_id
-                then v_currency_ids[v_request.seller] end,
-            v_balances[v_request.buyer],
-            v_balances[v_request.seller]
-        ));
+        v_refusal := coalesce(
+            v_request.refusal,
+            case when array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then '55P03' end,
+            wallet._payment_refusal(
+                v_request.amount,
+                case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
+                    then v_currency_ids[v_request.buyer] end,
+                case when v_account_ids[v_request.seller] = v_request.seller_account_id
+                    then v_currency_ids[v_request.seller] end,
+                v_balances[v_request.buyer],
+                v_balances[v_request.seller]
+            )
+        );
         v_payment := null;
         if v_refusal is null then
             v_payment.id := nextval('ledger.payment_id_seq');
@@ -133,7 +151,8 @@ begin
 end
 $$;
 
-comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean) is
+comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
     'order: the payment, or the code and the words of its refusal, WB001 to WB007. Where p_atomic is true, the '
-    'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done.';
+    'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. Where p_wait is false, payments of '
+    'accounts that somebody else has locked are not made: 55P03.';

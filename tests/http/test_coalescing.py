@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -12,54 +12,65 @@ import pytest
 
 from tests.conftest import Connection
 from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
-from wallet_api.coalescing import Coalescer, Full
+from wallet_api.coalescing import Coalescer, Full, Verdict
 
 
-class Passing(Exception):
-    pass
+class Failed(Exception):
+    """An exception whose verdict is known."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
 
 
-class Personal(Exception):
-    pass
-
-
-Call = Callable[[Sequence[int]], Awaitable[list[int]]]
+def judge(error: Exception) -> Verdict:
+    return error.verdict if isinstance(error, Failed) else Verdict.COMMON
 
 
 class Database:
-    """Doubles numbers, when it is told to go on; keeps what it was called with."""
+    """Doubles numbers, when it is told to go on; keeps what it was called with. Some numbers make calls fail."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
-        self.lone: list[int] = []
+        self.aside: list[list[int]] = []
         self.go_on = asyncio.Event()
         self.errors: list[Exception] = []
+        self.blocked: set[int] = set()
+        self.unlucky: set[int] = set()
 
     async def together(self, numbers: Sequence[int]) -> list[int]:
         self.calls.append(list(numbers))
         await self.go_on.wait()
         if self.errors:
             raise self.errors.pop()
+        return self.doubled(numbers)
+
+    async def without_waiting(self, numbers: Sequence[int]) -> list[int | None]:
+        self.aside.append(list(numbers))
+        self.doubled(set(numbers) - self.blocked)
+        return [None if number in self.blocked else number * 2 for number in numbers]
+
+    async def waiting(self, numbers: Sequence[int]) -> list[int]:
+        await asyncio.sleep(0.001)
+        return self.doubled(numbers)
+
+    def doubled(self, numbers: Iterable[int]) -> list[int]:
+        if self.blocked & set(numbers):
+            raise Failed(Verdict.BLOCKED)
+        if self.unlucky & set(numbers):
+            raise Failed(Verdict.PERSONAL)
         return [number * 2 for number in numbers]
 
-    async def alone(self, numbers: Sequence[int]) -> list[int]:
-        self.lone += numbers
-        if 99 in numbers:
-            await asyncio.Event().wait()
-        if 13 in numbers:
-            raise Personal
-        return [number * 2 for number in numbers]
-
-    def coalescer(self, lines: int = 1, most_together: int = 100, most_waiting: int = 100) -> Coalescer[int, int]:
+    def coalescer(
+        self, lines: int = 1, most_together: int = 100, most_waiting: int = 100, patience: float = 20
+    ) -> Coalescer[int, int]:
         return Coalescer(
             [self.together] * lines,
-            self.alone,
-            passing=lambda error: isinstance(error, Passing),
-            personal=lambda error: isinstance(error, Personal),
+            self.without_waiting,
+            self.waiting,
+            judge,
             most_together=most_together,
-            most_alone=2,
             most_waiting=most_waiting,
-            patience=0.1,
+            patience=patience,
         )
 
 
@@ -133,34 +144,70 @@ def test_one_too_many_is_refused_at_once() -> None:
     run(test)
 
 
-def test_a_cause_that_one_may_have_brought_is_repeated_one_by_one() -> None:
+def test_a_cause_that_one_may_have_brought_is_looked_for_one_by_one() -> None:
     async def test() -> None:
         database = Database()
+        database.unlucky = {13}
         async with database.coalescer() as coalescer:
             requests = [asyncio.create_task(coalescer.outcome(number)) for number in (1, 12, 13, 14)]
             await settle()
-            database.errors = [Personal()] * 4
             database.go_on.set()
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
             assert [outcomes[0], outcomes[1], outcomes[3]] == [2, 24, 28]
-            assert isinstance(outcomes[2], Personal)
-            assert sorted(database.lone) == [1, 12, 13, 14]
+            assert isinstance(outcomes[2], Failed)
 
     run(test)
 
 
-def test_who_goes_alone_waits_for_a_turn_only_so_long() -> None:
+def test_what_is_blocked_keeps_no_neighbour_waiting_and_is_made_when_it_can_be() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in (99, 99, 1)]
+        database.blocked = {5, 6}
+        database.go_on.set()
+        async with database.coalescer(most_together=3) as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+            free = [request for number, request in enumerate(requests) if number not in database.blocked]
+            assert await asyncio.gather(*free) == [0, 2, 4, 6, 8, 14, 16, 18]
+            assert await coalescer.outcome(20) == 40
+            assert not requests[5].done()
+            database.blocked = {6}
+            assert await requests[5] == 10
+            assert not requests[6].done()
+            database.blocked = set()
+            assert await requests[6] == 12
+            assert await coalescer.outcome(6) == 12
+            assert max(map(len, database.aside)) <= 3
+
+    run(test)
+
+
+def test_what_is_blocked_is_given_up_in_the_end() -> None:
+    async def test() -> None:
+        database = Database()
+        database.blocked = {5}
+        database.go_on.set()
+        async with database.coalescer(patience=0.05) as coalescer:
+            with pytest.raises(Failed) as failed:
+                await coalescer.outcome(5)
+            assert failed.value.verdict is Verdict.BLOCKED
+            assert await coalescer.outcome(7) == 14
+
+    run(test)
+
+
+def test_what_is_blocked_counts_as_waiting() -> None:
+    async def test() -> None:
+        database = Database()
+        database.blocked = {5, 6}
+        database.go_on.set()
+        async with database.coalescer(most_waiting=2) as coalescer:
+            blocked = [asyncio.create_task(coalescer.outcome(number)) for number in (5, 6)]
             await settle()
-            database.errors = [Personal()] * 4
-            database.go_on.set()
             with pytest.raises(Full):
-                await requests[2]
-            for request in requests[:2]:
-                request.cancel()
+                await coalescer.outcome(7)
+            database.blocked = set()
+            assert await asyncio.gather(*blocked) == [10, 12]
+            assert await coalescer.outcome(7) == 14
 
     run(test)
 
@@ -170,11 +217,11 @@ def test_a_cause_that_passes_is_tried_again_and_not_for_ever() -> None:
         database = Database()
         database.go_on.set()
         async with database.coalescer() as coalescer:
-            database.errors = [Passing()] * 4
+            database.errors = [Failed(Verdict.PASSING)] * 4
             assert await coalescer.outcome(1) == 2
             assert len(database.calls) == 5
-            database.errors = [Passing()] * 100
-            with pytest.raises(Passing):
+            database.errors = [Failed(Verdict.PASSING)] * 100
+            with pytest.raises(Failed):
                 await coalescer.outcome(1)
             assert len(database.calls) == 10
 
@@ -192,7 +239,7 @@ def test_any_other_cause_is_told_to_all_and_nothing_is_repeated() -> None:
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [ValueError] * 4
             assert sorted(number for call in database.calls for number in call) == [0, 1, 2, 3]
-            assert database.lone == []
+            assert database.aside == []
             database.errors = []
             assert await coalescer.outcome(7) == 14
 
@@ -276,18 +323,31 @@ def test_payments_that_wait_for_a_call_share_the_next_ones(admin: Connection, da
 
 def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 10) for number in range(2)]
-    limits = {"WALLET_COALESCE_LOCK_TIMEOUT": "0.1", "WALLET_LOCK_TIMEOUT": "20"}
-    with busy_lines(admin, database, **limits) as (api, _, _):
-        assert [pay(api, ids[0], ids[1], 1).status_code for _ in range(3)] == [200] * 3
-    assert balance(admin, ids[1]) == 13
+    with busy_lines(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (api, clients, _):
+        blocked = [clients.submit(pay, api, ids[0], 3, 1) for _ in range(20)]  # 3 is the one that is held
+        for _ in range(30):
+            assert pay(api, ids[1], ids[0], "0.1").status_code == 200
+        assert not any(payment.done() for payment in blocked)
+    assert sorted(payment.result().status_code for payment in blocked) == [200] * 13 + [400] * 7
+    assert balance(admin, ids[0]) == 0
+    assert broken_books(admin) == []
 
 
-REPLACED = """alter function wallet.make_payments(bigint[], bigint[], numeric[], boolean) rename to _make_payments;
-    create function wallet.make_payments(b bigint[], s bigint[], a numeric[], p_atomic boolean default false)
+def test_a_payment_waits_for_a_locked_account_only_so_long(admin: Connection, database: str) -> None:
+    with busy_lines(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (api, _, _):
+        with serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="0.3") as impatient, impatient.client() as other:
+            response = pay(other, 1, 2, 1)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert "locked by somebody else" in response.json()["Error"]
+        assert api.get("/livez").status_code == 200
+
+
+REPLACED = """alter function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean) rename to _make_payments;
+    create function wallet.make_payments(b bigint[], s bigint[], a numeric[], p_atomic boolean, p_wait boolean)
         returns table (id bigint, currency_id bigint, amount numeric, buyer_account_id bigint, seller_account_id bigint,
                        operation_timestamp timestamptz, error_code text, error text)
         language plpgsql security definer as $$
-        begin {body} return query select * from wallet._make_payments(b, s, a, p_atomic); end $$;
+        begin {body} return query select * from wallet._make_payments(b, s, a, p_atomic, p_wait); end $$;
     grant execute on function wallet.make_payments to wallet_app"""
 
 

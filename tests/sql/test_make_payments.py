@@ -179,6 +179,33 @@ def test_accounts_that_no_payment_needs_are_waited_for_by_none(admin: Connection
     assert [outcome[6] for outcome in outcomes] == ["WB001", None, "WB002"]
 
 
+def test_without_waiting_what_is_locked_is_left_out(admin: Connection, database: str) -> None:
+    one, two, held = account(admin, "one", 10), account(admin, "two"), account(admin, "held", 10)
+    query = "select error_code, error from wallet.make_payments(%s, %s, %s, %s, %s)"
+    asked = [[one, held, one, one, held, one], [two, two, held, 10**6, held, two], [Decimal(1)] * 6]
+    with psycopg.connect(database) as holder:
+        holder.execute("select from ledger.account where id = %s for no key update", [held])
+        busy = ("55P03", "An account is locked by somebody else")
+        assert admin.execute(query, [*asked, False, False]).fetchall() == [
+            (None, None),
+            busy,
+            busy,
+            ("WB004", "Account not found"),
+            ("WB001", "Could not make payment to self"),
+            (None, None),
+        ]
+        assert [balance(admin, id_) for id_ in (one, two, held)] == [8, 2, 10]
+        with pytest.raises(psycopg.errors.LockNotAvailable) as refusal:
+            admin.execute(query, [*asked, True, False])
+        assert refusal.value.diag.message_detail == "Index: 1"
+        admin.execute("set lock_timeout = '50ms'")
+        for waits in (True, None):
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                admin.execute(query, [*asked, False, waits])
+    assert [balance(admin, id_) for id_ in (one, two, held)] == [8, 2, 10]
+    assert broken_books(admin) == []
+
+
 def test_a_batch_as_large_as_one_over_http(admin: Connection) -> None:
     admin.execute(
         "select count(*) from generate_series(1, 2000) as number, wallet.create_account('a' || number, 10, 1)"

@@ -10,7 +10,7 @@ from tests.sql import test_create_account, test_make_payment, test_reading
 from tests.support import PROJECT
 from wallet_api import errors
 
-CODES = re.findall(r"when '(\w{5})' then", (PROJECT / "db/functions/_refuse.sql").read_text())
+CODES = re.findall(r"when '(W\w{4})' then", (PROJECT / "db/functions/_refuse.sql").read_text())
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
 USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
 TESTED = {
