@@ -30,11 +30,11 @@ class ConnectionLost(Exception):
 
 
 class _WireContext:
-    """Values come from the database as text, but for integers: see wire.Rows."""
+    """Values come from the database as text: see wire.Rows."""
 
     def __init__(self) -> None:
         self.adapters = AdaptersMap(adapters)
-        for type_name in ("numeric", "timestamptz"):
+        for type_name in ("int8", "numeric", "timestamptz"):
             self.adapters.register_loader(type_name, TextLoader)
         self.connection = None
 

@@ -8,7 +8,7 @@ fraction as an id, a NUL in a text) is refused on the way.
 import functools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -149,8 +149,7 @@ def array(values: Iterable[int | Decimal | None]) -> str:
 class Rows(NamedTuple):
     """What a function returned: columns, each a name and the OID of its type, and rows.
 
-    Integers are integers, everything else is text as PostgreSQL writes it, in UTC. `more`: this is a page, and not
-    the last.
+    All values are text as PostgreSQL writes it, in UTC. `more`: this is a page, and not the last.
     """
 
     columns: tuple[tuple[str, int], ...]
@@ -163,22 +162,36 @@ class Rows(NamedTuple):
         Column by column, because a list of a million rows goes this way.
         """
         columns: list[Sequence[Any]] = list(zip(*self.values, strict=True))
-        forms = []
+        fields = []
         for number, (name, type_oid) in enumerate(self.columns if columns else ()):
             convert = _CONVERT.get(type_oid, _texts)
+            quote = "" if type_oid == _BIGINT else '"'
             if None in columns[number]:
-                columns[number] = tuple(
-                    ["null" if value is None else f'"{convert([value])[0]}"' for value in columns[number]]
-                )
-                forms.append(f'"{_wire_name(name)}":%s')
+                columns[number] = [
+                    "null" if value is None else f"{quote}{convert([value])[0]}{quote}" for value in columns[number]
+                ]
+                quote = ""
             else:
                 columns[number] = convert(columns[number])
-                forms.append(f'"{_wire_name(name)}":' + ("%s" if type_oid == _BIGINT else '"%s"'))
-        template = f"{{{','.join(forms)}}}"
-        return list(map(template.__mod__, zip(*columns, strict=True)))
+            fields.append((_wire_name(name), quote))
+        return list(map(_writer(tuple(fields)), *columns)) if columns else []
 
 
-def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
+@functools.cache
+def _writer(fields: tuple[tuple[str, str], ...]) -> Callable[..., str]:
+    """A function of a row's values that writes the object, of fields with these names and quotes.
+
+    Compiled, as namedtuple's are: twice as fast as the % operator. The names are ours, those of columns.
+    """
+    parameters = [f"value{number}" for number in range(len(fields))]
+    members = [
+        f'"{name}":{quote}{{{parameter}}}{quote}' for parameter, (name, quote) in zip(parameters, fields, strict=True)
+    ]
+    writer: Callable[..., str] = eval(f"lambda {', '.join(parameters)}: f'{{{{{','.join(members)}}}}}'")  # noqa: S307
+    return writer
+
+
+def _as_they_are(values: Sequence[str]) -> Sequence[str]:
     return values
 
 

@@ -73,3 +73,16 @@ def test_what_is_written_is_read_back(value: Any) -> None:
     text = json.dumps(value)
     if "\\ud" not in text:
         assert json.dumps(json.loads(wire.encode(value))) == text
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@given(st.lists(st.tuples(st.none() | st.integers(0, 2**63 - 1).map(str), st.none() | texts, texts)))
+def test_rows_are_written_as_json(rows: list[tuple[str | None, str | None, str]]) -> None:
+    columns = (("account_id", 20), ("name", 25), ("currency_name", 25))
+    expected = [
+        {"AccountID": None if id_ is None else int(id_), "Name": name, "CurrencyName": currency}
+        for id_, name, currency in rows
+    ]
+    assert [json.loads(row) for row in wire.Rows(columns, rows).objects()] == expected
