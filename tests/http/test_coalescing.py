@@ -362,6 +362,15 @@ def test_a_payment_that_makes_a_call_fail_harms_no_neighbour(admin: Connection, 
     assert broken_books(admin) == []
 
 
+def test_what_nobody_foresaw_is_500_and_a_line_in_the_log(admin: Connection, database: str) -> None:
+    admin.execute(REPLACED.format(body="raise 'bad luck';"))
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        response = pay(api, 1, 2, 1)
+        assert (response.status_code, response.json()) == (500, {"Error": "Internal error"})
+        assert api.get("/livez").status_code == 200
+    assert "RaiseException: bad luck" in server.log
+
+
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 def test_a_conflict_is_tried_again(admin: Connection, database: str, state: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(2)]

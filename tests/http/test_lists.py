@@ -168,6 +168,18 @@ def test_a_reader_who_stalls_is_given_up(long_database: str, watcher: Connection
     assert "its reader is too slow" in server.log
 
 
+def test_slow_readers_keep_nobody_else_waiting(long_database: str, watcher: Connection) -> None:
+    limits = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "1"}
+    with (
+        serving(DATABASE_URL=long_database, **limits) as server,
+        server.client() as api,
+        get(server, "/payments"),
+    ):
+        wait_until(lambda: bool(in_transaction(watcher)))
+        assert api.get("/account/1").status_code == 200
+        assert api.get("/accounts").status_code == 503  # lists wait for lists
+
+
 def test_connections_that_die_while_their_readers_stall_are_replaced(long_database: str, watcher: Connection) -> None:
     limits = {"WALLET_READER_TIMEOUT": "1", "WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "5"}
     with serving(DATABASE_URL=long_database, **limits) as server, server.client() as api:
