@@ -30,7 +30,7 @@ ifneq ($(MACHINE_POSTGRES),)
 	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest tests/sql tests/schema tests/concurrency tests/faults
 endif
 
-bench: $(VENV)/installed-dev  ## measure on this machine, about 4 minutes: a table, and a plot in .bench (needs wrk)
+bench: $(VENV)/installed-dev  ## measure on this machine, some 5 minutes: a table, and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 lint: $(VENV)/installed-dev  ## check style and types

@@ -67,7 +67,7 @@ class Payments(HTTPEndpoint):
         return await messages.listed("Payments", request.app.state.lists.pages(_LIST_PAYMENTS), request)
 
     async def post(self, request: Request) -> Response:
-        """Makes a payment. (It comes here only if wallet_api.shortcut lets it.)"""
+        """Makes a payment. (wallet_api.shortcut usually spares it the way to here.)"""
         return await make_payment(request)
 
 
