@@ -5,6 +5,10 @@ last. It knows no rule, and not what a request is: it is a queue in front of a f
 
 Where a call fails because somebody holds what one of its requests needs, they are all put aside, to be made
 without waiting for it: those that do not need it are, at once, and those that do are tried again, for so long.
+
+Where nobody knows whether a call was made, because the connection broke before its answer, only requests that can
+be told to be the same ones (a payment with an idempotency key) are put aside like that. For the others, whoever
+asked has to decide.
 """
 
 import asyncio
@@ -12,7 +16,8 @@ import enum
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Generic, NamedTuple, Self, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
@@ -25,24 +30,30 @@ _PAUSE = 0.01
 
 
 class Full(Exception):
-    """As many requests are waiting as may."""
+    """As many requests are waiting as may, or this one has waited for as long as it may."""
 
 
 class Verdict(enum.Enum):
-    """What an exception says of the call that raised it. But for COMMON, nothing at all was done."""
+    """What an exception says of the call that raised it. But for UNKNOWN, nothing at all was done."""
 
     PASSING = "the same call may succeed in a moment"
     BLOCKED = "somebody holds what one of the requests needs"
     PERSONAL = "one of the requests may be the cause"
-    COMMON = "none of them is the cause, or nobody knows what was done"
+    COMMON = "none of them is the cause"
+    UNKNOWN = "nobody knows what was done"
 
 
 Judge = Callable[[Exception], Verdict]
 
 
-class _Entry(NamedTuple, Generic[Request, Outcome]):
+@dataclass(slots=True)
+class _Entry(Generic[Request, Outcome]):
     request: Request
     future: asyncio.Future[Outcome]
+    # The time of the event loop until which it waits for a call.
+    deadline: float
+    # How a call with it was lost. Whatever happens later, it may have been made.
+    lost: Exception | None = None
 
 
 class Coalescer(Generic[Request, Outcome]):
@@ -51,7 +62,9 @@ class Coalescer(Generic[Request, Outcome]):
     Calls take requests, and return their outcomes in order: each of `together`, one call at a time, with up to
     `most_together`; for those that were put aside, first `without_waiting`, which returns None for those that are
     blocked, and then `waiting`. A request is put aside for some `patience` seconds, and then gets the exception;
-    `most_waiting` may wait for whatever it is.
+    `most_waiting` may wait for whatever it is, and nobody longer than `longest_wait` seconds for the first call.
+    After a lost one, those that are `repeatable` are put aside when `pause` seconds have gone: as long as what was
+    lost may take to end by itself.
     """
 
     def __init__(
@@ -60,22 +73,28 @@ class Coalescer(Generic[Request, Outcome]):
         without_waiting: Call[Request, Outcome | None],
         waiting: Call[Request, Outcome],
         judge: Judge,
+        repeatable: Callable[[Request], bool],
         *,
         most_together: int,
         most_waiting: int,
+        longest_wait: float,
         patience: float,
+        pause: float,
     ) -> None:
         self._idle = list(together)
         self._shares = len(together) + 1
         self._without_waiting = without_waiting
         self._with_waiting = waiting
         self._judge = judge
+        self._repeatable = repeatable
         self._most_together = most_together
         self._most_waiting = most_waiting
+        self._longest_wait = longest_wait
         self._patience = patience
+        self._pause = pause
         self._waiting: deque[_Entry[Request, Outcome]] = deque()
-        # Each with the time of the event loop at which it is given up.
-        self._aside: list[tuple[_Entry[Request, Outcome], float]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._aside: list[_Entry[Request, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._around = 0
@@ -86,6 +105,8 @@ class Coalescer(Generic[Request, Outcome]):
 
     async def __aexit__(self, *_: object) -> None:
         """Ends what is still under way. Nobody waits for it any more: requests end before the application does."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -94,7 +115,8 @@ class Coalescer(Generic[Request, Outcome]):
         """Makes a request, and returns its outcome, or raises what the call raised. Raises Full."""
         if len(self._waiting) + len(self._aside) >= self._most_waiting:
             raise Full
-        entry = _Entry[Request, Outcome](request, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        entry = _Entry[Request, Outcome](request, loop.create_future(), loop.time() + self._longest_wait)
         if self._idle:
             # the one that became idle last, so that who comes alone finds a line that is warm
             call = self._idle.pop()
@@ -104,7 +126,18 @@ class Coalescer(Generic[Request, Outcome]):
                 self._start(self._call_while_any_wait(call)) if self._waiting else self._idle.append(call)
         else:
             self._waiting.append(entry)
+            if self._timer is None:
+                self._timer = loop.call_at(entry.deadline, self._give_up)
         return await entry.future
+
+    def _give_up(self) -> None:
+        """Refuses those who have waited for as long as they may, which is the first ones; and looks again in time."""
+        loop = asyncio.get_running_loop()
+        late: list[_Entry[Request, Outcome]] = []
+        while self._waiting and self._waiting[0].deadline <= loop.time():
+            late.append(self._waiting.popleft())
+        _fail(late, Full())
+        self._timer = loop.call_at(self._waiting[0].deadline, self._give_up) if self._waiting else None
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -134,8 +167,12 @@ class Coalescer(Generic[Request, Outcome]):
         try:
             _settle(entries, await repeated(call, [entry.request for entry in entries], self._judge))
         except Exception as error:
-            if self._judge(error) in (Verdict.BLOCKED, Verdict.PERSONAL):
+            verdict = self._judge(error)
+            if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):
                 self._put_aside(entries)
+            elif verdict is Verdict.UNKNOWN:
+                if again := self._lose(entries, error):
+                    self._start(self._put_aside_later(again))
             else:
                 _fail(entries, error)
         finally:
@@ -146,18 +183,31 @@ class Coalescer(Generic[Request, Outcome]):
         if not self._aside:
             self._start(self._call_for_those_aside())
         deadline = asyncio.get_running_loop().time() + self._patience
-        self._aside += [(entry, deadline) for entry in entries]
+        for entry in entries:
+            entry.deadline = deadline
+        self._aside += entries
+
+    def _lose(self, entries: list[_Entry[Request, Outcome]], error: Exception) -> list[_Entry[Request, Outcome]]:
+        """Fails those that cannot be asked for again, and returns the others."""
+        for entry in entries:
+            entry.lost = entry.lost or error
+        _fail([entry for entry in entries if not self._repeatable(entry.request)], error)
+        return [entry for entry in entries if not entry.future.done()]
+
+    async def _put_aside_later(self, entries: list[_Entry[Request, Outcome]]) -> None:
+        await asyncio.sleep(self._pause)
+        self._put_aside(entries)
 
     async def _call_for_those_aside(self) -> None:
         """Nobody pays for a neighbour: makes what can be made, and then waits a little for what cannot."""
         while self._aside:
             blocked: Exception | None = None
             for call in (self._without_waiting, self._with_waiting):
-                blocked = await self._call_in_parts(call, [entry for entry, _ in self._aside])
-                self._aside = [(entry, deadline) for entry, deadline in self._aside if not entry.future.done()]
+                blocked = await self._call_in_parts(call, list(self._aside))
+                self._aside = [entry for entry in self._aside if not entry.future.done()]
             now = asyncio.get_running_loop().time()
             if blocked is not None:
-                _fail([entry for entry, deadline in self._aside if deadline <= now], blocked)
+                _fail([entry for entry in self._aside if entry.deadline <= now], blocked)
 
     async def _call_in_parts(
         self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]]
@@ -172,6 +222,10 @@ class Coalescer(Generic[Request, Outcome]):
                 verdict = self._judge(error)
                 if verdict is Verdict.BLOCKED:
                     blocked = error
+                elif verdict is Verdict.UNKNOWN:
+                    self._lose(part, error)
+                    blocked = error
+                    await asyncio.sleep(self._pause)
                 elif verdict is Verdict.PERSONAL and len(part) > 1:
                     for entry in part:
                         blocked = await self._call_in_parts(call, [entry]) or blocked
@@ -194,12 +248,12 @@ async def repeated(call: Call[Request, Outcome], requests: Sequence[Request], ju
 
 def _settle(entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
     """Tells the outcomes; there is none, yet, for those that are blocked."""
-    for (_, future), outcome in list(zip(entries, outcomes, strict=True)):
-        if outcome is not None and not future.done():
-            future.set_result(outcome)
+    for entry, outcome in list(zip(entries, outcomes, strict=True)):
+        if outcome is not None and not entry.future.done():
+            entry.future.set_result(outcome)
 
 
 def _fail(entries: list[_Entry[Request, Outcome]], error: Exception) -> None:
-    for _, future in entries:
-        if not future.done():
-            future.set_exception(error)
+    for entry in entries:
+        if not entry.future.done():
+            entry.future.set_exception(entry.lost or error)

@@ -19,7 +19,7 @@ from wallet_api.wire import encode
 logger = logging.getLogger(__name__)
 
 # The wallet's own classes of refusals; their words are meant for the client. See db/README.md.
-_REFUSALS = {"WB": 400, "WN": 404, "WC": 409}
+_REFUSALS = {"WB": 400, "WN": 404, "WC": 409, "WK": 422}
 
 # The detail of a refusal of one payment among several.
 _INDEX = re.compile("Index: ([0-9]+)")
@@ -42,8 +42,11 @@ _BUSY = "Too many requests are waiting; nothing was done, try again"
 _NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
 _LOST = (
     "The database did not answer before the connection to it was lost or given up; "
-    "look whether the request took effect before you repeat it"
+    "look whether the request took effect before you repeat it, or repeat it with its Idempotency-Key"
 )
+
+# The connection is lost, or about to be.
+_LOST_STATES = ("08", "57P")
 
 # What says nothing of the request: it is the state of the database, or of the connection to it.
 _ENVIRONMENT = ("08", "0A", "25", "3F", "53", "57")
@@ -70,6 +73,8 @@ def refused(code: str, error: str) -> Response:
 def judge(error: Exception) -> Verdict:
     """What an exception says of a call of make_payments."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if isinstance(error, ConnectionLost) or (state or "").startswith(_LOST_STATES):
+        return Verdict.UNKNOWN
     if state is None or state.startswith(_ENVIRONMENT) or state == "42883":
         return Verdict.COMMON
     if state in ("40001", "40P01"):
@@ -130,7 +135,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
         return unavailable(_TRY_AGAIN[state])
     if state.startswith("53"):
         return unavailable(_OVERLOADED)
-    if state.startswith(("08", "57P")):
+    if state.startswith(_LOST_STATES):
         return unavailable(_LOST)
     raise error
 

@@ -18,22 +18,39 @@ BATCH_LIMIT = 4 * 1024 * 1024
 MOST_PAYMENTS = 10_000
 
 _LIST_PAYMENTS: LiteralString = "select * from wallet.list_payments(%s, %s)"
-_MAKE_PAYMENTS: LiteralString = "select * from wallet.make_payments(%s, %s, %s, %s, %s)"
+_MAKE_PAYMENTS: LiteralString = """
+    select id, currency_id, amount, buyer_account_id, seller_account_id, operation_timestamp,
+        replayed, error_code, error
+    from wallet.make_payments(%s, %s, %s, %s, %s, %s)"""
 
-Payment = tuple[int | None, int | None, Decimal | None]
+# buyer, seller, amount, idempotency key
+Payment = tuple[int | None, int | None, Decimal | None, str | None]
+
+
+class Replayed(str):
+    """A payment as a JSON object, which was made before, under the same idempotency key."""
+
+    __slots__ = ()
+
+
 # A payment as a JSON object, or the code and the words of its refusal.
 Outcome = str | tuple[str, str]
+
+_KEY_HEADER = b"idempotency-key"
+_REPLAYED = (b"idempotency-replayed", b"true")
 
 
 def maker(database: Database, *, atomic: bool = False, wait: bool = True) -> Call[Payment, Outcome]:
     """What makes payments in one call on this database."""
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
-        arguments = [*(wire.array(column) for column in zip(*payments, strict=True)), atomic, wait]
-        columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments)
-        # the last two columns are the code and the words of a refusal
-        made = iter(wire.Rows(columns[:-2], [row[:-2] for row in values if row[-2] is None]).objects())
-        return [next(made) if row[-2] is None else row[-2:] for row in values]
+        buyers, sellers, amounts, keys = zip(*payments, strict=True)
+        arrays = [wire.array(column) for column in (buyers, sellers, amounts)]
+        keyed = wire.text_array(keys) if any(key is not None for key in keys) else None
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, keyed])
+        # the last three columns: whether it was made before, the code and the words of a refusal
+        made = iter(wire.Rows(columns[:-3], [row[:-3] for row in values if row[-2] is None]).objects())
+        return [row[-2:] if row[-2] is not None else Replayed(next(made)) if row[-3] else next(made) for row in values]
 
     return make
 
@@ -50,13 +67,45 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
 
 async def make_payment(request: Request) -> Response:
     """Makes a payment, in a call that it may share with others."""
-    payment = _payment(wire.decode(await messages.body(request)))
-    outcome = await request.app.state.payments.outcome(payment)
-    return messages.Answer(outcome) if isinstance(outcome, str) else errors.refused(*outcome)
+    header = _key(request)
+    buyer, seller, amount, key = _payment(wire.decode(await messages.body(request)))
+    if header is not None and key not in (None, header):
+        raise HTTPException(400, "Idempotency-Key and IdempotencyKey should be the same")
+    outcome = await request.app.state.payments.outcome((buyer, seller, amount, key if header is None else header))
+    return _answer(outcome, outcome) if isinstance(outcome, str) else errors.refused(*outcome)
+
+
+def repeatable(payment: Payment) -> bool:
+    """Whether it may be asked for again where nobody knows whether it was made: only its key can tell."""
+    return payment[3] is not None
 
 
 def _payment(fields: wire.Fields) -> Payment:
-    return fields.integer("BuyerAccountID"), fields.integer("SellerAccountID"), fields.decimal("Amount")
+    return (
+        fields.integer("BuyerAccountID"),
+        fields.integer("SellerAccountID"),
+        fields.decimal("Amount"),
+        fields.text("IdempotencyKey"),
+    )
+
+
+def _key(request: Request) -> str | None:
+    """The key in the request's head, if any. Refuses more than one, and one that is not UTF-8."""
+    values = [value for name, value in request.scope["headers"] if name == _KEY_HEADER]
+    if len(values) > 1:
+        raise HTTPException(400, "Idempotency-Key should be given once")
+    try:
+        return values[0].strip(b" \t").decode() if values else None
+    except UnicodeDecodeError:
+        raise HTTPException(400, "Idempotency-Key should be valid UTF-8") from None
+
+
+def _answer(json: str, *made: Outcome) -> messages.Answer:
+    """An answer; it says so if all payments made that it tells of were made before."""
+    answer = messages.Answer(json)
+    if made and all(isinstance(outcome, Replayed) for outcome in made):
+        answer.raw_headers.append(_REPLAYED)
+    return answer
 
 
 class Payments(HTTPEndpoint):
@@ -76,6 +125,8 @@ class Batch(HTTPEndpoint):
 
     async def post(self, request: Request) -> Response:
         """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
+        if _key(request) is not None:
+            raise HTTPException(400, "Each payment of a batch has a key of its own, its field IdempotencyKey")
         fields = wire.decode(await messages.body(request, BATCH_LIMIT))
         asked = [_payment_or_error(item) for item in fields.array("Payments", MOST_PAYMENTS)]
         atomic = fields.boolean("Atomic") or False
@@ -84,9 +135,11 @@ class Batch(HTTPEndpoint):
             return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
         payments = [item for item in asked if not isinstance(item, str)]
         make = maker(request.app.state.database, atomic=atomic)
-        outcomes = iter(await repeated(make, payments, errors.judge) if payments else [])
-        results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(outcomes)) for item in asked]
-        return messages.Answer(f'{{"Results":[{",".join(results)}]}}')
+        outcomes = await repeated(make, payments, errors.judge) if payments else []
+        rest = iter(outcomes)
+        results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
+        made = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        return _answer(f'{{"Results":[{",".join(results)}]}}', *made)
 
 
 def _payment_or_error(item: object) -> Payment | str:

@@ -24,6 +24,9 @@ from wallet_api.shortcut import Shortcut
 # for the disk and another one for the processor: at 256 clients 1.25 times the payments of a single call.
 _LINES = 2
 
+# Seconds, beyond the wait for a lock, after which a call whose connection broke has ended, one way or the other.
+_MARGIN = 0.1
+
 _LIST_ACCOUNTS: LiteralString = "select * from wallet.list_accounts(%s, %s)"
 _GET_ACCOUNT: LiteralString = "select * from wallet.get_account(%s)"
 _CREATE_ACCOUNT: LiteralString = "select * from wallet.create_account(%s, %s, %s)"
@@ -100,9 +103,13 @@ def create_app(conninfo: str, settings: Settings, finish: Callable[[], Awaitable
             payments.maker_without_waiting(aside),
             payments.maker(aside),
             errors.judge,
+            payments.repeatable,
             most_together=settings.coalesce_most,
             most_waiting=settings.coalesce_waiting,
+            longest_wait=settings.coalesce_timeout,
             patience=settings.lock_timeout,
+            # a call that was lost waits for no lock any more by then
+            pause=patience + _MARGIN,
         )
         async with contextlib.AsyncExitStack() as stack:
             for resource in (

@@ -159,6 +159,12 @@ class Settings:
         _whole(1, 1_000_000),
         "most payments of a worker that wait for such a call; more are refused with 503 at once",
     )
+    coalesce_timeout: float = _setting(
+        "WALLET_COALESCE_TIMEOUT",
+        "5",
+        _seconds(0.1, 3600),
+        "seconds that such a wait may take",
+    )
     coalesce_lock_timeout: float = _setting(
         "WALLET_COALESCE_LOCK_TIMEOUT",
         "0.1",

@@ -146,6 +146,15 @@ def array(values: Iterable[int | Decimal | None]) -> str:
     return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
 
 
+def text_array(values: Iterable[str | None]) -> str:
+    """Writes texts as a PostgreSQL array."""
+    return f"{{{','.join(['NULL' if value is None else _quoted(value) for value in values])}}}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 class Rows(NamedTuple):
     """What a function returned: columns, each a name and the OID of its type, and rows.
 

@@ -1,4 +1,5 @@
--- wallet._request_refusal(…), wallet._payment_refusal(…), wallet._lock_accounts(p_account_ids, p_wait)
+-- wallet._request_refusal(…), wallet._key_refusal(…), wallet._payment_refusal(…),
+-- wallet._lock_accounts(p_account_ids, p_wait)
 --
 -- What make_payment and make_payments share: the rules of a payment, and how its accounts are locked.
 --
@@ -6,12 +7,35 @@
 -- Locks:   _lock_accounts: the accounts FOR NO KEY UPDATE, in id order, until the transaction ends
 -- Raises:  nothing
 
--- The rules of a payment, in the order in which they are looked for; each of the two functions returns the code of
+-- The rules of a payment, in the order in which they are looked for; each of the functions returns the code of
 -- the first one that refuses it, or NULL. "(…) is not true" holds what is allowed, and refuses all else, NULL
 -- included.
 
 -- Rules that need no account, and so wait for no lock.
 create or replace function wallet._request_refusal(
+    p_buyer_account_id bigint,
+    p_seller_account_id bigint,
+    p_amount numeric,
+    p_idempotency_key text
+)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when (p_idempotency_key is null or char_length(p_idempotency_key) between 1 and 255) is not true then 'WB008'
+        when p_buyer_account_id = p_seller_account_id then 'WB001'
+        when (p_amount > 0) is not true then 'WB002'
+        when wallet._is_amount(p_amount) is not true then 'WB003'
+    end
+$$;
+
+comment on function wallet._request_refusal(bigint, bigint, numeric, text) is
+    'The rules of a payment that need no account: the code of the first one that refuses it, or NULL.';
+
+-- The rule of a payment whose key was used before, which stands before all others: the answer to a request stays
+-- what it was, and another request is none that the caller can have meant.
+create or replace function wallet._key_refusal(
+    p_payment ledger.payment,
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
     p_amount numeric
@@ -20,14 +44,16 @@ create or replace function wallet._request_refusal(
     language sql immutable
 as $$
     select case
-        when p_buyer_account_id = p_seller_account_id then 'WB001'
-        when (p_amount > 0) is not true then 'WB002'
-        when wallet._is_amount(p_amount) is not true then 'WB003'
+        when (
+            p_buyer_account_id = p_payment.buyer_account_id
+            and p_seller_account_id = p_payment.seller_account_id
+            and p_amount = p_payment.amount
+        ) is not true then 'WK001'
     end
 $$;
 
-comment on function wallet._request_refusal(bigint, bigint, numeric) is
-    'The rules of a payment that need no account: the code of the first one that refuses it, or NULL.';
+comment on function wallet._key_refusal(ledger.payment, bigint, bigint, numeric) is
+    'Whether the payment that was made under a key is the one asked for now: the code of the refusal, or NULL.';
 
 -- Rules about the accounts; their currencies and balances are NULL where there is no such account.
 create or replace function wallet._payment_refusal(

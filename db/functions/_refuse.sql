@@ -4,6 +4,7 @@
 -- characters) says what kind of refusal it is, and is all that the HTTP layer knows of it:
 --
 --   WB  the caller's request cannot be granted    WN  there is no such thing    WC  it is taken
+--   WK  its idempotency key stands for another request
 --
 -- 55P03 is PostgreSQL's own, and no refusal: what could not be looked at now may be asked for again.
 --
@@ -21,10 +22,12 @@ as $$
         when 'WB005' then 'Payment allowed only when account currencies match'
         when 'WB006' then 'Buyer account does not have sufficient balance'
         when 'WB007' then 'Seller account balance would have more than 15 integer digits'
+        when 'WB008' then 'Idempotency key should have 1 to 255 characters'
         when 'WB011' then 'Name should have 1 to 255 characters'
         when 'WB012' then 'Amount should not be negative'
         when 'WB013' then 'Currency not found'
         when 'WC011' then 'Account name already exists'
+        when 'WK001' then 'Idempotency key belongs to another payment'
         when 'WN001' then 'Account not found'
         when '55P03' then 'An account is locked by somebody else'
     end

@@ -1,29 +1,34 @@
--- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait)
+-- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys)
 --
 -- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
 -- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
 -- is true, the first refusal is raised, and nothing is done at all. Where p_wait is false, a payment whose accounts
--- somebody else has locked is not waited for, and not made.
+-- somebody else has locked is not waited for, and not made. One whose key was used is the payment that was made under
+-- it, be that in the same call.
 --
--- Returns: a row for each payment, in order: the payment, or NULL and error_code and error
+-- Returns: a row for each payment, in order: the payment, and whether it was made before; or NULL, error_code and error
 -- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
 --          until the transaction ends
--- Writes:  ledger.account (a balance for each account that changed), ledger.payment (a row for each payment made)
--- Raises:  22023 where the arrays differ in length, or one is NULL.
+-- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed)
+-- Raises:  22023 where the arrays differ in length, or one is NULL that is not the keys';
+--          40001 where somebody makes another payment under one of the keys at this moment.
 --          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
---          payment, counted from 0: WB001 to self, WB002 not positive, WB003 not an amount, WB004 no such
---          account, WB005 currencies differ, WB006 buyer has too little, WB007 seller would have too much;
+--          payment, counted from 0: WB008 no key, WK001 the key belongs to another payment, WB001 to self,
+--          WB002 not positive, WB003 not an amount, WB004 no such account, WB005 currencies differ,
+--          WB006 buyer has too little, WB007 seller would have too much;
 --          and where p_wait is false, 55P03 an account is locked
 
 -- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
 -- many payments go through one account. The position of an account in it is found by width_bucket, which is a
--- binary search: where the account was locked, its id stands at that position.
+-- binary search: where the account was locked, its id stands at that position. Payments that have keys are found the
+-- same way, by the position of the key.
 create or replace function wallet.make_payments(
     p_buyer_account_ids bigint[],
     p_seller_account_ids bigint[],
     p_amounts numeric[],
     p_atomic boolean default false,
-    p_wait boolean default true
+    p_wait boolean default true,
+    p_idempotency_keys text[] default null
 )
     returns table (
         id bigint,
@@ -32,6 +37,7 @@ create or replace function wallet.make_payments(
         buyer_account_id bigint,
         seller_account_id bigint,
         operation_timestamp timestamptz,
+        replayed boolean,
         error_code text,
         error text
     )
@@ -49,26 +55,32 @@ declare
     v_account_ids bigint[];
     v_currency_ids bigint[];
     v_balances numeric[];
+    v_keys text[];
+    v_payments_by_key ledger.payment[];
     v_request record;
     v_refusal text;
     v_payment ledger.payment;
     v_payments ledger.payment[];
+    v_stored bigint;
 begin
     if (
         cardinality(p_buyer_account_ids) = cardinality(p_seller_account_ids)
         and cardinality(p_buyer_account_ids) = cardinality(p_amounts)
+        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_idempotency_keys), cardinality(p_amounts))
     ) is not true then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'Buyers, sellers and amounts should be three arrays of the same length';
+            message = 'Buyers, sellers and amounts should be arrays of the same length, and so should keys, if any';
     end if;
 
     v_asked_ids := array(
         select party.account_id
-        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts)
-            as request (buyer_account_id, seller_account_id, amount)
+        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys)
+            as request (buyer_account_id, seller_account_id, amount, idempotency_key)
         cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
-        where wallet._request_refusal(request.buyer_account_id, request.seller_account_id, request.amount) is null
+        where wallet._request_refusal(
+            request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key
+        ) is null
     );
     select
         array_agg(locked.id order by locked.id),
@@ -85,32 +97,69 @@ begin
         );
     end if;
 
+    -- After the locks: whoever makes the same payments holds them until they are there to be seen.
+    if p_idempotency_keys is not null then
+        v_keys := array(
+            select distinct asked.idempotency_key collate "C"
+            from unnest(p_idempotency_keys) as asked (idempotency_key)
+            where asked.idempotency_key is not null
+            order by 1
+        );
+        for v_payment in select payment.* from ledger.payment as payment where payment.idempotency_key = any (v_keys) loop
+            v_payments_by_key[width_bucket(v_payment.idempotency_key, v_keys)] := v_payment;
+        end loop;
+    end if;
+
     for v_request in
         select
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
-            wallet._request_refusal(request.buyer_account_id, request.seller_account_id, request.amount) as refusal,
+            request.idempotency_key,
+            wallet._request_refusal(
+                request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key
+            ) as refusal,
             -- "(select …)": else the array would be copied for each payment
             width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
-            width_bucket(request.seller_account_id, (select v_account_ids)) as seller
-        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts) with ordinality
-            as request (buyer_account_id, seller_account_id, amount, number)
+            width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
+            width_bucket(request.idempotency_key collate "C", (select v_keys)) as key
+        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys) with ordinality
+            as request (buyer_account_id, seller_account_id, amount, idempotency_key, number)
         order by request.number
     loop
-        v_refusal := coalesce(
-            v_request.refusal,
-            case when array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then '55P03' end,
-            wallet._payment_refusal(
-                v_request.amount,
-                case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
-                    then v_currency_ids[v_request.buyer] end,
-                case when v_account_ids[v_request.seller] = v_request.seller_account_id
-                    then v_currency_ids[v_request.seller] end,
-                v_balances[v_request.buyer],
-                v_balances[v_request.seller]
-            )
-        );
         v_payment := null;
-        if v_refusal is null then
+        if v_request.key is not null then
+            v_payment := v_payments_by_key[v_request.key];
+        end if;
+        replayed := v_payment.id is not null;
+        if replayed then
+            v_refusal := wallet._key_refusal(
+                v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount
+            );
+        else
+            v_refusal := coalesce(
+                v_request.refusal,
+                case when array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then '55P03' end,
+                wallet._payment_refusal(
+                    v_request.amount,
+                    case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
+                        then v_currency_ids[v_request.buyer] end,
+                    case when v_account_ids[v_request.seller] = v_request.seller_account_id
+                        then v_currency_ids[v_request.seller] end,
+                    v_balances[v_request.buyer],
+                    v_balances[v_request.seller]
+                )
+            );
+        end if;
+
+        if v_refusal is not null then
+            if p_atomic then
+                raise exception using
+                    errcode = v_refusal,
+                    message = wallet._refusal_message(v_refusal),
+                    detail = format('Index: %s', v_request.number - 1);
+            end if;
+            v_payment := null;
+            replayed := null;
+        elsif not replayed then
             v_payment.id := nextval('ledger.payment_id_seq');
             v_payment.currency_id := v_currency_ids[v_request.buyer];
             v_payment.buyer_account_id := v_request.buyer_account_id;
@@ -119,14 +168,13 @@ begin
             v_payment.buyer_balance := trim_scale(v_balances[v_request.buyer] - v_request.amount);
             v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_request.amount);
             v_payment.operation_timestamp := clock_timestamp();
+            v_payment.idempotency_key := v_request.idempotency_key;
             v_payments := array_append(v_payments, v_payment);
             v_balances[v_request.buyer] := v_payment.buyer_balance;
             v_balances[v_request.seller] := v_payment.seller_balance;
-        elsif p_atomic then
-            raise exception using
-                errcode = v_refusal,
-                message = wallet._refusal_message(v_refusal),
-                detail = format('Index: %s', v_request.number - 1);
+            if v_request.key is not null then
+                v_payments_by_key[v_request.key] := v_payment;
+            end if;
         end if;
 
         id := v_payment.id;
@@ -140,19 +188,29 @@ begin
         return next;
     end loop;
 
+    -- In the order of keys, so that no two callers wait for each other's crosswise. Who waited for one finds it taken
+    -- by a payment of other accounts, which we have not locked: what came after it has to be judged anew.
+    insert into ledger.payment overriding system value
+    select made.* from unnest(v_payments) as made order by made.idempotency_key
+    on conflict (idempotency_key) where idempotency_key is not null do nothing;
+    get diagnostics v_stored = row_count;
+    if v_stored < coalesce(cardinality(v_payments), 0) then
+        raise exception using
+            errcode = 'serialization_failure',
+            message = 'An idempotency key was used for another payment at the same moment';
+    end if;
+
     -- A join with the arrays would do the same, and take 100 us more to begin.
     update ledger.account as account
     set balance = v_balances[width_bucket(account.id, (select v_account_ids))]
     where account.id = any (v_account_ids)
         and account.balance <> v_balances[width_bucket(account.id, (select v_account_ids))];
-
-    insert into ledger.payment overriding system value
-    select made.* from unnest(v_payments) as made;
 end
 $$;
 
-comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean) is
+comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[]) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
-    'order: the payment, or the code and the words of its refusal, WB001 to WB007. Where p_atomic is true, the '
-    'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. Where p_wait is false, payments of '
-    'accounts that somebody else has locked are not made: 55P03.';
+    'order: the payment, or the code and the words of its refusal, WB001 to WB008, WK001. Where p_atomic is true, the '
+    'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. Where p_wait is '
+    'false, payments of accounts that somebody else has locked are not made: 55P03. One whose idempotency key (1 to 255 '
+    'characters, or NULL) was used before, in this call or ever, is not made again but returned, with replayed true.';

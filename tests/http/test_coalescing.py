@@ -26,6 +26,10 @@ def judge(error: Exception) -> Verdict:
     return error.verdict if isinstance(error, Failed) else Verdict.COMMON
 
 
+# Numbers from here on may be asked for again when a call was lost.
+REPEATABLE = 1000
+
+
 class Database:
     """Doubles numbers, when it is told to go on; keeps what it was called with. Some numbers make calls fail."""
 
@@ -36,6 +40,8 @@ class Database:
         self.errors: list[Exception] = []
         self.blocked: set[int] = set()
         self.unlucky: set[int] = set()
+        self.lost_aside = 0
+        self.failing_aside: Exception | None = None
 
     async def together(self, numbers: Sequence[int]) -> list[int]:
         self.calls.append(list(numbers))
@@ -46,11 +52,18 @@ class Database:
 
     async def without_waiting(self, numbers: Sequence[int]) -> list[int | None]:
         self.aside.append(list(numbers))
+        if self.lost_aside > 0:
+            self.lost_aside -= 1
+            raise Failed(Verdict.UNKNOWN)
+        if self.failing_aside is not None:
+            raise self.failing_aside
         self.doubled(set(numbers) - self.blocked)
         return [None if number in self.blocked else number * 2 for number in numbers]
 
     async def waiting(self, numbers: Sequence[int]) -> list[int]:
         await asyncio.sleep(0.001)
+        if self.failing_aside is not None:
+            raise self.failing_aside
         return self.doubled(numbers)
 
     def doubled(self, numbers: Iterable[int]) -> list[int]:
@@ -61,16 +74,24 @@ class Database:
         return [number * 2 for number in numbers]
 
     def coalescer(
-        self, lines: int = 1, most_together: int = 100, most_waiting: int = 100, patience: float = 20
+        self,
+        lines: int = 1,
+        most_together: int = 100,
+        most_waiting: int = 100,
+        longest_wait: float = 20,
+        patience: float = 20,
     ) -> Coalescer[int, int]:
         return Coalescer(
             [self.together] * lines,
             self.without_waiting,
             self.waiting,
             judge,
+            lambda number: number >= REPEATABLE,
             most_together=most_together,
             most_waiting=most_waiting,
+            longest_wait=longest_wait,
             patience=patience,
+            pause=0.01,
         )
 
 
@@ -246,6 +267,67 @@ def test_any_other_cause_is_told_to_all_and_nothing_is_repeated() -> None:
     run(test)
 
 
+def test_after_a_lost_call_only_what_is_repeatable_is_asked_for_again() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            numbers = [0, 1, REPEATABLE, 2, REPEATABLE + 1]
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in numbers]
+            await settle()
+            database.errors = [Failed(Verdict.UNKNOWN)] * 5
+            database.lost_aside = 2
+            database.go_on.set()
+            outcomes = await asyncio.gather(*requests, return_exceptions=True)
+            assert [outcomes[2], outcomes[4]] == [2 * REPEATABLE, 2 * REPEATABLE + 2]
+            assert all(isinstance(outcomes[place], Failed) for place in (0, 1, 3))
+            assert sorted(number for call in database.calls for number in call) == sorted(numbers)
+            assert {number for call in database.aside for number in call} == {REPEATABLE, REPEATABLE + 1}
+            database.errors = []
+            assert await coalescer.outcome(7) == 14
+
+    run(test)
+
+
+@pytest.mark.parametrize("later", [Verdict.UNKNOWN, Verdict.BLOCKED, Verdict.PERSONAL, Verdict.COMMON])
+def test_what_was_lost_stays_lost_whatever_happens_later(later: Verdict) -> None:
+    """Else it would be told that nothing was done."""
+
+    async def test() -> None:
+        database = Database()
+        database.go_on.set()
+        lost = Failed(Verdict.UNKNOWN)
+        database.errors = [lost]
+        database.failing_aside = Failed(later)
+        async with database.coalescer(patience=0.1) as coalescer:
+            with pytest.raises(Failed) as failed:
+                await coalescer.outcome(REPEATABLE)
+            assert failed.value is lost
+            assert len(database.calls) == 1
+            assert database.aside
+
+    run(test)
+
+
+def test_nobody_waits_for_a_call_longer_than_one_may() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(longest_wait=0.05) as coalescer:
+            first = asyncio.create_task(coalescer.outcome(1))
+            await settle()
+            for _ in range(2):  # the second one comes when nobody has waited for a while
+                waiting = [asyncio.create_task(coalescer.outcome(number)) for number in (2, 3)]
+                outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+                assert [type(outcome) for outcome in outcomes] == [Full, Full]
+            assert not first.done()
+            last = asyncio.create_task(coalescer.outcome(4))
+            await settle()
+            database.go_on.set()
+            assert [await first, await last] == [2, 8]
+            assert database.calls == [[1], [4]]
+
+    run(test)
+
+
 def test_what_is_cancelled_while_it_waits_is_not_sent() -> None:
     async def test() -> None:
         database = Database()
@@ -349,12 +431,13 @@ def test_a_payment_waits_for_a_locked_account_only_so_long(admin: Connection, da
         assert api.get("/livez").status_code == 200
 
 
-REPLACED = """alter function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean) rename to _make_payments;
-    create function wallet.make_payments(b bigint[], s bigint[], a numeric[], p_atomic boolean, p_wait boolean)
+REPLACED = """alter function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[])
+        rename to _make_payments;
+    create function wallet.make_payments(b bigint[], s bigint[], a numeric[], p_atomic boolean, p_wait boolean, k text[])
         returns table (id bigint, currency_id bigint, amount numeric, buyer_account_id bigint, seller_account_id bigint,
-                       operation_timestamp timestamptz, error_code text, error text)
+                       operation_timestamp timestamptz, replayed boolean, error_code text, error text)
         language plpgsql security definer as $$
-        begin {body} return query select * from wallet._make_payments(b, s, a, p_atomic, p_wait); end $$;
+        begin {body} return query select * from wallet._make_payments(b, s, a, p_atomic, p_wait, k); end $$;
     grant execute on function wallet.make_payments to wallet_app"""
 
 

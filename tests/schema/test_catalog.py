@@ -165,7 +165,7 @@ def test_the_doors_have_no_right_on_any_table_or_sequence(catalog: Connection, r
         "delete from ledger.payment",
         "truncate ledger.payment",
         "select nextval('ledger.payment_id_seq')",
-        "drop function wallet.make_payment(bigint, bigint, numeric)",
+        "drop function wallet.make_payment(bigint, bigint, numeric, text)",
         "create or replace function wallet.schema_version() returns text language sql as 'select 1::text'",
         "create function wallet.door() returns int language sql as 'select 1'",
         "create table wallet.own (id int)",

@@ -41,6 +41,7 @@ def test_the_buyer_loses_what_the_seller_gains(ops: Connection, buyer: int, sell
         "buyer_account_id",
         "seller_account_id",
         "operation_timestamp",
+        "replayed",
     ]
     assert payment["amount"] == Decimal("500.1")
     assert (payment["buyer_account_id"], payment["seller_account_id"], payment["currency_id"]) == (buyer, seller, 1)

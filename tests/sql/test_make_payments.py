@@ -14,15 +14,18 @@ from tests.conftest import Connection
 from tests.sql.test_make_payment import LEAST, MOST, REFUSALS
 from tests.support import account, balance, broken_books, totals
 
-Payment = tuple[int | None, int | None, Decimal | None]
+# buyer, seller, amount, and an idempotency key, if any of the payments of a call has one
+Payment = tuple[Any, ...]
 COLUMNS = "id, currency_id, amount, buyer_account_id, seller_account_id, operation_timestamp"
 
 
 def pay(connection: Connection, payments: list[Payment], atomic: bool = False) -> list[tuple[Any, ...]]:
-    """The outcomes: (id, currency, amount, buyer, seller, time, error code, error)."""
-    arguments = [list(column) for column in zip(*payments, strict=True)] or [[], [], []]
-    query = "select * from wallet.make_payments(%s::bigint[], %s::bigint[], %s::numeric[], %s)"
-    return connection.execute(query, [*arguments, atomic]).fetchall()
+    """The outcomes: (id, currency, amount, buyer, seller, time, error code, error, replayed)."""
+    columns: list[Any] = [list(column) for column in zip(*payments, strict=True)]
+    buyers, sellers, amounts, *keys = columns or [[], [], []]
+    query = f"""select {COLUMNS}, error_code, error, replayed
+                from wallet.make_payments(%s::bigint[], %s::bigint[], %s::numeric[], %s, true, %s::text[])"""
+    return connection.execute(query, [buyers, sellers, amounts, atomic, *(keys or [None])]).fetchall()
 
 
 @pytest.fixture
@@ -40,9 +43,9 @@ def test_an_outcome_for_each_in_order(ops: Connection, accounts: list[int]) -> N
         (1, Decimal(1), poor, two),
     ]
     assert [outcome[6:] for outcome in outcomes] == [
-        (None, None),
-        ("WB001", "Could not make payment to self"),
-        (None, None),
+        (None, None, False),
+        ("WB001", "Could not make payment to self", None),
+        (None, None, False),
     ]
     assert outcomes[1][0] is None
     assert outcomes[0][0] < outcomes[2][0]
@@ -226,7 +229,8 @@ amounts = st.sampled_from(
     [Decimal(text) for text in ("0.5", "1", "1.50", "2", "3", "0", "-1", "NaN", "Infinity", "1e15")]
     + [LEAST, LEAST / 10, MOST, None]
 )
-requests = st.lists(st.tuples(parties, parties, amounts), max_size=25)
+keys = st.sampled_from([None, None, None, "a", "b", "c", "", "k" * 256])
+requests = st.lists(st.tuples(parties, parties, amounts, keys), max_size=25)
 
 
 @pytest.fixture(scope="module")
@@ -238,20 +242,21 @@ def books(rolled_back_database: str) -> Iterator[Connection]:
 
 def one_after_another(connection: Connection, payments: list[Payment]) -> list[tuple[Any, ...]]:
     outcomes: list[tuple[Any, ...]] = []
-    for buyer, seller, amount in payments:
+    for buyer, seller, amount, *key in payments:
         arguments = [None if id_ is None else Int8(id_) for id_ in (buyer, seller)]
         try:
             with connection.transaction():
-                query = "select * from wallet.make_payment(%s, %s, %s)"
-                outcomes += [(*row, None, None) for row in connection.execute(query, [*arguments, amount])]
+                query = f"select {COLUMNS}, replayed from wallet.make_payment(%s, %s, %s, %s)"
+                [row] = connection.execute(query, [*arguments, amount, *key]).fetchall()
+                outcomes.append((*row[:-1], None, None, row[-1]))
         except psycopg.Error as error:
-            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary))
+            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary, None))
     return outcomes
 
 
 def comparable(connection: Connection, outcomes: list[tuple[Any, ...]], first: int) -> tuple[Any, ...]:
     """Outcomes and balances without what has to differ: the time, and the ids but for their order."""
-    ids = sorted(outcome[0] for outcome in outcomes if outcome[0] is not None)
+    ids = sorted({outcome[0] for outcome in outcomes if outcome[0] is not None})
     rows = [(outcome[0] and ids.index(outcome[0]), *outcome[1:5], *outcome[6:]) for outcome in outcomes]
     return rows, [balance(connection, first + number) for number in range(len(OPENING))]
 
@@ -261,15 +266,15 @@ def test_a_batch_gives_what_its_payments_give_one_after_another(books: Connectio
     with books.transaction(force_rollback=True):
         first, *_ = [account(books, f"account {n}", *opening) for n, opening in enumerate(OPENING)]
         payments: list[Payment] = [
-            (None if buyer is None else buyer + first, None if seller is None else seller + first, amount)
-            for buyer, seller, amount in asked
+            (None if buyer is None else buyer + first, None if seller is None else seller + first, amount, key)
+            for buyer, seller, amount, key in asked
         ]
         with books.transaction(force_rollback=True):
             one_by_one = comparable(books, one_after_another(books, payments), first)
         with books.transaction(force_rollback=True):
             together = comparable(books, pay(books, payments), first)
         assert together == one_by_one
-        refused = [(code, index) for index, (*_, code, _) in enumerate(one_by_one[0]) if code is not None]
+        refused = [(code, index) for index, (*_, code, _, _) in enumerate(one_by_one[0]) if code is not None]
         with books.transaction(force_rollback=True):
             if refused:
                 with pytest.raises(psycopg.Error) as refusal:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.sql import test_create_account, test_make_payment, test_reading
+from tests.sql import test_create_account, test_idempotency_keys, test_make_payment, test_reading
 from tests.support import PROJECT
 from wallet_api import errors
 
@@ -14,8 +14,10 @@ CODES = re.findall(r"when '(W\w{4})' then", (PROJECT / "db/functions/_refuse.sql
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
 USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
 TESTED = {
-    code for table in (test_make_payment, test_create_account, test_reading) for _, code in table.REFUSALS
-}  # fmt: skip
+    code
+    for table in (test_make_payment, test_idempotency_keys, test_create_account, test_reading)
+    for _, code in table.REFUSALS
+}
 
 
 def test_the_functions_use_each_code_of_the_registry_and_no_other() -> None:

@@ -1,0 +1,275 @@
+"""A payment that is asked for again under its idempotency key is answered as before, and nothing moves."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import account, balance, broken_books, serving, waiting_for_locks
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def key() -> str:
+    return f"key {next(_numbers)}"
+
+
+@pytest.fixture(scope="module")
+def accounts(api: httpx2.Client) -> list[int]:
+    """Two with a lot of USD, and one with nothing."""
+    ids = []
+    for name, amount in (("keys one", "1e9"), ("keys two", "1e9"), ("keys poor", 0)):
+        response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": 1})
+        ids.append(int(response.headers["location"].rpartition("/")[2]))
+    return ids
+
+
+def payment(buyer: object, seller: object, amount: object, **fields: object) -> dict[str, object]:
+    return {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount, **fields}
+
+
+def pay(api: httpx2.Client, asked: dict[str, object], key: str | None) -> httpx2.Response:
+    return api.post("/payments", json=asked, headers={} if key is None else {"Idempotency-Key": key})
+
+
+def answer(response: httpx2.Response) -> tuple[int, str | None, str]:
+    return response.status_code, response.headers.get("idempotency-replayed"), response.text
+
+
+def amounts(api: httpx2.Client, ids: list[int]) -> list[str]:
+    return [api.get(f"/account/{id_}").json()["Amount"] for id_ in ids]
+
+
+def test_a_repeat_gives_the_original_answer_and_says_so(api: httpx2.Client, accounts: list[int], key: str) -> None:
+    one, two, _ = accounts
+    first = pay(api, payment(one, two, "1.50"), key)
+    assert (first.status_code, "idempotency-replayed" in first.headers) == (200, False)
+    assert list(first.json()) == [
+        "ID",
+        "CurrencyID",
+        "Amount",
+        "BuyerAccountID",
+        "SellerAccountID",
+        "OperationTimestamp",
+    ]
+    before = amounts(api, accounts)
+    for again in ("1.5", 1.5, "15e-1"):
+        assert answer(pay(api, payment(one, two, again), key)) == (200, "true", first.text)
+    assert amounts(api, accounts) == before
+
+
+def test_a_payment_without_a_key_is_made_each_time(api: httpx2.Client, accounts: list[int]) -> None:
+    one, two, _ = accounts
+    ids = {pay(api, payment(one, two, 1), None).json()["ID"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    "other", [{"Amount": 2}, {"Amount": 1.01}, {"Amount": -1}, {"SellerAccountID": 0}, {"Amount": "x"}]
+)
+def test_another_payment_under_a_used_key_is_422(
+    api: httpx2.Client, accounts: list[int], key: str, other: dict[str, object]
+) -> None:
+    one, two, _ = accounts
+    assert pay(api, payment(one, two, 1), key).status_code == 200
+    before = amounts(api, accounts)
+    response = pay(api, payment(one, two, 1) | other, key)
+    assert answer(response) == (422, None, '{"Error":"Idempotency key belongs to another payment"}')
+    assert amounts(api, accounts) == before
+
+
+def test_a_refused_payment_does_not_use_up_its_key(api: httpx2.Client, accounts: list[int], key: str) -> None:
+    one, two, poor = accounts
+    for _ in range(2):
+        assert pay(api, payment(poor, one, 1), key).status_code == 400
+    assert answer(pay(api, payment(one, two, 1), key))[:2] == (200, None)
+    assert pay(api, payment(poor, one, 1), key).status_code == 422
+
+
+@pytest.mark.parametrize("length", [0, 256])
+def test_a_key_of_another_length(api: httpx2.Client, accounts: list[int], length: int) -> None:
+    response = pay(api, payment(accounts[0], accounts[1], 1), "k" * length)
+    assert answer(response) == (400, None, '{"Error":"Idempotency key should have 1 to 255 characters"}')
+
+
+@pytest.mark.parametrize("text", ["ü" * 255, '"quoted"', "\\", "{NULL,}", "NULL", "null", "a, b", "'", "%s", "\u0085x"])
+def test_a_key_is_any_text(api: httpx2.Client, accounts: list[int], text: str) -> None:
+    one, two, _ = accounts
+    headers = [(b"Idempotency-Key", text.encode())]
+    first, again = (api.post("/payments", json=payment(one, two, 1), headers=headers) for _ in range(2))
+    assert (answer(first)[:2], answer(again)) == ((200, None), (200, "true", first.text))
+    [same] = api.post("/payments/batch", json={"Payments": [payment(one, two, 1, IdempotencyKey=text)]}).json()[
+        "Results"
+    ]
+    assert same == first.json()
+
+
+@pytest.mark.parametrize(
+    ("headers", "fields", "sentence"),
+    [
+        ([b"a", b"a"], {}, "Idempotency-Key should be given once"),
+        ([b"\xff"], {}, "Idempotency-Key should be valid UTF-8"),
+        ([b"a"], {"IdempotencyKey": "b"}, "Idempotency-Key and IdempotencyKey should be the same"),
+        ([], {"IdempotencyKey": 1}, "IdempotencyKey should be a string"),
+        ([], {"IdempotencyKey": "a\0b"}, "IdempotencyKey should not contain a NUL character"),
+        ([], {"IdempotencyKey": "\ud800"}, "IdempotencyKey should not contain half of a surrogate pair"),
+    ],
+)
+def test_a_key_that_cannot_be_read(
+    api: httpx2.Client, accounts: list[int], headers: list[bytes], fields: dict[str, object], sentence: str
+) -> None:
+    before = amounts(api, accounts)
+    body = json.dumps(payment(accounts[0], accounts[1], 1, **fields))
+    response = api.post("/payments", content=body, headers=[(b"Idempotency-Key", value) for value in headers])
+    assert (response.status_code, response.json()) == (400, {"Error": sentence})
+    assert amounts(api, accounts) == before
+
+
+def test_the_key_may_be_a_field_of_a_lone_payment_too(api: httpx2.Client, accounts: list[int], key: str) -> None:
+    one, two, _ = accounts
+    first = api.post("/payments", json=payment(one, two, 1, idempotencykey=key))
+    assert answer(pay(api, payment(one, two, 1), key)) == (200, "true", first.text)
+    assert answer(pay(api, payment(one, two, 1, IdempotencyKey=key), key)) == (200, "true", first.text)
+
+
+def batch(api: httpx2.Client, payments: list[dict[str, object]], **fields: Any) -> httpx2.Response:
+    return api.post("/payments/batch", json={"Payments": payments, **fields})
+
+
+def test_each_payment_of_a_batch_has_its_own_key(api: httpx2.Client, accounts: list[int], key: str) -> None:
+    one, two, poor = accounts
+    earlier = pay(api, payment(one, two, 3), key)
+    response = batch(
+        api,
+        [
+            payment(one, two, 1, IdempotencyKey=key + "a"),
+            payment(one, two, 3, IdempotencyKey=key),
+            payment(one, two, 1, IdempotencyKey=key + "a"),
+            payment(one, two, 2, IdempotencyKey=key + "a"),
+            payment(poor, two, 1, IdempotencyKey=key + "b"),
+            payment(one, two, 1),
+            payment(one, two, 1, IdempotencyKey=""),
+            payment(one, two, 1, IdempotencyKey=7),
+        ],
+    )
+    results = response.json()["Results"]
+    assert "idempotency-replayed" not in response.headers
+    assert (results[1], results[2]) == (earlier.json(), results[0])
+    assert [result.get("Error") for result in results] == [
+        None,
+        None,
+        None,
+        "Idempotency key belongs to another payment",
+        "Buyer account does not have sufficient balance",
+        None,
+        "Idempotency key should have 1 to 255 characters",
+        "IdempotencyKey should be a string",
+    ]
+    assert pay(api, payment(poor, one, 1), key + "b").status_code == 400
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_batch_that_is_repeated_is_answered_as_before_and_says_so(
+    api: httpx2.Client, accounts: list[int], key: str, atomic: bool
+) -> None:
+    one, two, poor = accounts
+    asked = [payment(one, two, 5, IdempotencyKey=key + "a"), payment(one, poor, "0.000001", IdempotencyKey=key + "b")]
+    first = batch(api, asked, Atomic=atomic)
+    before = amounts(api, accounts)
+    assert answer(batch(api, asked, Atomic=atomic)) == (200, "true", first.text)
+    assert amounts(api, accounts) == before
+    another = [asked[0], asked[1] | {"Amount": 2}]
+    response = batch(api, another, Atomic=atomic)
+    if atomic:
+        expected = {"Error": "Idempotency key belongs to another payment", "Index": 1}
+        assert (response.status_code, response.json()) == (422, expected)
+    else:
+        assert response.json()["Results"][1] == {"Error": "Idempotency key belongs to another payment"}
+    assert amounts(api, accounts) == before
+
+
+def test_a_key_for_a_whole_batch_is_refused_not_ignored(api: httpx2.Client, accounts: list[int], key: str) -> None:
+    body = {"Payments": [payment(accounts[0], accounts[1], 1)]}
+    response = api.post("/payments/batch", json=body, headers={"Idempotency-Key": key})
+    sentence = "Each payment of a batch has a key of its own, its field IdempotencyKey"
+    assert (response.status_code, response.json()) == (400, {"Error": sentence})
+
+
+# Several at once. The account `held` is locked by `holder`, until all have come.
+
+
+@pytest.fixture
+def held(admin: Connection) -> int:
+    return account(admin, "held", 1000)
+
+
+@pytest.fixture
+def two_instances(database: str) -> Iterator[list[httpx2.Client]]:
+    patient = {"WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_WAITING": "30"}
+    with (
+        serving(DATABASE_URL=database, **patient) as first,
+        serving(DATABASE_URL=database, **patient) as second,
+        first.client() as one,
+        second.client() as two,
+    ):
+        yield [one, two]
+
+
+def test_many_at_the_same_moment_through_two_instances_are_one_payment(
+    admin: Connection, database: str, held: int, two_instances: list[httpx2.Client], key: str
+) -> None:
+    seller = account(admin, "seller")
+    asked = payment(held, seller, 7)
+    with ThreadPoolExecutor(60) as clients, psycopg.connect(database) as holder:
+        holder.execute("select from ledger.account where id = %s for update", [held])
+        requests = [clients.submit(pay, api, asked, key) for api in two_instances for _ in range(20)]
+        requests += [
+            clients.submit(batch, api, [asked | {"IdempotencyKey": key}] * 2, Atomic=atomic)
+            for api in two_instances
+            for atomic in (False, True)
+        ]
+        waiting_for_locks(admin, 8)  # two lines, and two batches, of each instance
+        holder.rollback()
+        answers = [request.result() for request in requests]
+    assert {response.status_code for response in answers} == {200}
+    ids = {response.json()["ID"] for response in answers[:40]}
+    ids |= {result["ID"] for response in answers[40:] for result in response.json()["Results"]}
+    assert len(ids) == 1
+    assert sum("idempotency-replayed" not in response.headers for response in answers) == 1
+    assert balance(admin, seller) == 7
+    assert broken_books(admin) == []
+
+
+def test_of_different_payments_at_the_same_moment_one_has_the_key(
+    admin: Connection, database: str, held: int, two_instances: list[httpx2.Client], key: str
+) -> None:
+    sellers = [account(admin, f"seller {number}") for number in range(10)]
+    with ThreadPoolExecutor(20) as clients, psycopg.connect(database) as holder:
+        holder.execute("select from ledger.account where id = %s for update", [held])
+        requests = [
+            clients.submit(pay, two_instances[number % 2], payment(held, seller, 7), key)
+            for number, seller in enumerate(sellers)
+        ]
+        waiting_for_locks(admin, 4)
+        holder.rollback()
+        assert sorted(request.result().status_code for request in requests) == [200] + [422] * 9
+    assert balance(admin, held) == 993
+    assert broken_books(admin) == []
+
+
+def test_a_repeat_is_answered_while_somebody_holds_its_accounts(
+    admin: Connection, database: str, held: int, key: str
+) -> None:
+    asked = payment(held, account(admin, "seller"), 7)
+    with serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="20") as server, server.client() as api:
+        first = pay(api, asked, key)
+        with psycopg.connect(database) as holder:
+            holder.execute("select from ledger.account where id = %s for update", [held])
+            assert answer(pay(api, asked, key)) == (200, "true", first.text)
