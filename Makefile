@@ -11,7 +11,7 @@ MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib
 # Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql test bench lint format lock clean
+.PHONY: help install run psql check test bench lint format lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -23,6 +23,9 @@ run: install  ## serve on http://127.0.0.1:8080 (PORT and other settings: server
 
 psql: install  ## open psql on the running embedded database, as the role wallet_ops
 	@$(VENV)/bin/python server.py psql
+
+check: install  ## prove the books of the embedded database
+	@$(VENV)/bin/python server.py check
 
 test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
 	$(VENV)/bin/python -m pytest

@@ -1,4 +1,4 @@
-"""The wallet's command: serve (the default), migrate, psql. Parses options, nothing else."""
+"""The wallet's command: serve (the default), migrate, check, psql. Parses options, nothing else."""
 
 import argparse
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from wallet_api import embedded, migrations, rulebook, serving, settings
+from wallet_api import books, embedded, migrations, rulebook, serving, settings
 from wallet_api.settings import Settings
 
 
@@ -23,13 +23,15 @@ def main() -> int:
         match arguments.command:
             case "migrate":
                 return _migrate(configuration)
+            case "check":
+                return _check(configuration)
             case "psql":
                 return _psql(configuration, arguments.arguments)
             case _:
                 return _serve(configuration, signals)
     except settings.BadSetting as error:
         return _complain(error, 2)
-    except (embedded.EmbeddedError, rulebook.MigrationRefused, serving.ServingError) as error:
+    except (embedded.EmbeddedError, rulebook.MigrationRefused, serving.ServingError, books.NoWallet) as error:
         return _complain(error, 1)
     except psycopg.OperationalError as error:
         return _complain(f"the database cannot be used: {error}", 1)
@@ -46,9 +48,10 @@ def _parse() -> argparse.Namespace:
         "command",
         nargs="?",
         default="serve",
-        choices=["serve", "migrate", "psql"],
+        choices=["serve", "migrate", "check", "psql"],
         help="serve: migrate the database and serve HTTP (the default); migrate: bring the database to this "
-        "version and exit; psql: open psql on the embedded database as the role wallet_ops",
+        "version and exit; check: prove the books, and exit with 1 if something is wrong; "
+        "psql: open psql on the embedded database as the role wallet_ops",
     )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for psql: passed on to it")
     arguments = parser.parse_args()
@@ -91,6 +94,13 @@ def _migrate(configuration: Settings) -> int:
         _report(migrations.migrate(conninfo, app_password=configuration.app_password))
     print(f"The database is at version {migrations.version()}.")
     return 0
+
+
+def _check(configuration: Settings) -> int:
+    with _database(configuration) as conninfo:
+        lines, all_is_well = books.check(conninfo)
+    print("\n".join(lines))
+    return 0 if all_is_well else 1
 
 
 def _report(notes: list[str]) -> None:

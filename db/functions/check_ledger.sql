@@ -1,0 +1,119 @@
+-- wallet.check_ledger()
+--
+-- Proves the books: from what is stored, and from nothing else. Every balance follows from the opening balance and the
+-- payments, link by link; every payment is between two accounts of its currency; none was made twice under one key.
+--
+-- Returns: a row for each account and each payment that something is wrong with, and what; none where all is well.
+--          Of an account whose chain is broken, payment_id is the first payment that does not follow.
+-- Locks:   nothing; all is read at one moment, while others go on
+-- Raises:  nothing
+
+-- It reads and sorts all payments, each of them twice, as its buyer's and as its seller's: some seconds a million.
+create or replace function wallet.check_ledger()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set work_mem = '64MB'
+as $$
+    with step as (
+        select
+            payment.buyer_account_id as account_id, payment.id as payment_id,
+            -payment.amount as change, payment.buyer_balance as balance
+        from ledger.payment as payment
+        union all
+        select payment.seller_account_id, payment.id, payment.amount, payment.seller_balance
+        from ledger.payment as payment
+    ),
+    link as (
+        select
+            step.account_id, step.payment_id, step.change, step.balance,
+            lag(step.balance) over by_account as balance_before,
+            lead(step.payment_id) over by_account is null as is_last
+        from step
+        window by_account as (partition by step.account_id order by step.payment_id, step.change)
+    ),
+    chain as (
+        select
+            account.id as account_id,
+            coalesce(sum(link.change), 0) as change,
+            min(link.payment_id) filter (
+                where link.balance is distinct from coalesce(link.balance_before, account.opening_balance) + link.change
+            ) as gap,
+            coalesce(max(link.balance) filter (where link.is_last), account.opening_balance) as last_balance
+        from ledger.account as account
+        left join link on link.account_id = account.id
+        group by account.id
+    )
+    select account.currency_id, account.id, null::bigint, format(
+        'The balance is %s; opening balance, plus received, minus paid, is %s',
+        account.balance, trim_scale(account.opening_balance + chain.change)
+    )
+    from ledger.account as account
+    join chain on chain.account_id = account.id
+    where account.balance is distinct from account.opening_balance + chain.change
+
+    union all
+    select account.currency_id, account.id, chain.gap, 'The balance after this payment does not follow from the one before it'
+    from ledger.account as account
+    join chain on chain.account_id = account.id
+    where chain.gap is not null
+
+    union all
+    select account.currency_id, account.id, null, format(
+        'The balance is %s; after the last payment it was %s', account.balance, chain.last_balance
+    )
+    from ledger.account as account
+    join chain on chain.account_id = account.id
+    where account.balance is distinct from chain.last_balance
+
+    union all
+    select account.currency_id, account.id, null, format('The balance is %s, below zero', account.balance)
+    from ledger.account as account
+    where (account.balance >= 0) is not true
+
+    union all
+    select account.currency_id, account.id, null, format('The opening balance is %s, below zero', account.opening_balance)
+    from ledger.account as account
+    where (account.opening_balance >= 0) is not true
+
+    union all
+    select account.currency_id, account.id, null, 'There is no such currency'
+    from ledger.account as account
+    where not exists (select from ledger.currency as currency where currency.id = account.currency_id)
+
+    union all
+    select payment.currency_id, null, payment.id, wrong.problem
+    from ledger.payment as payment
+    left join ledger.account as buyer on buyer.id = payment.buyer_account_id
+    left join ledger.account as seller on seller.id = payment.seller_account_id
+    cross join lateral (
+        values
+            (buyer.id is not null, 'There is no account of the buyer'),
+            (seller.id is not null, 'There is no account of the seller'),
+            (coalesce(buyer.currency_id, payment.currency_id) = payment.currency_id, 'The buyer''s currency is another one'),
+            (coalesce(seller.currency_id, payment.currency_id) = payment.currency_id, 'The seller''s currency is another one'),
+            (payment.buyer_account_id <> payment.seller_account_id, 'Buyer and seller are the same'),
+            (payment.amount > 0, 'The amount is not above zero'),
+            (payment.buyer_balance >= 0, 'The buyer''s balance after it is below zero'),
+            (payment.seller_balance >= 0, 'The seller''s balance after it is below zero')
+    ) as wrong (is_right, problem)
+    where wrong.is_right is not true
+
+    union all
+    select payment.currency_id, null, payment.id, 'Another payment has the same idempotency key'
+    from ledger.payment as payment
+    where payment.idempotency_key in (
+        select keyed.idempotency_key
+        from ledger.payment as keyed
+        where keyed.idempotency_key is not null
+        group by keyed.idempotency_key
+        having count(*) > 1
+    )
+
+    order by 1, 2, 3, 4
+$$;
+
+comment on function wallet.check_ledger() is
+    'Proves the books, at one moment: a row for each account and each payment that something is wrong with, and what. '
+    'None where all is well.';
