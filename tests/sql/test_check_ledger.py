@@ -52,14 +52,12 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
     (
         "update ledger.account set balance = balance + 1 where id = 1",
         [
-            (1, None, "The balance is 96; after the last payment it was 95"),
             (1, None, "The balance is 96; opening balance, plus received, minus paid, is 95"),
         ],
     ),
     (
         "update ledger.account set balance = balance - 0.000000000000001 where id = 3",
         [
-            (3, None, "The balance is 99.999999999999999; after the last payment it was 100"),
             (3, None, "The balance is 99.999999999999999; opening balance, plus received, minus paid, is 100"),
         ],
     ),
@@ -80,7 +78,7 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
     ("update ledger.payment set seller_balance = seller_balance + 1 where id = 1", [(2, 1, GAP)]),
     (
         "update ledger.payment set buyer_balance = buyer_balance + 1 where id = 3",
-        [(1, 3, GAP), (1, None, "The balance is 95; after the last payment it was 96")],
+        [(1, 3, GAP)],
     ),
     (
         "delete from ledger.payment where id = 2",
@@ -94,9 +92,7 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
     (
         "delete from ledger.payment where id = 3",
         [
-            (1, None, "The balance is 95; after the last payment it was 100"),
             (1, None, "The balance is 95; opening balance, plus received, minus paid, is 100"),
-            (2, None, "The balance is 105; after the last payment it was 100"),
             (2, None, "The balance is 105; opening balance, plus received, minus paid, is 100"),
         ],
     ),
@@ -105,22 +101,24 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
         [(3, None, "The balance is -1, below zero"), (3, None, "The opening balance is -1, below zero")],
     ),
     ("delete from ledger.account where id = 2", [(None, n, f"There is no account of the {who}") for n, who in ((1, "seller"), (2, "buyer"), (3, "seller"))]),
-    ("update ledger.payment set currency_id = 2 where id = 2", [(None, 2, "The buyer's currency is another one"), (None, 2, "The seller's currency is another one")]),
+    ("update ledger.payment set currency_id = 2 where id = 2", [(None, 2, "The buyer's currency is another one")]),
     ("update ledger.account set currency_id = 2 where id = 2", [(None, n, f"The {who}'s currency is another one") for n, who in ((1, "seller"), (2, "buyer"), (3, "seller"))]),
     ("update ledger.account set currency_id = 99 where id = 3", [(3, None, "There is no such currency")]),
     ("update ledger.payment set idempotency_key = 'key 0' where id = 3", [(None, n, "Another payment has the same idempotency key") for n in (1, 3)]),
-    ("insert into ledger.payment overriding system value select 4, 1, 3, 3, 5, 95, 100", [(None, 4, "Buyer and seller are the same")]),
+    ("insert into ledger.payment overriding system value select 4, 1, 3, 3, 0, 100, 100", [(None, 4, "Buyer and seller are the same")]),
     ("insert into ledger.payment overriding system value select 4, 1, 1, 2, 0, 95, 105", [(None, 4, "The amount is not above zero")]),
     (
         "insert into ledger.payment overriding system value values (4, 1, 3, 2, 200, -100, 305), (5, 1, 2, 3, 200, 105, 100)",
         [(None, 4, "The buyer's balance after it is below zero")],
     ),
     (
-        "insert into ledger.payment overriding system value values (4, 1, 2, 1, -200, 305, -105), (5, 1, 1, 2, -200, 95, 105)",
+        """update ledger.account set opening_balance = -10, balance = -5 where id = 3;
+           update ledger.account set balance = 90 where id = 1;
+           insert into ledger.payment overriding system value values (4, 1, 1, 3, 5, 90, -5)""",
         [
-            (None, 4, "The amount is not above zero"),
+            (3, None, "The balance is -5, below zero"),
+            (3, None, "The opening balance is -10, below zero"),
             (None, 4, "The seller's balance after it is below zero"),
-            (None, 5, "The amount is not above zero"),
         ],
     ),
 ]  # fmt: skip
@@ -195,11 +193,10 @@ def test_the_command_says_what_is_wrong_and_exits_with_1(books: Connection, data
     books.execute("update ledger.payment set buyer_balance = 0 where id = 2")
     code, lines, _ = check(database)
     assert code == 1
-    assert lines[1].split() == ["USD", "3", "3", "300.5", "3", "wrong"]
+    assert lines[1].split() == ["USD", "3", "3", "300.5", "2", "wrong"]
     assert lines[2].endswith("proved")
     assert lines[5:] == [
         f"account 2, payment 2: {GAP}",
-        "account 3: The balance is 100.5; after the last payment it was 100",
         "account 3: The balance is 100.5; opening balance, plus received, minus paid, is 100",
     ]
 
@@ -210,7 +207,7 @@ def test_of_very_many_problems_the_command_tells_the_number(books: Connection, d
     )
     code, lines, _ = check(database)
     assert (code, len(lines)) == (1, 5 + 50 + 1)
-    assert lines[-1] == "and 100 more; check_ledger() lists them all"
+    assert lines[-1] == "and 50 more; check_ledger() lists them all"
 
 
 def test_the_command_without_a_wallet(bare_database: str) -> None:
