@@ -21,12 +21,29 @@ _GRACE = 5
 # Rows of a page: enough that the calls cost little, few enough that nobody waits for one to be written.
 _PAGE = 2000
 
+# What is answered is durable, so a server whose default is synchronous_commit off is not taken at its word. A call
+# whose client is gone, killed perhaps, ends soon instead of waiting for its locks (which Windows cannot tell).
+_SESSION: LiteralString = """
+    select set_config('role', 'wallet_app', false),
+           set_config('DateStyle', 'ISO', false),
+           set_config('TimeZone', 'UTC', false),
+           set_config('synchronous_commit',
+                      coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),
+           set_config('client_connection_check_interval',
+                      case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false),
+           set_config('lock_timeout', %s, false),
+           set_config('statement_timeout', %s, false)"""
+
 # What finds out that a server has vanished without a word: within half a minute, where the system supports it.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
 
+# What reports, by a mere warning, that a commit did not wait for the standby that it should have been safe on.
+_UNSAFE_COMMIT = "SyncRepWaitForLSN"
+
+
 class ConnectionLost(Exception):
-    """The connection broke between a call and its answer: nobody here knows whether it took effect."""
+    """The connection broke between a call and its answer: nobody here knows whether it took effect, or will last."""
 
 
 class _WireContext:
@@ -39,6 +56,20 @@ class _WireContext:
         self.connection = None
 
 
+class _Connection(AsyncConnection[Any]):
+    """A connection that remembers that a commit on it was not as safe as it should be."""
+
+    unsafe = False
+
+    def watch(self) -> None:
+        """Begins to remember."""
+        self.add_notice_handler(self._note)
+
+    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == _UNSAFE_COMMIT:
+            self.unsafe = True
+
+
 class Database:
     """A pool of connections. Within `async with`, it can `call` functions."""
 
@@ -46,6 +77,7 @@ class Database:
         self._settings = settings
         self._pool = AsyncConnectionPool(
             conninfo,
+            connection_class=_Connection,
             kwargs={
                 "autocommit": True,
                 **_TCP,
@@ -87,9 +119,17 @@ class Database:
                 # The function's columns have changed since this connection prepared its call: nothing was done,
                 # and a new connection will see the new ones.
                 await connection.close()
+            except psycopg.errors.ReadOnlySqlTransaction:
+                # It was another kind of server when it was dialled, or will be; a new connection may find a better one.
+                await connection.close()
+                raise
             finally:
                 await self._put_back(connection)
         raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
+
+    async def renew(self) -> None:
+        """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
+        await self._pool.drain()
 
     async def pages(self, query: LiteralString) -> AsyncGenerator[Rows]:
         """Runs a query of two arguments, the id after which a page begins and how many rows it has at most.
@@ -121,12 +161,12 @@ class Database:
                 await connection.close()
             await self._put_back(connection)
 
-    async def _run(self, connection: AsyncConnection, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
+    async def _run(self, connection: _Connection, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
         try:
             async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
                 cursor = await connection.execute(query, arguments, prepare=True)
                 columns = _columns(cursor)
-                return Rows(columns, await cursor.fetchall() if columns else [])
+                rows = Rows(columns, await cursor.fetchall() if columns else [])
         except TimeoutError:
             # The server keeps statement_timeout itself, so it must be out of reach.
             await connection.close()
@@ -135,8 +175,12 @@ class Database:
             if connection.closed:
                 raise ConnectionLost(str(error)) from error
             raise
+        if connection.unsafe:
+            await connection.close()
+            raise ConnectionLost("the commit stopped waiting for the standby")
+        return rows
 
-    async def _connection(self) -> AsyncConnection:
+    async def _connection(self) -> _Connection:
         while True:
             connection = await self._pool.getconn()
             if not _has_news(connection):
@@ -145,25 +189,19 @@ class Database:
             await connection.close()
             await self._pool.putconn(connection)
 
-    async def _put_back(self, connection: AsyncConnection) -> None:
+    async def _put_back(self, connection: _Connection) -> None:
         await self._pool.putconn(connection)
 
-    async def _configure(self, connection: AsyncConnection) -> None:
+    async def _configure(self, connection: _Connection) -> None:
         limits = (self._settings.lock_timeout, self._settings.statement_timeout)
-        await connection.execute(
-            """select set_config('role', 'wallet_app', false),
-                      set_config('DateStyle', 'ISO', false),
-                      set_config('TimeZone', 'UTC', false),
-                      set_config('lock_timeout', %s, false),
-                      set_config('statement_timeout', %s, false)""",
-            [f"{seconds * 1000:.0f}ms" for seconds in limits],
-        )
+        connection.watch()
+        await connection.execute(_SESSION, [f"{seconds * 1000:.0f}ms" for seconds in limits])
 
 
 class Line(Database):
     """A database with one connection, for calls one after another: it is kept at hand between them."""
 
-    _kept: AsyncConnection | None = None
+    _kept: _Connection | None = None
 
     async def __aexit__(self, *error: object) -> None:
         """Ends the connection."""
@@ -171,7 +209,14 @@ class Line(Database):
             await super()._put_back(self._kept)
         await super().__aexit__(*error)
 
-    async def _connection(self) -> AsyncConnection:
+    async def renew(self) -> None:
+        """Replaces the connection by a new one."""
+        connection, self._kept = self._kept, None
+        if connection is not None:
+            await super()._put_back(connection)
+        await super().renew()
+
+    async def _connection(self) -> _Connection:
         connection, self._kept = self._kept, None
         if connection is None:
             return await super()._connection()
@@ -181,7 +226,7 @@ class Line(Database):
             return await super()._connection()
         return connection
 
-    async def _put_back(self, connection: AsyncConnection) -> None:
+    async def _put_back(self, connection: _Connection) -> None:
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
             self._kept = connection
         else:
@@ -195,7 +240,7 @@ def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:
     return tuple([((result.fname(n) or b"").decode(), result.ftype(n)) for n in range(result.nfields)])
 
 
-def _has_news(connection: AsyncConnection[Any]) -> bool:
+def _has_news(connection: _Connection) -> bool:
     """Whether an idle connection has something to read: a server's farewell, in all likelihood, or its end."""
     if connection.closed:
         return True

@@ -30,7 +30,7 @@ _MARGIN = 0.1
 _LIST_ACCOUNTS: LiteralString = "select * from wallet.list_accounts(%s, %s)"
 _GET_ACCOUNT: LiteralString = "select * from wallet.get_account(%s)"
 _CREATE_ACCOUNT: LiteralString = "select * from wallet.create_account(%s, %s, %s)"
-_SCHEMA_VERSION: LiteralString = "select wallet.schema_version()"
+_READINESS: LiteralString = "select wallet.schema_version(), current_setting('transaction_read_only')"
 
 
 class Accounts(HTTPEndpoint):
@@ -70,12 +70,22 @@ class Ready(HTTPEndpoint):
     """/readyz"""
 
     async def get(self, request: Request) -> Response:
-        """The database answers, and is at the version of this process."""
+        """The database answers, accepts changes, and is at the version of this process."""
+        state = request.app.state
         try:
-            [(version,)] = (await request.app.state.readiness.call(_SCHEMA_VERSION)).values
+            [(version, read_only)] = (await state.readiness.call(_READINESS)).values
         except (psycopg.Error, ConnectionLost):
             return errors.unavailable("The database does not answer, or there is no wallet in it")
-        if version != request.app.state.version:
+        if read_only == "on":
+            # A standby, perhaps, or what was the primary: the next connection may be to another server.
+            state.stale = True
+            await state.readiness.renew()
+            return errors.unavailable("The database accepts no changes at the moment")
+        if state.stale:
+            state.stale = False
+            for database in state.databases:
+                await database.renew()
+        if version != state.version:
             return errors.unavailable("The database is not at this version of the wallet")
         return messages.Answer("{}")
 
@@ -111,15 +121,11 @@ def create_app(conninfo: str, settings: Settings, finish: Callable[[], Awaitable
             # a call that was lost waits for no lock any more by then
             pause=patience + _MARGIN,
         )
+        app.state.databases = [app.state.database, app.state.lists, *lines, aside]
+        # Whether there may be connections that accept no changes, or tell what is old.
+        app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:
-            for resource in (
-                app.state.database,
-                app.state.lists,
-                app.state.readiness,
-                *lines,
-                aside,
-                app.state.payments,
-            ):
+            for resource in (*app.state.databases, app.state.readiness, app.state.payments):
                 await stack.enter_async_context(resource)
             yield
         await finish()

@@ -84,6 +84,43 @@ def test_a_database_of_another_version_is_not_ready(admin: Connection, database:
         assert refusal(api.get("/readyz")) == (503, "1", "The database is not at this version of the wallet")
 
 
+def test_a_database_that_accepts_no_changes_is_not_ready_until_it_does(admin: Connection, database: str) -> None:
+    buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
+    admin.execute(f"alter database {admin.info.dbname} set default_transaction_read_only = on")
+    no_changes = "The database accepts no changes at the moment"
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        assert refusal(api.get("/readyz")) == (503, "1", no_changes)
+        for _ in range(2):
+            assert refusal(pay(api, buyer, seller)) == (503, "1", f"{no_changes}; nothing was done, try again")
+        new = {"Name": "new", "CurrencyID": 1}
+        assert api.post("/accounts", json=new).status_code == 503
+        assert api.get(f"/account/{buyer}").status_code == 200
+        admin.execute("set transaction_read_only = off")
+        admin.execute("set default_transaction_read_only = off")
+        admin.execute(f"alter database {admin.info.dbname} reset default_transaction_read_only")
+        wait_until(lambda: api.get("/readyz").status_code == 200)
+        assert pay(api, buyer, seller).status_code == 200
+        wait_until(lambda: api.post("/accounts", json=new).status_code == 200)
+    assert balance(admin, seller) == 1
+
+
+@pytest.mark.parametrize(
+    ("default", "kept"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+)
+def test_what_is_answered_is_durable_whatever_the_default_is(
+    admin: Connection, database: str, default: str, kept: str
+) -> None:
+    admin.execute(f"alter database {admin.info.dbname} set synchronous_commit = {default}")
+    admin.execute(
+        """create or replace function wallet.get_account(p_account_id bigint)
+               returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
+               language plpgsql stable security definer as $$
+           begin raise exception using errcode = 'WN001', message = current_setting('synchronous_commit'); end $$"""
+    )
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        assert api.get("/account/1").json() == {"Error": kept}
+
+
 def test_a_lock_held_for_too_long(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with (
