@@ -18,6 +18,7 @@ import psycopg
 
 PROJECT = Path(__file__).parent.parent
 PATIENCE = 20.0
+DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "error"}
 
 
 class Server:
@@ -26,9 +27,9 @@ class Server:
     def __init__(self, **environment: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "WALLET_POSTGRES_BIN")}
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "server.py"],
+            [sys.executable, "server.py"],
             cwd=PROJECT,
-            env=kept | {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1"} | environment,
+            env=kept | DEFAULTS | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -111,9 +111,14 @@ class Coalescer(Generic[Request, Outcome]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a request would be refused at once."""
+        return len(self._waiting) + len(self._aside) >= self._most_waiting
+
     async def outcome(self, request: Request) -> Outcome:
         """Makes a request, and returns its outcome, or raises what the call raised. Raises Full."""
-        if len(self._waiting) + len(self._aside) >= self._most_waiting:
+        if self.is_full:
             raise Full
         loop = asyncio.get_running_loop()
         entry = _Entry[Request, Outcome](request, loop.create_future(), loop.time() + self._longest_wait)

@@ -65,6 +65,16 @@ def unavailable(error: str) -> Response:
     return answer(503, error, {"Retry-After": "1"})
 
 
+# Made once: it is for when there is much to do.
+_FULL = unavailable(_BUSY)
+
+
+def full(scope: Scope) -> Response:
+    """The answer to a request that is one too many; whoever asks again at once will not be heard."""
+    scope["come_back_later"]()
+    return _FULL
+
+
 def refused(code: str, error: str) -> Response:
     """A refusal by one of the wallet's rules."""
     return answer(_REFUSALS[code[:2]], error)
@@ -128,7 +138,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
     words = error.diag.message_primary or error  # not the context: a failed call may have had many payments
     logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, words)
     if isinstance(error, psycopg_pool.TooManyRequests):
-        return unavailable(_BUSY)
+        return full(request.scope)
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
         return unavailable(_NO_CONNECTION)
     if state in _TRY_AGAIN:
@@ -140,8 +150,8 @@ async def _database_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-async def _full(request: Request, error: Exception) -> Response:
-    return unavailable(_BUSY)
+async def _too_many_requests(request: Request, error: Exception) -> Response:
+    return full(request.scope)
 
 
 async def _connection_lost(request: Request, error: Exception) -> Response:
@@ -166,7 +176,7 @@ async def _internal_error(request: Request, error: Exception) -> Response:
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     psycopg.Error: _database_error,
     ConnectionLost: _connection_lost,
-    Full: _full,
+    Full: _too_many_requests,
     HTTPException: _http_error,
     ClientDisconnect: _client_gone,
     Exception: _internal_error,

@@ -66,7 +66,7 @@ async def listed(name: str, pages: AsyncGenerator[Rows], request: Request) -> Re
     # HTTP/1.0 knows no chunks, and so no difference between an end and a connection that broke.
     if first.more and request.scope["http_version"] != "1.0":
         settings: Settings = request.app.state.settings
-        return _Stream(name, first, pages, settings.reader_timeout, settings.list_timeout)
+        return _Stream(name, first, pages, settings.list_timeout)
     objects = first.objects()
     async for page in pages:
         objects += page.objects()
@@ -77,17 +77,17 @@ class _Stream(Response):
     """A list that is written page by page.
 
     One that cannot be finished is cut off, so that it does not look complete: because the database fails, or the
-    client takes longer than `page_limit` seconds to make room for a page, or than `limit` for all of them.
+    client takes longer than `limit` seconds to read it. (That it makes room for each page in time is seen to by
+    wallet_api.protocol.)
     """
 
-    def __init__(self, name: str, first: Rows, pages: AsyncGenerator[Rows], page_limit: float, limit: float) -> None:
+    def __init__(self, name: str, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = [_JSON]
         self._name = name
         self._first = first
         self._pages = pages
-        self._page_limit = page_limit
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,5 +119,4 @@ class _Stream(Response):
         await self._send(send, "]}")
 
     async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
-        async with asyncio.timeout(self._page_limit):
-            await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": more})

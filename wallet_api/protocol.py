@@ -1,12 +1,14 @@
 """uvicorn's HTTP/1.1, and what it leaves open.
 
-That is: limits on a request's head, requests that offer an upgrade, and answers in the contract's form to what is
-no HTTP at all.
+That is: limits on a request's head, on clients that do not read, and on their number; requests that offer an upgrade;
+and answers in the contract's form to what is no HTTP at all.
 """
 
 import asyncio
 import http
+import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
@@ -14,6 +16,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from wallet_api.errors import answer
 
+logger = logging.getLogger(__name__)
+
+# Seconds that who was told to come back later is not read for: as many as it was told (Retry-After).
+_PAUSE = 1.0
+# What is answered however many clients there are.
+_ALWAYS = (b"/livez", b"/readyz")
+_CROWDED = answer(503, "Too many clients are connected; nothing was done, try again", {"Retry-After": "1"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
 # What asks for another protocol on this connection, and means nothing to one who stays with this one.
@@ -23,8 +32,9 @@ _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
 class _Transport:
     """Sends the head of an answer together with the beginning of its body: one system call, not two."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, linger: Callable[[], object]) -> None:
         self._transport = transport
+        self._linger = linger
         self._head = b""
         self._begun = False
 
@@ -50,6 +60,8 @@ class _Transport:
         """Sends what is left, and closes."""
         self.end_answer()
         self._transport.close()
+        if self._transport.get_write_buffer_size() > 0:
+            self._linger()
 
     def __getattr__(self, name: str) -> Any:
         """All else is the transport's own."""
@@ -63,12 +75,17 @@ class Protocol(HttpToolsProtocol):
     until the next request's head is complete: who sends nothing, or half a head, is closed as well.
     """
 
-    # Seconds that a request's body may take to arrive after its head.
+    # Seconds that a request's body may take to arrive after its head, and a client to make room for more of an answer.
     body_timeout = 10.0
+    reader_timeout = 30.0
+    # Connections that a process serves. Of more, it asks them to come back later; more than twice as many wait outside.
+    most_connections = 10_000
     # All connections of this process.
     _open: ClassVar[set["Protocol"]] = set()
 
     _body_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+    _too_soon = False
     _upgrading = False
     _in_head = True
     _head_size = 0
@@ -76,7 +93,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a new connection."""
         super().connection_made(transport)
-        self.transport = _Transport(transport)  # type: ignore[assignment]
+        self._application = self.app
+        self.transport = _Transport(transport, self._start_reader_timer)  # type: ignore[assignment]
         self._open.add(self)
         # Requests whose heads are complete, and whose answers are not; all but the first one wait in `pipeline`.
         self._unanswered: deque[RequestResponseCycle] = deque()
@@ -87,10 +105,16 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._open.discard(self)
         self._stop_body_timer()
+        self._stop_reader_timer()
         # uvicorn tells the last one alone.
         for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()
+
+    @classmethod
+    def has_room(cls) -> bool:
+        """Whether one more client may be connected."""
+        return len(cls._open) < 2 * cls.most_connections
 
     @classmethod
     async def abort_all(cls) -> None:
@@ -106,6 +130,46 @@ class Protocol(HttpToolsProtocol):
         self._unanswered.popleft()
         super().on_response_complete()
         self._start_body_timer()
+        if self._too_soon:
+            self._too_soon = False
+            self.flow.pause_reading()
+            self.loop.call_later(_PAUSE, self._read_on)
+
+    def come_back_later(self) -> None:
+        """Once the request is answered, reads nothing from this client for as long as it is told to wait.
+
+        Else those who ask again at once, however cheap it is to refuse them, take the time of those who are served.
+        """
+        self._too_soon = True
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Begins to wait for a client that does not read its answers."""
+        super().pause_writing()
+        self._start_reader_timer()
+
+    def resume_writing(self) -> None:
+        """Goes on with a client that reads again."""
+        super().resume_writing()
+        self._stop_reader_timer()
+
+    def _start_reader_timer(self) -> None:
+        self._stop_reader_timer()
+        self._reader_timer = self.loop.call_later(self.reader_timeout, self._give_up_reader)
+
+    def _stop_reader_timer(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _give_up_reader(self) -> None:
+        if self._unanswered:
+            scope = self._unanswered[0].scope
+            logger.warning("%s %s was cut off: its reader is too slow", scope["method"], scope["path"])
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Reads what has arrived, be it a part of a request or several of them."""
@@ -132,7 +196,12 @@ class Protocol(HttpToolsProtocol):
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
+            self.app = self._application
+            if len(self._open) > self.most_connections and self.url not in _ALWAYS:
+                self.app = _CROWDED
+                self.come_back_later()
             self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+            self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
 

@@ -145,7 +145,7 @@ def create_app(conninfo: str, settings: Settings, finish: Callable[[], Awaitable
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Shortcut(app, "POST", payments.PATH, payments.make_payment)
+    return Shortcut(app, "POST", payments.PATH, payments.make_payment, lambda: app.state.payments.is_full)
 
 
 def _database(request: Request) -> Database:

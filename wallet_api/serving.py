@@ -4,6 +4,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,11 +19,14 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
 from wallet_api import settings
+from wallet_api.accepting import Loop
 from wallet_api.protocol import Protocol
 from wallet_api.routes import create_app
 from wallet_api.settings import Settings
 
 _BACKLOG = 2048
+# What is open besides connections of clients: to the database, the event loop's own, the log.
+_OTHER_FILES = 100
 
 
 class ServingError(Exception):
@@ -77,6 +81,7 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
     config = uvicorn.Config(
         "wallet_api.serving:application",
         factory=True,
+        loop="wallet_api.accepting:Loop",
         workers=configuration.workers,
         http=Protocol,
         ws="none",
@@ -108,12 +113,24 @@ def application() -> ASGIApp:
     configuration = settings.from_environment()
     assert configuration.database_url is not None
     Protocol.body_timeout = configuration.body_timeout
+    Protocol.reader_timeout = configuration.reader_timeout
+    Protocol.most_connections = min(configuration.connections, (_allow_open_files() - _OTHER_FILES) // 2)
+    Loop.rooms.append(Protocol.has_room)
     application = create_app(configuration.database_url, configuration, Protocol.abort_all)
     # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     return application
+
+
+def _allow_open_files() -> int:
+    """Lets this process open as many files as it may, connections included, and returns how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where more are told than the system has
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -171,6 +171,12 @@ class Settings:
         _seconds(0.001, 3600),
         "seconds that such a call waits for a locked account, before the payments that do not need it go on without",
     )
+    connections: int = _setting(
+        "WALLET_CONNECTIONS",
+        "10000",
+        _whole(1, 1_000_000),
+        "clients that a worker serves; of more, each is refused with 503, and more than twice as many wait outside",
+    )
     body_timeout: float = _setting(
         "WALLET_BODY_TIMEOUT",
         "10",
@@ -181,7 +187,7 @@ class Settings:
         "WALLET_READER_TIMEOUT",
         "30",
         _seconds(0.1, 3600),
-        "seconds that a client may take to make room for the next two thousand rows of a list",
+        "seconds that a client may take to make room for more of its answer",
     )
     list_timeout: float = _setting(
         "WALLET_LIST_TIMEOUT",

@@ -179,7 +179,8 @@ def test_it_stops_in_order_with_exit_code_0(database: str, workers: str, signum:
 
 
 def test_told_to_stop_before_it_serves_it_stops_too(tmp_path: Path) -> None:
-    server = Server(WALLET_DATA_DIR=str(tmp_path / "data"))
+    # A signal may come while a program is being started, and Python drops the pipes to it.
+    server = Server(WALLET_DATA_DIR=str(tmp_path / "data"), PYTHONWARNINGS="error,ignore::ResourceWarning")
     wait_until(lambda: (tmp_path / "data/turn.lock").exists())
     assert server.stop() == 0
     assert "Traceback" not in server.log

@@ -231,7 +231,7 @@ def test_a_list_without_end_ends_when_the_reader_is_gone() -> None:
     async def test() -> None:
         async with asyncio.timeout(PATIENCE):
             scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
-            await _Stream("Numbers", page, pages(), PATIENCE, PATIENCE)(scope, receive, send)
+            await _Stream("Numbers", page, pages(), PATIENCE)(scope, receive, send)
 
     asyncio.run(test())
 
