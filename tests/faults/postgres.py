@@ -1,0 +1,140 @@
+"""A PostgreSQL of a test's own, on a port of loopback, that dies when it is killed: nobody starts it again."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import postgres_programs
+from tests.support import wait_until
+from wallet_api import embedded, migrations
+
+_OPTIONS = {
+    "fsync": "off",  # what a killed process has written, the kernel still has
+    "synchronous_commit": "on",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "shared_buffers": "16MB",
+    "max_connections": "100",
+    "max_wal_senders": "4",
+    "deadlock_timeout": "20ms",
+    "wal_retrieve_retry_interval": "100ms",
+    "dynamic_shared_memory_type": "mmap",  # within the data, so that a killed one leaves nothing in /dev/shm
+    "log_min_messages": "log",
+    "log_checkpoints": "off",
+}
+_STANDBY = "standby"
+
+Admin = psycopg.Connection[Any]
+
+
+def free_port() -> int:
+    """A port that can be listened on now, and by the one who was killed there again.
+
+    Not one of those that the kernel gives to whoever connects: it would be taken in between, once in a while.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+class Postgres(embedded._Cluster):
+    """A cluster in a folder. It runs from `start` until it is stopped or killed."""
+
+    def __init__(self, folder: Path, port: int | None = None, primary: Self | None = None) -> None:
+        self.port = port or free_port()
+        options = {**_OPTIONS, "port": str(self.port)}
+        if primary is not None:
+            options["primary_conninfo"] = primary.conninfo("postgres", application_name=_STANDBY)
+        super().__init__(folder, postgres_programs() or embedded.wheel_programs(), options)
+
+    def conninfo(self, database: str = embedded.DATABASE, **more: str) -> str:
+        """How its superuser connects."""
+        return make_conninfo(host="127.0.0.1", port=self.port, user="postgres", dbname=database, **more)
+
+    @contextmanager
+    def admin(self) -> Iterator[Admin]:
+        """A superuser's connection; every statement commits."""
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            yield connection
+
+    def new_standby(self, folder: Path, port: int | None = None) -> Self:
+        """Makes a copy of this primary that follows it, and without which nothing is committed from then on."""
+        standby = type(self)(folder, port, self)
+        standby.data.mkdir(mode=0o700)
+        standby._give(standby.data)
+        source = self.conninfo("postgres")
+        standby._run("pg_basebackup", "-D", str(standby.data), "-d", source, "-c", "fast", "-R", "--no-sync")
+        standby.start()
+        with self.admin() as admin:
+            admin.execute(f"alter system set synchronous_standby_names = '{_STANDBY}'")
+            admin.execute("select pg_reload_conf()")
+            caught_up = f"""select from pg_stat_replication where application_name = '{_STANDBY}'
+                            and sync_state = 'sync' and state = 'streaming' and flush_lsn >= pg_current_wal_lsn()"""
+            wait_until(lambda: admin.execute(caught_up).fetchone() is not None)
+        return standby
+
+    def promote(self) -> None:
+        """Makes a standby the primary, one without a standby. Returns when it takes changes."""
+        with self.admin() as admin:
+            admin.execute("alter system reset synchronous_standby_names")  # in case it came along with the copy
+            admin.execute("select pg_reload_conf()")
+            assert admin.execute("select pg_promote(true, 60)").fetchone() == (True,)
+
+    def kill(self) -> None:
+        """Ends it as a failing machine does: all of its processes at once, none of which can do anything about it."""
+        postmaster = self._postmaster()
+        assert postmaster is not None, "it does not run"
+        os.kill(postmaster, signal.SIGSTOP)  # so that it makes no more processes
+        family = [int(pid) for pid in Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()]
+        for pid in (*family, postmaster):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(embedded._is_alive(pid) for pid in (*family, postmaster)))
+        self._remove_shared_memory()
+
+    def stop(self) -> None:
+        """Stops it in good order."""
+        self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-s")
+
+    def close(self) -> None:
+        """Leaves nothing running, whatever state it is in."""
+        if self._postmaster() is not None:
+            self.kill()
+
+    def _postmaster(self) -> int | None:
+        if self.runs():
+            return int(self._pid_file.read_text().split("\n")[0])
+        # it may not have written its file yet
+        return self._launched if self._is_starting() else None
+
+    def _remove_shared_memory(self) -> None:
+        """A machine that fails keeps no System V segment either; PostgreSQL would remove it at its next start."""
+        with suppress(OSError, IndexError):
+            _, segment = self._pid_file.read_text().splitlines()[6].split()
+            subprocess.run(["ipcrm", "-m", segment], capture_output=True, check=False)
+
+    def _make_socket_folder(self) -> None:
+        """It has no Unix socket."""
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Postgres]:
+    """A migrated PostgreSQL, killed in the end if it still runs."""
+    postgres = Postgres(folder)
+    try:
+        postgres.start()
+        migrations.migrate(postgres.conninfo())
+        yield postgres
+    finally:
+        postgres.close()
