@@ -260,7 +260,7 @@ def _is_amount(amount: Decimal) -> bool:
 def _shows(body: str, payment: Payment) -> bool:
     """Whether an answer is this payment, with the fields that it should have."""
     shown = json.loads(body)
-    moment = datetime.fromisoformat(shown.pop("OperationTimestamp", ""))
+    moment = datetime.fromisoformat(shown.pop("OperationTimestamp", "1970-01-01"))
     return moment == payment.operation_timestamp and shown == {
         "ID": payment.id,
         "CurrencyID": payment.currency_id,
@@ -268,6 +268,14 @@ def _shows(body: str, payment: Payment) -> bool:
         "BuyerAccountID": payment.buyer_account_id,
         "SellerAccountID": payment.seller_account_id,
     }
+
+
+def agree(admin: psycopg.Connection[Any], address: Address, recorder: Recorder) -> None:
+    """Reports what a recorder went through, and fails if a fault did not strike, or anything contradicts."""
+    print(recorder.report())
+    assert recorder.faults != []
+    assert [fault for fault in recorder.faults if fault.in_flight == 0] == [], "this fault did not strike"
+    assert verdict(admin, address, recorder) == []
 
 
 def verdict(admin: psycopg.Connection[Any], address: Address, recorder: Recorder) -> list[str]:

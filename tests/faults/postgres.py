@@ -68,21 +68,15 @@ class Postgres(embedded._Cluster):
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
             yield connection
 
-    def new_standby(self, folder: Path, port: int | None = None) -> Self:
+    @contextmanager
+    def new_standby(self, folder: Path, port: int | None = None) -> Iterator[Self]:
         """Makes a copy of this primary that follows it, and without which nothing is committed from then on."""
         standby = type(self)(folder, port, self)
-        standby.data.mkdir(mode=0o700)
-        standby._give(standby.data)
-        source = self.conninfo("postgres")
-        standby._run("pg_basebackup", "-D", str(standby.data), "-d", source, "-c", "fast", "-R", "--no-sync")
-        standby.start()
-        with self.admin() as admin:
-            admin.execute(f"alter system set synchronous_standby_names = '{_STANDBY}'")
-            admin.execute("select pg_reload_conf()")
-            caught_up = f"""select from pg_stat_replication where application_name = '{_STANDBY}'
-                            and sync_state = 'sync' and state = 'streaming' and flush_lsn >= pg_current_wal_lsn()"""
-            wait_until(lambda: admin.execute(caught_up).fetchone() is not None)
-        return standby
+        try:
+            self._be_followed_by(standby)
+            yield standby
+        finally:
+            standby.close()
 
     def promote(self) -> None:
         """Makes a standby the primary, one without a standby. Returns when it takes changes."""
@@ -111,6 +105,19 @@ class Postgres(embedded._Cluster):
         """Leaves nothing running, whatever state it is in."""
         if self._postmaster() is not None:
             self.kill()
+
+    def _be_followed_by(self, standby: Self) -> None:
+        standby.data.mkdir(mode=0o700)
+        standby._give(standby.data)
+        source = self.conninfo("postgres")
+        standby._run("pg_basebackup", "-D", str(standby.data), "-d", source, "-c", "fast", "-R", "--no-sync")
+        standby.start()
+        with self.admin() as admin:
+            admin.execute(f"alter system set synchronous_standby_names = '{_STANDBY}'")
+            admin.execute("select pg_reload_conf()")
+            caught_up = f"""select from pg_stat_replication where application_name = '{_STANDBY}'
+                            and sync_state = 'sync' and state = 'streaming' and flush_lsn >= pg_current_wal_lsn()"""
+            wait_until(lambda: admin.execute(caught_up).fetchone() is not None)
 
     def _postmaster(self) -> int | None:
         if self.runs():

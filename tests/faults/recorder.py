@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -174,6 +175,25 @@ class Recorder:
             for order in self.orders
             for attempt in order.attempts
         )
+
+    def report(self) -> str:
+        """What was done to the payments, and what their clients were told, a line each."""
+        lines = [
+            f"{fault.kind}: {fault.in_flight} payments in flight, {self.unanswered(fault)} of them got no answer"
+            for fault in self.faults
+        ]
+        lines += [f"{number} {what}" for what, number in self.counts().items()]
+        return "\n".join(lines)
+
+    def counts(self) -> Counter[str]:
+        """How many payments were made, refused and left open, and how many requests were repeats."""
+        counts = Counter[str]()
+        for order in self.orders:
+            last = order.attempts[-1]
+            counts["made" if last.status == 200 else "refused" if last.settled else "unknown"] += 1
+            counts["sent again"] += len(order.attempts) - 1
+            counts["replayed"] += sum(attempt.replayed for attempt in order.attempts)
+        return counts
 
     def _run(self, orders: list[Order], random: Random) -> None:
         with _client(self._addresses, self._timeout, random) as send:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx2
+
 from tests.faults.postgres import free_port
 from tests.support import PROJECT, Server, wait_until
 
@@ -50,6 +52,11 @@ class Instance:
         """The status that it answers a GET with."""
         return status(self.address, path)
 
+    def client(self) -> httpx2.Client:
+        """A client of this instance alone."""
+        assert self._server is not None, "it does not run"
+        return self._server.client()
+
     @property
     def log(self) -> str:
         return "" if self._server is None else self._server.log
@@ -66,6 +73,11 @@ class Scene:
     def __init__(self, instances: list[Instance], balancer: Address | None) -> None:
         self.instances = instances
         self.addresses = [instance.address for instance in instances] if balancer is None else [balancer]
+
+    @property
+    def address(self) -> Address:
+        """Where one client finds it."""
+        return self.addresses[0]
 
     def is_ready(self) -> bool:
         """Whether every instance is, and the load balancer knows of one."""

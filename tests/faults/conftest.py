@@ -1,0 +1,31 @@
+"""A database that can be killed, and instances of the service on it, for each test anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import postgres, scene
+from tests.faults.postgres import Postgres
+from tests.faults.scene import Scene
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own."""
+    with postgres.running(tmp_path / "primary") as running:
+        yield running
+
+
+@pytest.fixture
+def standby(tmp_path: Path, primary: Postgres) -> Iterator[Postgres]:
+    """A synchronous standby of it."""
+    with primary.new_standby(tmp_path / "standby") as following:
+        yield following
+
+
+@pytest.fixture
+def stage(tmp_path: Path, primary: Postgres) -> Iterator[Scene]:
+    """Two instances behind the load balancer."""
+    with scene.scene(tmp_path, primary.conninfo()) as ready:
+        yield ready

@@ -1,0 +1,36 @@
+"""SIGTERM under full load: what was accepted is answered, and what was not answered was not done. Exit code 0."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.model import agree, stored_payments
+from tests.faults.postgres import Postgres
+from tests.faults.recorder import Recorder, open_accounts
+from tests.faults.scene import scene
+from tests.support import wait_until
+
+LOAD = 300
+
+
+@pytest.mark.parametrize(("instances", "balanced"), [(2, True), (1, False)], ids=["behind the balancer", "alone"])
+def test_no_payment_is_lost_or_made_without_an_answer(
+    tmp_path: Path, primary: Postgres, instances: int, balanced: bool
+) -> None:
+    codes = []
+    with scene(tmp_path, primary.conninfo(), instances, balanced=balanced) as stage, primary.admin() as admin:
+        # Each with a key of its own, by which its payment is found; and sent once, so that one that was not
+        # answered is not made after all.
+        with Recorder(stage.addresses, open_accounts(admin), keyed=1, repeat=False) as clients:
+            for instance in (stage.instances * 3)[:3]:
+                clients.wait_for_answers(LOAD)
+                clients.strike("SIGTERM", lambda instance=instance: codes.append(instance.stop()))  # type: ignore[misc]
+                instance.start()
+                wait_until(stage.is_ready)
+            clients.wait_for_answers(LOAD)
+            clients.stop()
+        agree(admin, stage.address, clients)
+        made = {payment.idempotency_key for payment in stored_payments(admin, clients.accounts)}
+    told = {order.key for order in clients.orders if order.attempts[-1].status == 200}
+    assert made - told == set()
+    assert codes == [0] * 3
