@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import postgres_programs
-from tests.support import wait_until
+from tests.support import wait_until, waiting_for_locks
 from wallet_api import embedded, migrations
 
 _OPTIONS = {
@@ -65,8 +65,24 @@ class Postgres(embedded._Cluster):
     @contextmanager
     def admin(self) -> Iterator[Admin]:
         """A superuser's connection; every statement commits."""
-        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+        with closing(psycopg.connect(self.conninfo(), autocommit=True)) as connection:
             yield connection
+
+    def calls(self) -> int:
+        """How many calls of the service are under way in it."""
+        with self.admin() as admin:
+            [(number,)] = admin.execute(
+                "select count(*) from pg_stat_activity where application_name = 'wallet' and state <> 'idle'"
+            ).fetchall()
+            return int(number)
+
+    @contextmanager
+    def account_locked(self, account_id: int) -> Iterator[None]:
+        """Holds an account, as somebody in psql may, and calls of the service wait for it; until it is killed, even."""
+        with closing(psycopg.connect(self.conninfo())) as holder, self.admin() as admin:
+            holder.execute("select from ledger.account where id = %s for update", [account_id])
+            waiting_for_locks(admin, 1)
+            yield
 
     @contextmanager
     def new_standby(self, folder: Path, port: int | None = None) -> Iterator[Self]:

@@ -150,9 +150,9 @@ class Recorder:
         enough = self.settled() + number
         wait_until(lambda: self.settled() >= enough)
 
-    def strike(self, kind: str, fault: Callable[[], object]) -> Fault:
-        """Causes a fault while at least half of the clients wait for an answer."""
-        wait_until(lambda: self.in_flight() * 2 >= len(self._threads))
+    def strike(self, kind: str, fault: Callable[[], object], when: Callable[[], bool] = lambda: True) -> Fault:
+        """Causes a fault while at least half of the clients wait for an answer, and what else it is to meet is there."""
+        wait_until(lambda: self.in_flight() * 2 >= len(self._threads) and when())
         struck = Fault(kind, time.time(), self.in_flight())
         self.faults.append(struck)
         fault()

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.faults import postgres
@@ -130,6 +129,7 @@ class Soak:
     def _faults_to_cause(self) -> list[Callable[[Recorder], object]]:
         return [
             self._kill_instance,
+            self._kill_instance_that_waits,
             self._stop_instance,
             self._kill_primary,
             self._stop_primary,
@@ -146,6 +146,13 @@ class Soak:
         instance = self._random.choice(self._stage.instances)
         recorder.strike("kill -9 of an instance", instance.kill)
         self._stopping.wait(self._random.uniform(0, 2))
+        instance.start()
+
+    def _kill_instance_that_waits(self, recorder: Recorder) -> None:
+        instance = self._random.choice(self._stage.instances)
+        with self._primary.account_locked(recorder.accounts[0].id):
+            recorder.strike("kill -9 of an instance, account locked", instance.kill)
+            self._stopping.wait(self._random.uniform(0, 2))
         instance.start()
 
     def _stop_instance(self, recorder: Recorder) -> None:
@@ -187,12 +194,9 @@ class Soak:
             recorder.strike("connections to PostgreSQL cut", lambda: admin.execute(cut))
 
     def _hold_lock(self, recorder: Recorder) -> None:
-        with psycopg.connect(self._primary.conninfo()) as holder:
-            locked = "select from ledger.account where id = %s for update"
-            account = self._random.choice(recorder.accounts[:3])
-            recorder.strike("account locked for seconds", lambda: holder.execute(locked, [account.id]))
-            self._stopping.wait(self._random.uniform(1, 7))
-            holder.rollback()
+        with self._primary.account_locked(self._random.choice(recorder.accounts[:3]).id):
+            seconds = self._random.uniform(1, 7)
+            recorder.strike("account locked for seconds", lambda: self._stopping.wait(seconds))
 
     def _over(self, end: float) -> bool:
         return self._stopping.is_set() or time.monotonic() >= end

@@ -16,10 +16,11 @@ def recorder(primary: Postgres, stage: Scene) -> Recorder:
 
 
 def test_an_instance_that_is_killed(primary: Postgres, stage: Scene) -> None:
+    one, other = stage.instances
     with recorder(primary, stage) as clients:
-        for instance in stage.instances * 2:
+        for instance in (one, other):
             clients.wait_for_answers(LOAD)
-            clients.strike("kill -9 of an instance", instance.kill)
+            clients.strike("kill -9 of an instance", instance.kill, lambda: primary.calls() > 0)
             clients.wait_for_answers(LOAD)  # the other one goes on alone
             instance.start()
             wait_until(stage.is_ready)
@@ -27,21 +28,40 @@ def test_an_instance_that_is_killed(primary: Postgres, stage: Scene) -> None:
         clients.stop()
     with primary.admin() as admin:
         agree(admin, stage.address, clients)
-    assert sum(clients.unanswered(fault) for fault in clients.faults) > 0, "no kill cut off a payment"
+
+
+def test_an_instance_that_is_killed_while_its_payments_wait(primary: Postgres, stage: Scene) -> None:
+    """PostgreSQL goes on with what a client that is gone has asked for: it makes them when it can."""
+    with recorder(primary, stage) as clients:
+        for instance in stage.instances:
+            clients.wait_for_answers(LOAD)
+            with primary.account_locked(clients.accounts[0].id):
+                clients.strike("kill -9 of an instance, an account locked", instance.kill)
+            instance.start()
+            wait_until(stage.is_ready)
+        clients.wait_for_answers(LOAD)
+        clients.stop()
+    with primary.admin() as admin:
+        agree(admin, stage.address, clients)
+    assert sum(map(clients.unanswered, clients.faults)) > 0, "no kill cut off a payment"
 
 
 def test_postgresql_that_is_killed(primary: Postgres, stage: Scene) -> None:
     with recorder(primary, stage) as clients:
         for _ in range(2):
             clients.wait_for_answers(LOAD)
-            clients.strike("kill -9 of PostgreSQL", primary.kill)
+            clients.strike("kill -9 of PostgreSQL", primary.kill, lambda: primary.calls() > 0)
             primary.start()
             wait_until(stage.is_ready)
+        clients.wait_for_answers(LOAD)
+        with primary.account_locked(clients.accounts[0].id):
+            clients.strike("kill -9 of PostgreSQL, an account locked", primary.kill)
+        primary.start()
+        wait_until(stage.is_ready)
         clients.wait_for_answers(LOAD)
         clients.stop()
     with primary.admin() as admin:
         agree(admin, stage.address, clients)
-    assert sum(clients.unanswered(fault) for fault in clients.faults) > 0, "no kill cut off a payment"
 
 
 def test_postgresql_and_all_instances_that_are_killed(primary: Postgres, stage: Scene) -> None:
@@ -51,7 +71,7 @@ def test_postgresql_and_all_instances_that_are_killed(primary: Postgres, stage: 
 
     with recorder(primary, stage) as clients:
         clients.wait_for_answers(LOAD)
-        clients.strike("kill -9 of PostgreSQL and all instances", kill_all)
+        clients.strike("kill -9 of PostgreSQL and all instances", kill_all, lambda: primary.calls() > 0)
         primary.start()
         for instance in stage.instances:
             instance.start()
@@ -60,4 +80,3 @@ def test_postgresql_and_all_instances_that_are_killed(primary: Postgres, stage: 
         clients.stop()
     with primary.admin() as admin:
         agree(admin, stage.address, clients)
-    assert sum(clients.unanswered(fault) for fault in clients.faults) > 0, "no kill cut off a payment"
