@@ -273,9 +273,11 @@ def _shows(body: str, payment: Payment) -> bool:
 def agree(admin: psycopg.Connection[Any], address: Address, recorder: Recorder) -> None:
     """Reports what a recorder went through, and fails if a fault did not strike, or anything contradicts."""
     print(recorder.report())
-    assert recorder.faults != []
-    assert [fault for fault in recorder.faults if fault.in_flight == 0] == [], "this fault did not strike"
-    assert verdict(admin, address, recorder) == []
+    assert recorder.faults != [], "nothing was done to the service"
+    missed = [fault.kind for fault in recorder.faults if fault.in_flight == 0]
+    assert missed == [], f"no payment was in flight at: {missed}"
+    found = verdict(admin, address, recorder)
+    assert found == [], "\n".join([f"{len(found)} contradictions:", *found[:20]])
 
 
 def verdict(admin: psycopg.Connection[Any], address: Address, recorder: Recorder) -> list[str]:
