@@ -127,7 +127,7 @@ def test_a_commit_that_no_standby_has_is_no_success(
         return payment.done()
 
     standby.kill()
-    for key in ("the one", "the one", "another one"):
+    for key in ("the one", "the one", "another one", None):
         ended: list[object] = []
         payment = clients.submit(pay, api, buyer, seller, key)
         wait_until(lambda: ends(payment))  # noqa: B023
@@ -136,4 +136,4 @@ def test_a_commit_that_no_standby_has_is_no_success(
     standby.start()
     wait_until(lambda: pay(api, buyer, seller, "the one").status_code == 200)
     assert pay(api, buyer, seller, "another one").status_code == 200
-    assert balance(admin, seller) == 2
+    assert balance(admin, seller) == 3  # each once: the one without a key too, which nobody may ask for again
