@@ -132,10 +132,14 @@ class Recorder:
         """All requests so far."""
         return [order for orders in self._orders for order in list(orders)]
 
+    def under_way(self) -> list[Order]:
+        """The requests that are sent and not answered at this moment."""
+        latest = [orders[-1] for orders in self._orders if orders]
+        return [order for order in latest if order.attempts and order.attempts[-1].ended is None]
+
     def in_flight(self) -> int:
-        """How many requests are sent and not answered at this moment."""
-        latest = [orders[-1].attempts[-1:] for orders in self._orders if orders]
-        return sum(attempt.ended is None for [attempt] in filter(None, latest))
+        """How many there are."""
+        return len(self.under_way())
 
     def settled(self) -> int:
         """How many requests have been answered for good."""

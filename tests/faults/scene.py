@@ -41,7 +41,17 @@ class Instance:
 
     def stop(self) -> int:
         """SIGTERM; returns its exit code."""
-        return self._taken().stop()
+        self.terminate()
+        return self.wait()
+
+    def terminate(self) -> None:
+        """SIGTERM, and it is not waited for."""
+        assert self._server is not None, "it does not run"
+        self._server.process.terminate()
+
+    def wait(self) -> int:
+        """Waits until it has ended by itself; returns its exit code."""
+        return self._taken().wait()
 
     def close(self) -> None:
         """Leaves nothing running."""

@@ -34,3 +34,21 @@ def test_no_payment_is_lost_or_made_without_an_answer(
     told = {order.key for order in clients.orders if order.attempts[-1].status == 200}
     assert made - told == set()
     assert codes == [0] * 3
+
+
+def test_what_was_under_way_is_answered(tmp_path: Path, primary: Postgres) -> None:
+    with scene(tmp_path, primary.conninfo(), instances=1, balanced=False) as stage, primary.admin() as admin:
+        [alone] = stage.instances
+        with Recorder(stage.addresses, open_accounts(admin), keyed=1, repeat=False) as clients:
+            clients.wait_for_answers(LOAD)
+            with primary.account_locked(clients.accounts[0].id):
+                accepted = clients.under_way()
+                assert alone.status("/livez") == 200  # it reads what has come in turn, so it has read those before
+                clients.strike("SIGTERM, an account locked", alone.terminate)
+                wait_until(lambda: "Shutting down" in alone.log)
+            assert alone.wait() == 0
+            alone.start()
+            clients.stop()
+        agree(admin, stage.address, clients)
+    assert accepted != []
+    assert [order for order in accepted if not order.attempts[-1].settled] == []
