@@ -192,7 +192,7 @@ class Recorder:
     def counts(self) -> Counter[str]:
         """How many payments were made, refused and left open, and how many requests were repeats."""
         counts = Counter[str]()
-        for order in self.orders:
+        for order in filter(lambda order: order.attempts, self.orders):  # one that is about to be sent has none yet
             last = order.attempts[-1]
             counts["made" if last.status == 200 else "refused" if last.settled else "unknown"] += 1
             counts["sent again"] += len(order.attempts) - 1

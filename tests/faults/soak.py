@@ -221,7 +221,7 @@ class Soak:
         if self._troubles:
             lines += [f"TROUBLE, {len(self._troubles)} in all:", *self._troubles[:50]]
         else:
-            lines.append("The model agrees with every payment and every answer, and the books hold.")
+            lines.append("The model agrees with every payment and every answer, and check_ledger() finds nothing.")
         return "\n".join(lines)
 
 
