@@ -45,7 +45,7 @@ def test_what_was_under_way_is_answered(tmp_path: Path, primary: Postgres) -> No
                 accepted = clients.under_way()
                 assert alone.status("/livez") == 200  # it reads what has come in turn, so it has read those before
                 clients.strike("SIGTERM, an account locked", alone.terminate)
-                wait_until(lambda: "Shutting down" in alone.log)
+                wait_until(lambda: "Waiting for connections to close" in alone.log)
             assert alone.wait() == 0
             alone.start()
             clients.stop()
