@@ -5,8 +5,11 @@ and answers in the contract's form to what is no HTTP at all.
 """
 
 import asyncio
+import contextlib
 import http
 import logging
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -62,6 +65,13 @@ class _Transport:
         self._transport.close()
         if self._transport.get_write_buffer_size() > 0:
             self._linger()
+
+    def cut_off(self) -> None:
+        """Ends the connection, and drops what the client has not read, in the system's buffers too (by a reset)."""
+        connection = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def __getattr__(self, name: str) -> Any:
         """All else is the transport's own."""
@@ -169,7 +179,7 @@ class Protocol(HttpToolsProtocol):
         if self._unanswered:
             scope = self._unanswered[0].scope
             logger.warning("%s %s was cut off: its reader is too slow", scope["method"], scope["path"])
-        self.transport.abort()
+        self.transport.cut_off()  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         """Reads what has arrived, be it a part of a request or several of them."""
@@ -200,7 +210,7 @@ class Protocol(HttpToolsProtocol):
             if len(self._open) > self.most_connections and self.url not in _ALWAYS:
                 self.app = _CROWDED
                 self.come_back_later()
-            self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+            self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]
             self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
             self._unanswered.append(self.cycle)

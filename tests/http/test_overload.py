@@ -1,0 +1,190 @@
+"""More than it can do is refused, at once and cheaply; who is served is served on, and nobody is waited for for ever."""
+
+import asyncio
+import contextlib
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import PATIENCE, Server, account, serving, wait_until, waiting_for_locks
+from wallet_api.accepting import Loop
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Client:
+    """A connection, over which requests are sent as they are given."""
+
+    def __init__(self, server: Server) -> None:
+        url = urlsplit(server.url)
+        self._socket = socket.create_connection((url.hostname, url.port), PATIENCE)
+
+    def send(self, request: bytes) -> None:
+        self._socket.sendall(request)
+
+    def pay(self, buyer: int, seller: int) -> None:
+        body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":1}' % (buyer, seller)
+        self.send(b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    def answer(self) -> bytes:
+        """The next answer, one that has come in one piece."""
+        return self._socket.recv(65536)
+
+    def is_answered(self) -> bool:
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def clients(server: Server, number: int) -> Iterator[list[Client]]:
+    """So many, and all are in: each was answered once."""
+    connected = [Client(server) for _ in range(number)]
+    try:
+        for client in connected:
+            client.send(LIVEZ)
+            assert client.answer().startswith(b"HTTP/1.1 200 ")
+        yield connected
+    finally:
+        for client in connected:
+            client.close()
+
+
+@contextlib.contextmanager
+def no_room(admin: Connection, database: str) -> Iterator[tuple[Server, tuple[int, int]]]:
+    """Both lines are held up, and a third payment waits: as many as may."""
+    pair = account(admin, "held", 10), account(admin, "seller")
+    patient = {"WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_TIMEOUT": "20"}
+    with (
+        serving(DATABASE_URL=database, WALLET_COALESCE_WAITING="1", **patient) as server,
+        psycopg.connect(database) as holder,
+        clients(server, 3) as waiting,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [pair[0]])
+        for number, client in enumerate(waiting):
+            client.pay(*pair)
+            waiting_for_locks(admin, min(number + 1, 2))
+        yield server, pair
+        holder.rollback()
+        for client in waiting:
+            assert client.answer().startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_payment_too_many_is_refused_at_once_and_the_process_lives(admin: Connection, database: str) -> None:
+    with no_room(admin, database) as (server, pair), clients(server, 2) as (payer, other):
+        payer.pay(*pair)
+        answer = payer.answer()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert answer.endswith(b'{"Error":"Too many requests are waiting; nothing was done, try again"}')
+        other.send(LIVEZ)
+        assert other.answer().startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_asks_again_at_once_is_not_heard_at_once(admin: Connection, database: str) -> None:
+    with no_room(admin, database) as (server, pair), clients(server, 2) as (hasty, other):
+        hasty.pay(*pair)
+        assert hasty.answer().startswith(b"HTTP/1.1 503 ")
+        hasty.send(LIVEZ)
+        other.send(LIVEZ)  # which came later
+        assert other.answer().startswith(b"HTTP/1.1 200 ")
+        assert not hasty.is_answered()
+        assert hasty.answer().startswith(b"HTTP/1.1 200 ")
+
+
+def test_more_clients_than_may_are_refused_but_for_livez(admin: Connection, database: str) -> None:
+    pair = account(admin, "buyer", 10), account(admin, "seller")
+    with serving(DATABASE_URL=database, WALLET_CONNECTIONS="2") as server, clients(server, 3) as (one, two, three):
+        one.pay(*pair)
+        answer = one.answer()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert answer.endswith(b'{"Error":"Too many clients are connected; nothing was done, try again"}')
+        two.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert two.answer().startswith(b"HTTP/1.1 200 ")
+        three.close()
+        wait_until(lambda: connected(server) == 2)
+        two.pay(*pair)
+        assert two.answer().startswith(b"HTTP/1.1 200 ")
+
+
+def test_many_more_clients_than_may_wait_outside(database: str) -> None:
+    with serving(DATABASE_URL=database, WALLET_CONNECTIONS="1") as server, clients(server, 2) as (one, _):
+        outside = Client(server)
+        outside.send(LIVEZ)
+        wait_until(lambda: "No room for more clients at the moment" in server.log)
+        assert not outside.is_answered()
+        one.close()
+        assert outside.answer().startswith(b"HTTP/1.1 200 ")
+        outside.close()
+
+
+def test_all_who_have_come_are_let_in_at_once() -> None:
+    """uvloop itself lets in one a turn: a busy service would keep them waiting, /livez and the load balancer too."""
+    inside: list[asyncio.BaseTransport] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            inside.append(transport)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = await loop.create_server(Protocol, sock=listener, backlog=100)
+            outside = [socket.create_connection(listener.getsockname(), PATIENCE) for _ in range(50)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(inside) == 50
+            server.close()
+            for client in outside:
+                client.close()
+            for transport in inside:
+                transport.close()
+            await server.wait_closed()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+
+
+# Clients that do not read.
+
+
+def connected(server: Server) -> int:
+    """How many connections of clients the system knows on the server's side; those that wait for their end included."""
+    port = urlsplit(server.url).port
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    locals_and_states = [line.split()[1:4:2] for line in lines]
+    return sum(int(local[-4:], 16) == port and state not in ("06", "0A") for local, state in locals_and_states)
+
+
+@pytest.fixture
+def long_list(admin: Connection, database: str) -> str:
+    """A database with a list of accounts that is written in one piece, of some 100 KB."""
+    admin.execute("select count(*) from generate_series(1, 1000) n, wallet.create_account('account ' || n, 1, 1)")
+    return database
+
+
+def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off(long_list: str) -> None:
+    with serving(DATABASE_URL=long_list, WALLET_READER_TIMEOUT="0.5") as server, clients(server, 1) as [client]:
+        with contextlib.suppress(OSError):  # it may be cut off already
+            client.send(b"GET /accounts HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        wait_until(lambda: "GET /accounts was cut off: its reader is too slow" in server.log)
+        wait_until(lambda: connected(server) == 0)
+    assert "Traceback" not in server.log
+
+
+def test_a_client_that_does_not_read_its_last_answer_is_not_waited_for_for_ever(long_list: str) -> None:
+    with serving(DATABASE_URL=long_list, WALLET_READER_TIMEOUT="0.5") as server, clients(server, 1) as [client]:
+        last = b"GET /accounts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        with contextlib.suppress(OSError):
+            client.send(b"GET /accounts HTTP/1.1\r\nHost: x\r\n\r\n" * 100 + last)
+        wait_until(lambda: connected(server) == 0)
+    assert "Traceback" not in server.log
