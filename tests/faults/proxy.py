@@ -27,6 +27,7 @@ class Fault(enum.Enum):
 
     CUT_BEFORE_CALL = "the connection is cut before the call reaches the database"
     CUT_IN_CALL = "the connection is cut when the database has the first half of the call"
+    LATE_CALL = "the connection is cut for the service, and the call reaches the database later"
     CUT_BEFORE_ANSWER = "the connection is cut when the database has committed, and nothing of its answer came back"
     CUT_IN_ANSWER = "the connection is cut in the middle of the answer"
     CUT_AT_THE_END = "the connection is cut before the last byte of the answer"
@@ -39,6 +40,7 @@ class Fault(enum.Enum):
 # Those after which the database has made the payments, and those after which it has not. After the others the
 # service has the answer.
 MADE = [
+    Fault.LATE_CALL,
     Fault.CUT_BEFORE_ANSWER,
     Fault.CUT_IN_ANSWER,
     Fault.CUT_AT_THE_END,
@@ -58,6 +60,7 @@ class Proxy:
     def __init__(self, database: str) -> None:
         self.calls = 0
         self.struck: Counter[Fault] = Counter()
+        self._begun: Counter[Fault] = Counter()
         self._database = conninfo_to_dict(database)
         self._conninfo = database
         self._faults: Iterator[Fault | None] = iter(())
@@ -89,9 +92,18 @@ class Proxy:
         """The same, with any number of them."""
         self._faults = iter(faults)
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that has begun to happen has happened."""
+        return self.struck == self._begun
+
     def next_fault(self) -> Fault | None:
+        """What happens to the call that has come now."""
         self.calls += 1
-        return next(self._faults, None)
+        fault = next(self._faults, None)
+        if fault is not None:
+            self._begun[fault] += 1
+        return fault
 
     async def _run(self) -> None:
         try:
@@ -209,7 +221,9 @@ class _Link:
         return kind == b"B" and content.split(b"\0", 2)[1] in self._payment_statements
 
     async def _pass_call(self, call: bytes) -> None:
-        if self._fault is Fault.STALL:
+        if self._fault is Fault.LATE_CALL:
+            await self._service.close()
+        if self._fault in (Fault.LATE_CALL, Fault.STALL):
             await asyncio.sleep(_LATE)
         if self._fault is Fault.HALF_CLOSE_TO_SERVICE:
             self._service.half_close()
