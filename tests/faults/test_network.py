@@ -252,7 +252,6 @@ def in_trouble(proxy: Proxy, urls: list[str], clients: int, work: Callable[[Clie
             pass
     proxy.strike()
     wait_until(lambda: proxy.settled)
-    print("STRUCK", proxy.struck - before)
     return proxy.struck - before
 
 
@@ -265,7 +264,7 @@ def test_clients_that_share_calls(admin: Connection, proxy: Proxy, urls: list[st
 
     def work(client: Client, number: int) -> None:
         chance = random.Random(number)
-        for step in range(1, 51):
+        for step in range(1, 31):
             asked = payment(buyers[number], seller, amount := Decimal(step) / 100)
             if chance.random() < 0.5:
                 answer = until_answered(client.pay, asked, f"shared {number} {step}")
@@ -279,7 +278,7 @@ def test_clients_that_share_calls(admin: Connection, proxy: Proxy, urls: list[st
     by_payment = {(one["BuyerAccountID"], Decimal(one["Amount"])): one for one in made}
     assert len(by_payment) == len(made), "made twice"
     assert {answer.status for answer in answers.values()} == {200, 503}
-    assert len(answers) == 400
+    assert len(answers) == 240
     for which, answer in answers.items():
         if answer.status == 200:
             assert told(answer.body) == by_payment[which]
@@ -296,7 +295,7 @@ def test_two_instances_with_the_same_keys_at_the_same_moment(
 
     def work(client: Client, number: int) -> None:
         pair = number // 2
-        for step in range(1, 26):
+        for step in range(1, 16):
             together[pair].wait()
             asked = payment(buyers[pair], seller, Decimal(step) / 100)
             answer = until_answered(client.pay, asked, f"twins {pair} {step}")

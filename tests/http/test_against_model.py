@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import Connection
-from tests.support import Server, wait_until
+from tests.support import Server, broken_books, wait_until
 
 CURRENCIES = {1: "USD", 2: "RUB"}
 LIMIT = Decimal("1e15")
@@ -156,7 +156,7 @@ class Instances:
 
 
 def pay(client: httpx2.Client, asked: Asked) -> httpx2.Response:
-    headers = {} if asked.key is None else {"Idempotency-Key": asked.key}
+    headers = {} if asked.key is None else {b"Idempotency-Key": asked.key.encode()}
     return client.post("/payments", json=asked.json(), headers=headers)
 
 
@@ -169,7 +169,7 @@ _names = itertools.count()
 good = ["1", "1.00", "1e0", "2.5", "10", "0.000000000000001", "1000", "999999999999999"]
 bad = ["0", "-1", "0.0000000000000001", "1e15"]
 amounts = st.sampled_from([*good, *good, *bad])
-keys = st.sampled_from([None, None, *"abcd", "k" * 255, "", "k" * 256])
+keys = st.sampled_from([None, None, *"abc", '"{é,}\\', "k" * 255, "", "k" * 256])
 places = st.integers(0, 7)
 payments = st.tuples(places, places, amounts, keys)
 Drawn = tuple[int, int, str, str | None]
@@ -243,6 +243,8 @@ class Wallet(RuleBasedStateMachine):
             return
         self.model = model
         assert response.status_code == 200
+        replayed = [outcome.replayed for outcome in outcomes if not outcome.error]
+        assert ("idempotency-replayed" in response.headers) == (replayed != [] and all(replayed))
         for result, outcome in zip(response.json()["Results"], outcomes, strict=True):
             self.check_result(result, outcome)
 
@@ -304,7 +306,7 @@ class Wallet(RuleBasedStateMachine):
         assert [one for one in listed if one["BuyerAccountID"] in self.model.balances] == [
             made.json | {"CurrencyName": CURRENCIES[made.json["CurrencyID"]]} for made in self.model.payments
         ]
-        assert self.admin.execute("select * from wallet.check_ledger()").fetchall() == []
+        assert broken_books(self.admin) == []
 
 
 def test_the_wallet_answers_as_the_model_does(admin: Connection, database: str) -> None:
