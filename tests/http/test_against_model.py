@@ -166,13 +166,15 @@ def turn(response: httpx2.Response) -> tuple[bool, bool, int]:
 
 
 _names = itertools.count()
-good = ["1", "1.00", "1e0", "2.5", "10", "0.000000000000001", "1000", "999999999999999"]
-bad = ["0", "-1", "0.0000000000000001", "1e15"]
-amounts = st.sampled_from([*good, *good, *bad])
-keys = st.sampled_from([None, None, *"abc", '"{é,}\\', "k" * 255, "", "k" * 256])
+GOOD = ["1", "1.00", "1e0", "2.5", "0.000000000000001"]
+BAD = ["1000", "999999999999999", "1e15", "0.0000000000000001", "0", "-1"]
+amounts = st.sampled_from(GOOD) | st.sampled_from(GOOD + BAD)
+keys = st.sampled_from([None, *"abcdef"]) | st.sampled_from([None, '"{é,}\\', "k" * 255, "k" * 256, ""])
 places = st.integers(0, 7)
-payments = st.tuples(places, places, amounts, keys)
-Drawn = tuple[int, int, str, str | None]
+# of an account, or of none; those that are there from the beginning are pairs of one currency
+pairs = st.sampled_from([(0, 1), (1, 0), (2, 3), (3, 2)]) | st.tuples(places, places)
+payments = st.tuples(pairs, amounts, keys)
+Drawn = tuple[tuple[int, int], str, str | None]
 
 
 class Wallet(RuleBasedStateMachine):
@@ -191,7 +193,7 @@ class Wallet(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        for currency, amount in ((1, "1000"), (1, "2.5"), (2, "10"), (2, "999999999999999")):
+        for currency, amount in ((1, "1000"), (1, "2.5"), (2, "10"), (2, "999999999999998")):
             self.create(currency, amount)
 
     @precondition(lambda self: len(self.model.balances) < 7)
@@ -267,7 +269,7 @@ class Wallet(RuleBasedStateMachine):
         self.check(pay(self.instances.client(), asked), self.model.pay(asked))
 
     def request(self, drawn: Drawn) -> Asked:
-        buyer, seller, amount, key = drawn
+        (buyer, seller), amount, key = drawn
         ids = [*self.model.balances, NOBODY]
         if key is not None and 0 < len(key) < 256:
             key = f"{self.name} {key}"[:255]
@@ -312,7 +314,7 @@ class Wallet(RuleBasedStateMachine):
 def test_the_wallet_answers_as_the_model_does(admin: Connection, database: str) -> None:
     instances = Wallet.instances = Instances(database)
     Wallet.admin, Wallet.database = admin, database
-    long = settings(max_examples=40, stateful_step_count=30, print_blob=True)
+    long = settings(max_examples=30, stateful_step_count=30, print_blob=True)
     try:
         with decimal.localcontext(prec=50):  # balances have up to 30 digits
             run_state_machine_as_test(Wallet, settings=long)
