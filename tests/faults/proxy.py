@@ -38,7 +38,7 @@ class Fault(enum.Enum):
 
 
 # Those after which the database has made the payments, and those after which it has not. After the others the
-# service has the answer.
+# service has the answer; or the database gave the call up, because it saw within a second that nobody waits.
 MADE = [
     Fault.LATE_CALL,
     Fault.CUT_BEFORE_ANSWER,
@@ -54,7 +54,7 @@ class Proxy:
     """Within `with`, it listens on a port of this machine, and passes on to the database what comes.
 
     What happens to calls is told by `strike`. `struck` counts what has happened, to its end: the database has answered
-    the call, if it got it, and where the connection is lost, both sides can know.
+    the call or given it up, if it got it, and where the connection is lost, both sides can know.
     """
 
     def __init__(self, database: str) -> None:
@@ -190,7 +190,10 @@ class _Link:
         try:
             await asyncio.wait([requests, answers], return_when=asyncio.FIRST_COMPLETED)
             if self._fault is not None:
-                await answers
+                with contextlib.suppress(EOFError):
+                    await answers
+            if self._fault is not None:  # the database has given the call up
+                self._has_struck()
         finally:
             requests.cancel()
             answers.cancel()

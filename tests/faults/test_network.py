@@ -133,6 +133,16 @@ def strike(proxy: Proxy, fault: Fault, ask: Callable[[], Answer]) -> Answer:
     return answer
 
 
+def outcomes(fault: Fault, payments: int) -> list[tuple[int, int]]:
+    """What may become of a call that is not repeated: the status of the answer, and how many payments are made."""
+    if fault in MADE:
+        return [(503, payments)]
+    if fault in NOT_MADE:
+        return [(503, 0)]
+    # On a busy machine, the call takes the second after which the database sees that nobody waits.
+    return [(200, payments)] + ([(503, 0)] if fault is Fault.HALF_CLOSE_TO_DATABASE else [])
+
+
 @every_fault
 def test_a_payment_without_a_key_is_not_repeated_by_the_service(
     admin: Connection, proxy: Proxy, client: Client, fault: Fault
@@ -141,9 +151,8 @@ def test_a_payment_without_a_key_is_not_repeated_by_the_service(
     calls = proxy.calls
     answer = strike(proxy, fault, lambda: client.pay(payment(buyer, seller)))
     assert proxy.calls == calls + 1
-    assert answer.status == (200 if fault in HARMLESS else 503)
     made = stored(admin, buyer)
-    assert len(made) == (0 if fault in NOT_MADE else 1)
+    assert (answer.status, len(made)) in outcomes(fault, 1)
     if answer.status == 200:
         assert made == [told(answer.body)]
     assert client.pay(payment(seller, buyer)).status == 200, "it recovers by itself"
@@ -176,9 +185,8 @@ def test_a_batch_without_keys_is_not_repeated_by_the_service(
     calls = proxy.calls
     answer = strike(proxy, fault, lambda: client.post("/payments/batch", {"Payments": payments, "Atomic": atomic}))
     assert proxy.calls == calls + 1
-    assert answer.status == (200 if fault in HARMLESS else 503)
     made = stored(admin, buyer)
-    assert len(made) == (0 if fault in NOT_MADE else 3)
+    assert (answer.status, len(made)) in outcomes(fault, 3)
     if answer.status == 200:
         assert made == [told(result) for result in answer.body["Results"]]
     assert client.pay(payment(seller, buyer)).status == 200, "it recovers by itself"
