@@ -67,6 +67,10 @@ class Outcome(NamedTuple):
     replayed: bool = False
     error: str = ""
 
+    def told(self) -> tuple[int, bool, str]:
+        """How an answer tells it: its status, whether it was made before, the error."""
+        return status(self.error) if self.error else 200, self.replayed, self.error
+
 
 @dataclass
 class Model:
@@ -166,9 +170,9 @@ def pay(client: httpx2.Client, asked: Asked) -> httpx2.Response:
     return client.post("/payments", json=asked.json(), headers=headers)
 
 
-def turn(response: httpx2.Response) -> tuple[bool, bool, int]:
-    """Sorts the answers to equal requests in the order in which they were judged."""
-    return response.status_code != 200, "idempotency-replayed" in response.headers, response.json().get("ID", 0)
+def heard(response: httpx2.Response) -> tuple[int, bool, str]:
+    """What a response says, as Outcome.told does."""
+    return response.status_code, "idempotency-replayed" in response.headers, response.json().get("Error", "")
 
 
 _names = itertools.count()
@@ -228,14 +232,24 @@ class Wallet(RuleBasedStateMachine):
             asked = asked._replace(amount=spelling.format(asked.amount))
         self.check(pay(self.instances.client(), asked), self.model.pay(asked))
 
-    @rule(drawn=payments)
-    def pay_twice_at_the_same_moment(self, drawn: Drawn) -> None:
-        asked = self.request(drawn)
+    @rule(drawn=payments, other=st.none() | payments)
+    def pay_two_at_the_same_moment(self, drawn: Drawn, other: Drawn | None) -> None:
+        """Two requests with one key, equal ones or not, each to an instance: they are judged in either order."""
+        first = self.request(drawn)
+        asked = [first, self.request(other)._replace(key=first.key) if other else first]
         with ThreadPoolExecutor(2) as threads:
-            responses = list(threads.map(pay, self.instances.clients, [asked] * 2))
-        outcomes = [self.model.pay(asked) for _ in responses]
-        for response, outcome in zip(sorted(responses, key=turn), outcomes, strict=True):
+            responses = list(threads.map(pay, self.instances.clients, asked))
+        told = [heard(response) for response in responses]
+        for order in ((0, 1), (1, 0)):
+            model = self.model.copy()
+            by_number = {number: model.pay(asked[number]) for number in order}
+            outcomes = [by_number[0], by_number[1]]
+            if [outcome.told() for outcome in outcomes] == told:
+                break
+        self.model = model
+        for response, outcome in zip(responses, outcomes, strict=True):
             self.check(response, outcome)
+        self.model.payments.sort(key=lambda made: made.json["ID"])
 
     @rule(drawn=st.lists(payments, min_size=1, max_size=5), atomic=st.booleans())
     def pay_many(self, drawn: list[Drawn], atomic: bool) -> None:
@@ -287,8 +301,7 @@ class Wallet(RuleBasedStateMachine):
         return self.asked[-1]
 
     def check(self, response: httpx2.Response, outcome: Outcome) -> None:
-        assert response.status_code == (status(outcome.error) if outcome.error else 200), response.text
-        assert response.headers.get("idempotency-replayed") == ("true" if outcome.replayed else None)
+        assert heard(response) == outcome.told()
         self.check_result(response.json(), outcome)
 
     def check_result(self, result: dict[str, Any], outcome: Outcome) -> None:
