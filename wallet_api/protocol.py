@@ -68,8 +68,8 @@ class _Transport:
 
     def cut_off(self) -> None:
         """Ends the connection, and drops what the client has not read, in the system's buffers too (by a reset)."""
-        connection = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):  # it is closed already
+        with contextlib.suppress(OSError, ValueError):  # it is closed already
+            connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
