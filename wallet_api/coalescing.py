@@ -63,8 +63,8 @@ class Coalescer(Generic[Request, Outcome]):
     `most_together`; for those that were put aside, first `without_waiting`, which returns None for those that are
     blocked, and then `waiting`. A request is put aside for some `patience` seconds, and then gets the exception;
     `most_waiting` may wait for whatever it is, and nobody longer than `longest_wait` seconds for the first call.
-    After a lost one, those that are `repeatable` are put aside when `pause` seconds have gone: as long as what was
-    lost may take to end by itself.
+    After a lost one, those that are `repeatable`, and have not waited for so long yet, are put aside when `pause`
+    seconds have gone: as long as what was lost may take to end by itself.
     """
 
     def __init__(
@@ -193,10 +193,11 @@ class Coalescer(Generic[Request, Outcome]):
         self._aside += entries
 
     def _lose(self, entries: list[_Entry[Request, Outcome]], error: Exception) -> list[_Entry[Request, Outcome]]:
-        """Fails those that cannot be asked for again, and returns the others."""
+        """Fails those that cannot be asked for again, or have waited for too long already, and returns the others."""
+        now = asyncio.get_running_loop().time()
         for entry in entries:
             entry.lost = entry.lost or error
-        _fail([entry for entry in entries if not self._repeatable(entry.request)], error)
+        _fail([entry for entry in entries if not self._repeatable(entry.request) or entry.deadline <= now], error)
         return [entry for entry in entries if not entry.future.done()]
 
     async def _put_aside_later(self, entries: list[_Entry[Request, Outcome]]) -> None:

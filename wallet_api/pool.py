@@ -21,14 +21,16 @@ _GRACE = 5
 # Rows of a page: enough that the calls cost little, few enough that nobody waits for one to be written.
 _PAGE = 2000
 
-# What is answered is durable, so a server whose default is synchronous_commit off is not taken at its word. A call
-# whose client is gone, killed perhaps, ends soon instead of waiting for its locks (which Windows cannot tell).
+# What is answered is durable, so a server whose default is synchronous_commit off is not taken at its word, and its
+# warnings are heard. A call whose client is gone, killed perhaps, ends soon instead of waiting for its locks (which
+# Windows cannot tell).
 _SESSION: LiteralString = """
     select set_config('role', 'wallet_app', false),
            set_config('DateStyle', 'ISO', false),
            set_config('TimeZone', 'UTC', false),
            set_config('synchronous_commit',
                       coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),
+           set_config('client_min_messages', 'warning', false),
            set_config('client_connection_check_interval',
                       case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false),
            set_config('lock_timeout', %s, false),

@@ -72,6 +72,8 @@ class Ready(HTTPEndpoint):
     async def get(self, request: Request) -> Response:
         """The database answers, accepts changes, and is at the version of this process."""
         state = request.app.state
+        if state.is_stopping():
+            return errors.unavailable("The instance is about to stop")
         try:
             [(version, read_only)] = (await state.readiness.call(_READINESS)).values
         except (psycopg.Error, ConnectionLost):
@@ -90,16 +92,19 @@ class Ready(HTTPEndpoint):
         return messages.Answer("{}")
 
 
-def create_app(conninfo: str, settings: Settings, finish: Callable[[], Awaitable[None]]) -> ASGIApp:
+def create_app(
+    conninfo: str, settings: Settings, is_stopping: Callable[[], bool], finish: Callable[[], Awaitable[None]]
+) -> ASGIApp:
     """The ASGI application, for a database that is at this version, or will be.
 
-    `finish` is called at the end, when nothing is under way any more.
+    While `is_stopping`, it is not ready. `finish` is called at the end, when nothing is under way any more.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
         app.state.version = migrations.version()
+        app.state.is_stopping = is_stopping
         app.state.database = Database(conninfo, settings)
         # Connections of their own: for lists, whose readers may be slow; for the load balancer, that a busy service
         # is not taken for dead; for payments, which have less patience with locks while they are together.

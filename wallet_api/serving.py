@@ -1,5 +1,6 @@
 """Runs the application: uvicorn, its worker processes, and an end in good order."""
 
+import asyncio
 import contextlib
 import gc
 import multiprocessing
@@ -116,12 +117,43 @@ def application() -> ASGIApp:
     Protocol.reader_timeout = configuration.reader_timeout
     Protocol.most_connections = min(configuration.connections, (_allow_open_files() - _OTHER_FILES) // 2)
     Loop.rooms.append(Protocol.has_room)
-    application = create_app(configuration.database_url, configuration, Protocol.abort_all)
+    stopping = _Stopping(configuration.drain_time)
+    application = create_app(configuration.database_url, configuration, stopping.has_begun, Protocol.abort_all)
     # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     return application
+
+
+class _Stopping:
+    """What SIGTERM begins: for some seconds the process serves on, while its load balancer finds it not ready.
+
+    A load balancer does not know that a connection is about to be closed, and so some of its requests would meet the
+    end of one. A second SIGTERM stops at once.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun = False
+        if seconds > 0:
+            self._stop = signal.signal(signal.SIGTERM, self._handle)
+
+    def has_begun(self) -> bool:
+        """Whether the process is about to stop."""
+        return self._begun
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._begun:
+            self._stop_now()
+        else:
+            self._begun = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, self._seconds, self._stop_now)
+
+    def _stop_now(self) -> None:
+        assert callable(self._stop)
+        self._stop(signal.SIGTERM, None)
 
 
 def _allow_open_files() -> int:

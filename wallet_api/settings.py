@@ -207,6 +207,12 @@ class Settings:
         _whole(1, 3600),
         "seconds that requests under way may take when it stops",
     )
+    drain_time: float = _setting(
+        "WALLET_DRAIN_TIME",
+        "0",
+        _seconds(0, 3600),
+        "seconds that it serves on, but is not ready (/readyz), when SIGTERM tells it to stop",
+    )
     access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: a line for each request")
 
 

@@ -111,12 +111,14 @@ def status(address: Address, path: str) -> int:
 
 
 @contextmanager
-def scene(folder: Path, database_url: str, instances: int = 2, *, balanced: bool = True) -> Iterator[Scene]:
+def scene(
+    folder: Path, database_url: str, instances: int = 2, *, balanced: bool = True, **settings: str
+) -> Iterator[Scene]:
     """A scene that is ready. `balanced` puts HAProxy before the instances where it is installed."""
     with ExitStack() as stack:
         cast = []
         for _ in range(instances):
-            cast.append(Instance(database_url))
+            cast.append(Instance(database_url, **settings))
             stack.callback(cast[-1].close)
         balancer = None
         if balanced and (program := shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")):

@@ -36,6 +36,22 @@ def test_no_payment_is_lost_or_made_without_an_answer(
     assert codes == [0] * 3
 
 
+def test_behind_a_balancer_that_is_given_time_nobody_notices(tmp_path: Path, primary: Postgres) -> None:
+    """HAProxy looks once a second, and lets go of an instance that was not ready twice."""
+    with scene(tmp_path, primary.conninfo(), WALLET_DRAIN_TIME="3") as stage, primary.admin() as admin:
+        if stage.address in [instance.address for instance in stage.instances]:
+            pytest.skip("HAProxy is not installed, and a client that goes round knows nothing of readiness")
+        with Recorder(stage.addresses, open_accounts(admin), repeat=False) as clients:
+            for instance in stage.instances:
+                clients.wait_for_answers(LOAD)
+                clients.strike("SIGTERM", lambda instance=instance: instance.stop())  # type: ignore[misc]
+                instance.start()
+                wait_until(stage.is_ready)
+            clients.stop()
+        agree(admin, stage.address, clients)
+    assert {attempt.status for order in clients.orders for attempt in order.attempts} <= {200, 400}
+
+
 def test_what_was_under_way_is_answered(tmp_path: Path, primary: Postgres) -> None:
     with scene(tmp_path, primary.conninfo(), instances=1, balanced=False) as stage, primary.admin() as admin:
         [alone] = stage.instances

@@ -288,6 +288,21 @@ def test_after_a_lost_call_only_what_is_repeatable_is_asked_for_again() -> None:
     run(test)
 
 
+def test_what_was_lost_after_a_long_time_is_not_asked_for_again() -> None:
+    async def test() -> None:
+        database = Database()
+        database.errors = [Failed(Verdict.UNKNOWN)]
+        async with database.coalescer(longest_wait=0.05) as coalescer:
+            request = asyncio.create_task(coalescer.outcome(REPEATABLE))
+            await asyncio.sleep(0.1)
+            database.go_on.set()
+            with pytest.raises(Failed):
+                await request
+            assert database.aside == []
+
+    run(test)
+
+
 @pytest.mark.parametrize("later", [Verdict.UNKNOWN, Verdict.BLOCKED, Verdict.PERSONAL, Verdict.COMMON])
 def test_what_was_lost_stays_lost_whatever_happens_later(later: Verdict) -> None:
     """Else it would be told that nothing was done."""
