@@ -64,7 +64,8 @@ class Coalescer(Generic[Request, Outcome]):
     blocked, and then `waiting`. A request is put aside for some `patience` seconds, and then gets the exception;
     `most_waiting` may wait for whatever it is, and nobody longer than `longest_wait` seconds for the first call.
     After a lost one, those that are `repeatable`, and have not waited for so long yet, are put aside when `pause`
-    seconds have gone: as long as what was lost may take to end by itself.
+    seconds have gone: as long as what was lost may take to end by itself. Then only an outcome that `is_success`
+    counts: who is refused now may still be granted what was lost, by a server that was slow.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Coalescer(Generic[Request, Outcome]):
         waiting: Call[Request, Outcome],
         judge: Judge,
         repeatable: Callable[[Request], bool],
+        is_success: Callable[[Outcome], bool],
         *,
         most_together: int,
         most_waiting: int,
@@ -87,6 +89,7 @@ class Coalescer(Generic[Request, Outcome]):
         self._with_waiting = waiting
         self._judge = judge
         self._repeatable = repeatable
+        self._is_success = is_success
         self._most_together = most_together
         self._most_waiting = most_waiting
         self._longest_wait = longest_wait
@@ -95,6 +98,8 @@ class Coalescer(Generic[Request, Outcome]):
         self._waiting: deque[_Entry[Request, Outcome]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._aside: list[_Entry[Request, Outcome]] = []
+        # How many wait to be put aside.
+        self._lost = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._around = 0
@@ -114,7 +119,7 @@ class Coalescer(Generic[Request, Outcome]):
     @property
     def is_full(self) -> bool:
         """Whether a request would be refused at once."""
-        return len(self._waiting) + len(self._aside) >= self._most_waiting
+        return len(self._waiting) + len(self._aside) + self._lost >= self._most_waiting
 
     async def outcome(self, request: Request) -> Outcome:
         """Makes a request, and returns its outcome, or raises what the call raised. Raises Full."""
@@ -170,7 +175,7 @@ class Coalescer(Generic[Request, Outcome]):
     async def _call_together(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
         self._under_way += len(entries)
         try:
-            _settle(entries, await repeated(call, [entry.request for entry in entries], self._judge))
+            self._settle(entries, await repeated(call, [entry.request for entry in entries], self._judge))
         except Exception as error:
             verdict = self._judge(error)
             if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):
@@ -201,8 +206,22 @@ class Coalescer(Generic[Request, Outcome]):
         return [entry for entry in entries if not entry.future.done()]
 
     async def _put_aside_later(self, entries: list[_Entry[Request, Outcome]]) -> None:
-        await asyncio.sleep(self._pause)
+        self._lost += len(entries)
+        try:
+            await asyncio.sleep(self._pause)
+        finally:
+            self._lost -= len(entries)
         self._put_aside(entries)
+
+    def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
+        """Tells the outcomes; there is none, yet, for those that are blocked."""
+        for entry, outcome in list(zip(entries, outcomes, strict=True)):
+            if outcome is None or entry.future.done():
+                continue
+            if entry.lost is None or self._is_success(outcome):
+                entry.future.set_result(outcome)
+            else:
+                entry.future.set_exception(entry.lost)
 
     async def _call_for_those_aside(self) -> None:
         """Nobody pays for a neighbour: makes what can be made, and then waits a little for what cannot."""
@@ -223,20 +242,32 @@ class Coalescer(Generic[Request, Outcome]):
         for start in range(0, len(entries), self._most_together):
             part = entries[start : start + self._most_together]
             try:
-                _settle(part, await repeated(call, [entry.request for entry in part], self._judge))
+                self._settle(part, await repeated(call, [entry.request for entry in part], self._judge))
             except Exception as error:
                 verdict = self._judge(error)
-                if verdict is Verdict.BLOCKED:
+                # A call that should not wait for anything, and is blocked all the same, is so by one of its requests.
+                by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self._without_waiting)
+                if by_one and len(part) > 1:
+                    blocked = await self._call_one_by_one(call, part, error) or blocked
+                elif verdict is Verdict.BLOCKED:
                     blocked = error
                 elif verdict is Verdict.UNKNOWN:
                     self._lose(part, error)
                     blocked = error
                     await asyncio.sleep(self._pause)
-                elif verdict is Verdict.PERSONAL and len(part) > 1:
-                    for entry in part:
-                        blocked = await self._call_in_parts(call, [entry]) or blocked
                 else:
                     _fail(part, error)
+        return blocked
+
+    async def _call_one_by_one(
+        self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]], error: Exception
+    ) -> Exception | None:
+        blocked = None
+        for entry in entries:
+            if entry.deadline <= asyncio.get_running_loop().time():
+                _fail([entry], error)
+            else:
+                blocked = await self._call_in_parts(call, [entry]) or blocked
         return blocked
 
 
@@ -250,13 +281,6 @@ async def repeated(call: Call[Request, Outcome], requests: Sequence[Request], ju
                 raise
         await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311
     return await call(requests)
-
-
-def _settle(entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
-    """Tells the outcomes; there is none, yet, for those that are blocked."""
-    for entry, outcome in list(zip(entries, outcomes, strict=True)):
-        if outcome is not None and not entry.future.done():
-            entry.future.set_result(outcome)
 
 
 def _fail(entries: list[_Entry[Request, Outcome]], error: Exception) -> None:

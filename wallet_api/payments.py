@@ -80,6 +80,11 @@ def repeatable(payment: Payment) -> bool:
     return payment[3] is not None
 
 
+def is_made(outcome: Outcome) -> bool:
+    """Whether it is a payment, made now or before, and not a refusal."""
+    return isinstance(outcome, str)
+
+
 def _payment(fields: wire.Fields) -> Payment:
     return (
         fields.integer("BuyerAccountID"),

@@ -106,6 +106,8 @@ class Protocol(HttpToolsProtocol):
         self._application = self.app
         self.transport = _Transport(transport, self._start_reader_timer)  # type: ignore[assignment]
         self._open.add(self)
+        # Whether it came when there were as many as are served; those who were there before it still are.
+        self._late = len(self._open) > self.most_connections
         # Requests whose heads are complete, and whose answers are not; all but the first one wait in `pipeline`.
         self._unanswered: deque[RequestResponseCycle] = deque()
         self._start_timer()
@@ -207,7 +209,8 @@ class Protocol(HttpToolsProtocol):
         if not self._upgrading:
             self._unset_keepalive_if_required()
             self.app = self._application
-            if len(self._open) > self.most_connections and self.url not in _ALWAYS:
+            self._late = self._late and len(self._open) > self.most_connections
+            if self._late and self.url not in _ALWAYS:
                 self.app = _CROWDED
                 self.come_back_later()
             self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]

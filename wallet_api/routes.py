@@ -119,6 +119,7 @@ def create_app(
             payments.maker(aside),
             errors.judge,
             payments.repeatable,
+            payments.is_made,
             most_together=settings.coalesce_most,
             most_waiting=settings.coalesce_waiting,
             longest_wait=settings.coalesce_timeout,

@@ -28,6 +28,8 @@ def judge(error: Exception) -> Verdict:
 
 # Numbers from here on may be asked for again when a call was lost.
 REPEATABLE = 1000
+# The outcome of this one is a refusal.
+UNSUCCESSFUL = 1013
 
 
 class Database:
@@ -40,6 +42,7 @@ class Database:
         self.errors: list[Exception] = []
         self.blocked: set[int] = set()
         self.unlucky: set[int] = set()
+        self.hidden: set[int] = set()
         self.lost_aside = 0
         self.failing_aside: Exception | None = None
 
@@ -57,6 +60,7 @@ class Database:
             raise Failed(Verdict.UNKNOWN)
         if self.failing_aside is not None:
             raise self.failing_aside
+        await asyncio.sleep(0.001 if self.hidden else 0)
         self.doubled(set(numbers) - self.blocked)
         return [None if number in self.blocked else number * 2 for number in numbers]
 
@@ -67,7 +71,7 @@ class Database:
         return self.doubled(numbers)
 
     def doubled(self, numbers: Iterable[int]) -> list[int]:
-        if self.blocked & set(numbers):
+        if (self.blocked | self.hidden) & set(numbers):
             raise Failed(Verdict.BLOCKED)
         if self.unlucky & set(numbers):
             raise Failed(Verdict.PERSONAL)
@@ -87,6 +91,7 @@ class Database:
             self.waiting,
             judge,
             lambda number: number >= REPEATABLE,
+            lambda doubled: doubled != 2 * UNSUCCESSFUL,
             most_together=most_together,
             most_waiting=most_waiting,
             longest_wait=longest_wait,
@@ -202,6 +207,38 @@ def test_what_is_blocked_keeps_no_neighbour_waiting_and_is_made_when_it_can_be()
     run(test)
 
 
+def test_what_is_blocked_by_what_nobody_sees_keeps_no_neighbour_waiting() -> None:
+    """A key, for instance, under which somebody else has made a payment that is not committed."""
+
+    async def test() -> None:
+        database = Database()
+        database.hidden = {5}
+        database.go_on.set()
+        async with database.coalescer(patience=0.2) as coalescer:
+            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+            free = [request for number, request in enumerate(requests) if number not in database.hidden]
+            assert await asyncio.gather(*free) == [0, 2, 4, 6, 8, 12, 14, 16, 18]
+            assert not requests[5].done()
+            with pytest.raises(Failed):
+                await requests[5]
+
+    run(test)
+
+
+def test_of_very_many_that_are_blocked_each_is_given_up_in_time() -> None:
+    async def test() -> None:
+        database = Database()
+        database.hidden = set(range(1000))
+        database.go_on.set()
+        async with database.coalescer(most_waiting=2000, patience=0.05) as coalescer:
+            outcomes = await asyncio.gather(*map(coalescer.outcome, range(1000)), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {Failed}
+            assert max(map(len, database.aside)) > 1
+            assert sum(len(call) == 1 for call in database.aside) < 1000
+
+    run(test)
+
+
 def test_what_is_blocked_is_given_up_in_the_end() -> None:
     async def test() -> None:
         database = Database()
@@ -299,6 +336,24 @@ def test_what_was_lost_after_a_long_time_is_not_asked_for_again() -> None:
             with pytest.raises(Failed):
                 await request
             assert database.aside == []
+
+    run(test)
+
+
+def test_what_was_lost_and_then_refused_is_lost() -> None:
+    """The lost call may be under way still, and succeed when the refusal has been told."""
+
+    async def test() -> None:
+        database = Database()
+        database.go_on.set()
+        async with database.coalescer() as coalescer:
+            assert await coalescer.outcome(UNSUCCESSFUL) == 2 * UNSUCCESSFUL
+            lost = Failed(Verdict.UNKNOWN)
+            database.errors = [lost]
+            with pytest.raises(Failed) as failed:
+                await coalescer.outcome(UNSUCCESSFUL)
+            assert failed.value is lost
+            assert database.aside == [[UNSUCCESSFUL]]
 
     run(test)
 

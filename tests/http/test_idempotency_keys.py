@@ -264,6 +264,26 @@ def test_of_different_payments_at_the_same_moment_one_has_the_key(
     assert broken_books(admin) == []
 
 
+def test_a_key_that_somebody_holds_keeps_only_those_waiting_who_use_it(
+    admin: Connection, database: str, held: int, key: str
+) -> None:
+    """In psql: begin, make_payment(…) under this key, and no commit. The accounts are others."""
+    other = account(admin, "other", 1000), account(admin, "yet another")
+    with (
+        ThreadPoolExecutor(60) as clients,
+        serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="20") as server,
+        httpx2.Client(base_url=server.url, timeout=20, limits=httpx2.Limits(max_connections=60)) as api,
+        psycopg.connect(database) as holder,
+    ):
+        holder.execute("select wallet.make_payment(%s, %s, 1, %s)", [held, account(admin, "seller"), key])
+        waiting = clients.submit(pay, api, payment(*other, 1), key)
+        neighbours = [clients.submit(pay, api, payment(*other, 1), None) for _ in range(40)]
+        assert {neighbour.result().status_code for neighbour in neighbours} == {200}
+        assert not waiting.done()
+        holder.rollback()
+        assert waiting.result().status_code == 200
+
+
 def test_a_repeat_is_answered_while_somebody_holds_its_accounts(
     admin: Connection, database: str, held: int, key: str
 ) -> None:

@@ -102,17 +102,19 @@ def test_who_asks_again_at_once_is_not_heard_at_once(admin: Connection, database
 def test_more_clients_than_may_are_refused_but_for_livez(admin: Connection, database: str) -> None:
     pair = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database, WALLET_CONNECTIONS="2") as server, clients(server, 3) as (one, two, three):
-        one.pay(*pair)
-        answer = one.answer()
+        three.pay(*pair)
+        answer = three.answer()
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in answer
         assert answer.endswith(b'{"Error":"Too many clients are connected; nothing was done, try again"}')
-        two.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert two.answer().startswith(b"HTTP/1.1 200 ")
-        three.close()
+        three.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert three.answer().startswith(b"HTTP/1.1 200 ")
+        one.pay(*pair)
+        assert one.answer().startswith(b"HTTP/1.1 200 "), "who came before is served"
+        two.close()
         wait_until(lambda: connected(server) == 2)
-        two.pay(*pair)
-        assert two.answer().startswith(b"HTTP/1.1 200 ")
+        three.pay(*pair)
+        assert three.answer().startswith(b"HTTP/1.1 200 ")
 
 
 def test_many_more_clients_than_may_wait_outside(database: str) -> None:
