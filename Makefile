@@ -7,11 +7,16 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 # A PostgreSQL that is installed on this machine, for a second round of those tests that depend on its version: the
 # oldest one that is supported.
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
+OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency \
+	$(addprefix tests/faults/test_,embedded_database.py kills.py failover.py)
+
+# How long make soak causes faults, in seconds.
+SECONDS ?= 600
 
 # Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test bench lint format lock clean
+.PHONY: help install run psql check test soak bench lint format lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -30,8 +35,11 @@ check: install  ## prove the books of the embedded database
 test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
 	$(VENV)/bin/python -m pytest
 ifneq ($(MACHINE_POSTGRES),)
-	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest tests/sql tests/schema tests/concurrency tests/faults
+	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest $(OTHER_POSTGRES_TESTS)
 endif
+
+soak: $(VENV)/installed-dev  ## payments under random faults, each proved, for SECONDS=600 (with HAProxy if installed)
+	@$(VENV)/bin/python -m tests.faults.soak --seconds $(SECONDS)
 
 bench: $(VENV)/installed-dev  ## measure on this machine, some 5 minutes: a table, and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)

@@ -1,6 +1,7 @@
 """From whatever went wrong to a status and {"Error": "…"}. Knows classes of SQLSTATEs, and no rule."""
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -60,19 +61,20 @@ def answer(status: int, error: str, headers: dict[str, str] | None = None, index
     return Response(encode(fields), status, headers, media_type="application/json")
 
 
-def unavailable(error: str) -> Response:
-    """A 503: the request was right, and may be sent again."""
-    return answer(503, error, {"Retry-After": "1"})
+def unavailable(error: str, seconds: int = 1) -> Response:
+    """A 503: the request was right, and may be sent again, after some seconds."""
+    return answer(503, error, {"Retry-After": str(seconds)})
 
 
-# Made once: it is for when there is much to do.
-_FULL = unavailable(_BUSY)
+@functools.cache
+def crowded(seconds: int, error: str = _BUSY) -> Response:
+    """The 503 for when there is much to do: each is made once."""
+    return unavailable(error, seconds)
 
 
 def full(scope: Scope) -> Response:
-    """The answer to a request that is one too many; whoever asks again at once will not be heard."""
-    scope["come_back_later"]()
-    return _FULL
+    """The answer to a request that is one too many; whoever asks again before the time will not be heard."""
+    return crowded(scope["come_back_later"]())
 
 
 def refused(code: str, error: str) -> Response:

@@ -17,15 +17,15 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from wallet_api.errors import answer
+from wallet_api.errors import answer, crowded
 
 logger = logging.getLogger(__name__)
 
-# Seconds that who was told to come back later is not read for: as many as it was told (Retry-After).
-_PAUSE = 1.0
+# Of those who were told to come back later, so many a second may.
+_RETURNING = 2000
 # What is answered however many clients there are.
 _ALWAYS = (b"/livez", b"/readyz")
-_CROWDED = answer(503, "Too many clients are connected; nothing was done, try again", {"Retry-After": "1"})
+_CROWDED = "Too many clients are connected; nothing was done, try again"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
 # What asks for another protocol on this connection, and means nothing to one who stays with this one.
@@ -95,7 +95,10 @@ class Protocol(HttpToolsProtocol):
 
     _body_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
-    _too_soon = False
+    # How many are not read for now, because they are to come back later.
+    _away: ClassVar[int] = 0
+    # For how many seconds this one is not, once its request is answered.
+    _pause = 0
     _upgrading = False
     _in_head = True
     _head_size = 0
@@ -142,19 +145,23 @@ class Protocol(HttpToolsProtocol):
         self._unanswered.popleft()
         super().on_response_complete()
         self._start_body_timer()
-        if self._too_soon:
-            self._too_soon = False
+        if self._pause:
             self.flow.pause_reading()
-            self.loop.call_later(_PAUSE, self._read_on)
+            self.loop.call_later(self._pause, self._read_on)
+            self._pause = 0
+            Protocol._away += 1
 
-    def come_back_later(self) -> None:
-        """Once the request is answered, reads nothing from this client for as long as it is told to wait.
+    def come_back_later(self) -> int:
+        """Once the request is answered, reads nothing from this client for as many seconds as this returns.
 
-        Else those who ask again at once, however cheap it is to refuse them, take the time of those who are served.
+        It is to be told them (Retry-After). Those who ask again at once, however cheap it is to refuse them, would take
+        the time of those who are served.
         """
-        self._too_soon = True
+        self._pause = 1 + self._away // _RETURNING
+        return self._pause
 
     def _read_on(self) -> None:
+        Protocol._away -= 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
@@ -211,8 +218,7 @@ class Protocol(HttpToolsProtocol):
             self.app = self._application
             self._late = self._late and len(self._open) > self.most_connections
             if self._late and self.url not in _ALWAYS:
-                self.app = _CROWDED
-                self.come_back_later()
+                self.app = crowded(self.come_back_later(), _CROWDED)
             self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]
             self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
