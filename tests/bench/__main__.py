@@ -21,6 +21,8 @@ from wallet_api import embedded
 
 # Seconds that a measurement takes besides its own: programs start, payments are counted.
 _AROUND = 0.2
+# what wrk has open besides its connections
+_OTHER_FILES = 100
 _START = 15
 _STORED_A_SECOND = 35_000
 
@@ -142,7 +144,10 @@ class _Run:
     def _plan(self, service: Wallet) -> list[Row]:
         """The rows that can be measured here, and how long that will take."""
         free = _free_connections(service)
-        rows = plan.rows(free)
+        files = load.allow_open_files()
+        rows = plan.rows(free, files - _OTHER_FILES)
+        if files - _OTHER_FILES < plan.CROWD:
+            self._note(f"HTTP at {plan.CROWD:,} clients is not measured: only {files:,} files may be open (ulimit -Hn)")
         if (most := max(plan.SQL_CLIENTS)) > free:
             self._note(f"SQL at {most} clients is not measured: the database has {free} connections free")
         status = has_batches(service)

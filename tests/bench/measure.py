@@ -86,6 +86,7 @@ def _counted(row: Row, answers: load.Answers, accepted: int) -> Measurement:
         raise BenchError(f"{row}: {paid:,} were answered as made, and {accepted:,} are in the database")
     return Measurement(
         per_second=(paid + refused) / answers.seconds,
+        paid_per_second=paid / answers.seconds,
         p50=answers.p50,
         p99=answers.p99,
         average=answers.average,

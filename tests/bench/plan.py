@@ -42,6 +42,7 @@ class Measurement:
     p99: float | None = None
     average: float | None = None
     accepted: int | None = None
+    paid_per_second: float | None = None
     refused: int | None = None
     unread: int | None = None  # made, but wrk was gone before the answer
     failed: int = 0
@@ -90,24 +91,29 @@ LIST = Row(f"rows of GET /payments, {LISTED:,} payments", "HTTP", "list", 1)
 COPY = Row(f"rows of psql's copy, {LISTED:,} payments", "SQL", "list", 1)
 
 HTTP_CLIENTS = (1, 8, 64, 256)
+# far more than the service carries: more than may wait for a call, who are refused
+CROWD = 8000
 SQL_CLIENTS = (1, 8, 16, 64, 256)
 SELLER_HTTP_CLIENTS = (64, 256)
 SELLER_SQL_CLIENTS = (1, 2, 16, 64)
 
 
-def rows(connections: int) -> list[Row]:
-    """The rows of one round, those side by side that are compared. SQL gets no more clients than connections."""
+def rows(connections: int, files: int) -> list[Row]:
+    """The rows of one round, those side by side that are compared.
+
+    SQL gets no more clients than connections, HTTP no more than files that may be open.
+    """
     planned = [
         *(livez(1), http(1), sql(1)),
         *(livez(8), http(8), sql(8)),
         *(sql(64), http(64), livez(64), http_seller(64), sql_seller(64)),
         # the best ones, usually
-        *(sql(16), BATCHES, http(256), livez(256), http_seller(256), sql_seller(2)),
+        *(sql(16), BATCHES, http(CROWD), http(256), livez(256), http_seller(256), sql_seller(2)),
         *(sql(256), sql_seller(1), sql_seller(16)),
         *(http(HOT_HTTP, 10), sql(HOT_SQL, 10), http(HOT_HTTP, 100), sql(HOT_SQL, 100)),
         MIX,
     ]
-    return [row for row in planned if row.door == "HTTP" or row.clients <= connections]
+    return [row for row in planned if row.clients <= (files if row.door == "HTTP" else connections)]
 
 
 def seconds(row: Row, usual: int) -> int:
@@ -166,6 +172,7 @@ def ratios(results: Results, stored_payments: int | None = None) -> list[Ratio]:
         found.append(Ratio(f"one seller : 1,000 accounts, HTTP at {clients}", 0.9, both))
     found += [
         Ratio("one connection: p50 of POST /payments : SQL call + p50 of /livez", 1.3, _latencies(results), True),
+        Ratio(f"payments made at {CROWD:,} clients : at best", 0.8, _made(results, http(CROWD), payments)),
         Ratio("payments in batches : POST /payments at best", 3, _quotients(results, BATCHES, payments)),
         Ratio("rows of GET /payments : rows of psql's copy", 0.5, _quotients(results, LIST, COPY)),
         Ratio("worker's memory during GET /payments : before", 1.2, _memory(results), True),
@@ -196,6 +203,16 @@ def best(results: Results, candidates: Sequence[Row]) -> Row:
 def _quotients(results: Results, above: Row, below: Row) -> list[float]:
     pairs = zip(results.get(above, ()), results.get(below, ()), strict=False)
     return [one.per_second / other.per_second for one, other in pairs]
+
+
+def _made(results: Results, above: Row, below: Row) -> list[float]:
+    """Of those that were made alone: many of a crowd's are refused."""
+    pairs = zip(results.get(above, ()), results.get(below, ()), strict=False)
+    return [
+        one.paid_per_second / other.paid_per_second
+        for one, other in pairs
+        if one.paid_per_second and other.paid_per_second
+    ]
 
 
 def _latencies(results: Results) -> list[float]:
