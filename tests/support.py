@@ -102,6 +102,12 @@ def account(connection: psycopg.Connection[Any], name: str, amount: object = 0, 
     return int(row[0])
 
 
+def open_account(api: httpx2.Client, name: str, amount: object = 0, currency_id: int = 1) -> int:
+    """Creates an account over HTTP and returns its id."""
+    response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency_id})
+    return int(response.headers["location"].rpartition("/")[2])
+
+
 def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:
     row = connection.execute("select amount from wallet.get_account(%s)", [account_id]).fetchone()
     assert row is not None

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import postgres, scene
+from tests.faults import model, postgres, scene
 from tests.faults.postgres import Postgres
 from tests.faults.scene import Scene
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many faults the run caused, and how many payments were in flight when they struck."""
+    kinds = sorted({fault.kind for fault in model.STRUCK})
+    if kinds:
+        terminalreporter.section("faults caused")
+    for kind in kinds:
+        in_flight = [fault.in_flight for fault in model.STRUCK if fault.kind == kind]
+        terminalreporter.line(f"{kind}: {len(in_flight)}, with {sum(in_flight)} payments in flight")
 
 
 @pytest.fixture

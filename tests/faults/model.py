@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import psycopg
 from psycopg.rows import class_row
 
-from tests.faults.recorder import Account, Attempt, Order, Recorder
+from tests.faults.recorder import Account, Attempt, Fault, Order, Recorder
 from tests.faults.scene import Address
 from tests.support import PATIENCE, broken_books, wait_until
 
@@ -270,9 +270,14 @@ def _shows(body: str, payment: Payment) -> bool:
     }
 
 
+# All faults of the run.
+STRUCK: list[Fault] = []
+
+
 def agree(admin: psycopg.Connection[Any], address: Address, recorder: Recorder) -> None:
     """Reports what a recorder went through, and fails if a fault did not strike, or anything contradicts."""
     print(recorder.report())
+    STRUCK.extend(recorder.faults)
     assert recorder.faults != [], "nothing was done to the service"
     missed = [fault.kind for fault in recorder.faults if fault.in_flight == 0]
     assert missed == [], f"no payment was in flight at: {missed}"

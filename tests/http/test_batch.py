@@ -8,17 +8,17 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.support import account, balance, broken_books, serving
+from tests.support import account, balance, broken_books, open_account, serving
 
 
 @pytest.fixture(scope="module")
 def pair(api: httpx2.Client) -> list[int]:
     """Two accounts with a lot of USD, and one with nothing."""
-    ids = []
-    for name, amount in (("batch one", "1e9"), ("batch two", "1e9"), ("batch poor", 0)):
-        response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": 1})
-        ids.append(int(response.headers["location"].rpartition("/")[2]))
-    return ids
+    return [
+        open_account(api, "batch one", "1e9"),
+        open_account(api, "batch two", "1e9"),
+        open_account(api, "batch poor"),
+    ]
 
 
 def payment(buyer: object, seller: object, amount: object) -> dict[str, object]:

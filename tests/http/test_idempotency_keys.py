@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.support import account, balance, broken_books, serving, waiting_for_locks
+from tests.support import account, balance, broken_books, open_account, serving, waiting_for_locks
 
 _numbers = itertools.count()
 
@@ -24,11 +24,7 @@ def key() -> str:
 @pytest.fixture(scope="module")
 def accounts(api: httpx2.Client) -> list[int]:
     """Two with a lot of USD, and one with nothing."""
-    ids = []
-    for name, amount in (("keys one", "1e9"), ("keys two", "1e9"), ("keys poor", 0)):
-        response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": 1})
-        ids.append(int(response.headers["location"].rpartition("/")[2]))
-    return ids
+    return [open_account(api, "keys one", "1e9"), open_account(api, "keys two", "1e9"), open_account(api, "keys poor")]
 
 
 def payment(buyer: object, seller: object, amount: object, **fields: object) -> dict[str, object]:

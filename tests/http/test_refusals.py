@@ -3,6 +3,8 @@
 import httpx2
 import pytest
 
+from tests.support import open_account
+
 
 @pytest.fixture(scope="module")
 def accounts(api: httpx2.Client) -> dict[str, int]:
@@ -13,11 +15,7 @@ def accounts(api: httpx2.Client) -> dict[str, int]:
         "rouble": ("1000", 2),
         "full": ("999999999999999.999999999999999", 1),
     }
-    ids = {}
-    for name, (amount, currency) in given.items():
-        response = api.post("/accounts", json={"Name": f"refusals {name}", "Amount": amount, "CurrencyID": currency})
-        ids[name] = int(response.headers["location"].rpartition("/")[2])
-    return ids
+    return {name: open_account(api, f"refusals {name}", *opening) for name, opening in given.items()}
 
 
 def error(response: httpx2.Response) -> str:
