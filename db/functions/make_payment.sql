@@ -3,7 +3,7 @@
 -- Makes one payment: the buyer loses the amount, the seller gains it. All or nothing. Under a key, it is made once,
 -- however often it is asked for: who asks again gets the payment that was made, and nothing moves.
 --
--- Returns: the payment, one row; replayed is true where it was made before
+-- Returns: the payment, one row; replayed is true where it was made before, and else NULL
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends
 -- Writes:  ledger.payment (one row), ledger.account (two balances)
 -- Raises:  WB008 no key, WK001 the key belongs to another payment, WB001 to self, WB002 not positive,
@@ -56,9 +56,8 @@ begin
         from ledger.payment as payment
         where payment.idempotency_key = p_idempotency_key;
     end if;
-    replayed := v_payment.id is not null;
-
-    if replayed then
+    if v_payment.id is not null then
+        replayed := true;
         v_refusal := wallet._key_refusal(v_payment, p_buyer_account_id, p_seller_account_id, p_amount);
     elsif v_refusal is null then
         v_refusal := wallet._payment_refusal(
@@ -69,7 +68,7 @@ begin
         perform wallet._refuse(v_refusal);
     end if;
 
-    if not replayed then
+    if replayed is not true then
         -- trim_scale: what is stored, and so what every door shows, has no needless zeros.
         insert into ledger.payment as payment
             (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, idempotency_key)

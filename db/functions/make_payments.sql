@@ -6,7 +6,8 @@
 -- somebody else has locked is not waited for, and not made. One whose key was used is the payment that was made under
 -- it, be that in the same call.
 --
--- Returns: a row for each payment, in order: the payment, and whether it was made before; or NULL, error_code and error
+-- Returns: a row for each payment, in order: the payment, and replayed is true where it was made before, else NULL;
+--          or error_code and error, and all else NULL
 -- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
 --          until the transaction ends
 -- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed)
@@ -129,7 +130,8 @@ begin
         if v_request.key is not null then
             v_payment := v_payments_by_key[v_request.key];
         end if;
-        replayed := v_payment.id is not null;
+        -- Not false: instances of an older version, which do not know this column, can do without a NULL.
+        replayed := case when v_payment.id is not null then true end;
         if replayed then
             v_refusal := wallet._key_refusal(
                 v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount
@@ -159,7 +161,7 @@ begin
             end if;
             v_payment := null;
             replayed := null;
-        elsif not replayed then
+        elsif replayed is not true then
             v_payment.id := nextval('ledger.payment_id_seq');
             v_payment.currency_id := v_currency_ids[v_request.buyer];
             v_payment.buyer_account_id := v_request.buyer_account_id;

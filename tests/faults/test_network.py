@@ -175,6 +175,17 @@ def test_a_payment_with_a_key_is_made_once_however_often_it_is_asked_for(
     assert client.pay(payment(seller, buyer)).status == 200, "it recovers by itself"
 
 
+def test_what_was_lost_and_then_refused_is_not_told_as_refused(admin: Connection, proxy: Proxy, client: Client) -> None:
+    """The service asks again, and the buyer has nothing; but for all it knows, what was lost may still be granted."""
+    buyer, seller = account(admin, "with nothing"), new_account(admin)
+    calls = proxy.calls
+    answer = strike(proxy, Fault.CUT_BEFORE_CALL, lambda: client.pay(payment(buyer, seller), "lost, then refused"))
+    assert answer.status == 503
+    assert "look whether the request took effect" in answer.body["Error"]
+    assert proxy.calls > calls + 1
+    assert stored(admin, buyer) == []
+
+
 @every_fault
 @pytest.mark.parametrize("atomic", [False, True], ids=["each", "atomic"])
 def test_a_batch_without_keys_is_not_repeated_by_the_service(

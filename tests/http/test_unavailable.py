@@ -111,14 +111,17 @@ def test_what_is_answered_is_durable_whatever_the_default_is(
     admin: Connection, database: str, default: str, kept: str
 ) -> None:
     admin.execute(f"alter database {admin.info.dbname} set synchronous_commit = {default}")
+    # Only a warning tells that a commit stopped waiting for its standby.
+    admin.execute(f"alter database {admin.info.dbname} set client_min_messages = error")
     admin.execute(
         """create or replace function wallet.get_account(p_account_id bigint)
                returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
                language plpgsql stable security definer as $$
-           begin raise exception using errcode = 'WN001', message = current_setting('synchronous_commit'); end $$"""
+           begin raise exception using errcode = 'WN001', message =
+               current_setting('synchronous_commit') || ', ' || current_setting('client_min_messages'); end $$"""
     )
     with serving(DATABASE_URL=database) as server, server.client() as api:
-        assert api.get("/account/1").json() == {"Error": kept}
+        assert api.get("/account/1").json() == {"Error": f"{kept}, warning"}
 
 
 def test_a_lock_held_for_too_long(admin: Connection, database: str) -> None:

@@ -68,7 +68,7 @@ def refusal_of(connection: Connection, pay: Pay, *arguments: object) -> tuple[st
 def test_asked_for_again_it_is_returned_and_nothing_moves(ops: Connection, accounts: list[int], pay: Pay) -> None:
     buyer, seller, _ = accounts
     first = pay(ops, buyer, seller, MOVED, "key")
-    assert first["replayed"] is False
+    assert first["replayed"] is None
     for again in (pay, one, among_many, pay):
         assert again(ops, buyer, seller, "500.100", "key") == first | {"replayed": True}
     assert [balance(ops, buyer), balance(ops, seller)] == [1000 - MOVED, MOVED]
@@ -77,7 +77,7 @@ def test_asked_for_again_it_is_returned_and_nothing_moves(ops: Connection, accou
 
 def test_a_payment_without_a_key_is_made_each_time(ops: Connection, accounts: list[int], pay: Pay) -> None:
     buyer, seller, _ = accounts
-    assert [pay(ops, buyer, seller, 1, None)["replayed"] for _ in range(3)] == [False] * 3
+    assert [pay(ops, buyer, seller, 1, None)["replayed"] for _ in range(3)] == [None] * 3
     assert balance(ops, seller) == 3
 
 
@@ -94,10 +94,10 @@ def test_it_is_returned_whatever_has_happened_since(ops: Connection, accounts: l
 )
 def test_a_key_is_any_text_to_the_last_character(ops: Connection, accounts: list[int], pay: Pay, key: str) -> None:
     buyer, seller, _ = accounts
-    assert [pay(ops, buyer, seller, 1, key)["replayed"] for _ in range(2)] == [False, True]
+    assert [pay(ops, buyer, seller, 1, key)["replayed"] for _ in range(2)] == [None, True]
     for another in (key[:-1] + "x", key.upper() + " ", key.replace("k", "K", 1) if "k" in key else key[:-1] + "y"):
         if len(another) <= 255:
-            assert pay(ops, buyer, seller, 1, another)["replayed"] is False, another
+            assert pay(ops, buyer, seller, 1, another)["replayed"] is None, another
 
 
 # {buyer} has paid {seller} 1 under the key 'used'.
@@ -137,14 +137,14 @@ def test_a_refused_payment_does_not_use_up_its_key(ops: Connection, accounts: li
     assert refusal_of(ops, pay, buyer, seller, 1001, "key")[0] == "WB006"
     assert refusal_of(ops, pay, buyer, buyer, 1, "key")[0] == "WB001"
     assert refusal_of(ops, pay, buyer, 0, 1, "key")[0] == "WB004"
-    assert pay(ops, buyer, other, 1, "key")["replayed"] is False
+    assert pay(ops, buyer, other, 1, "key")["replayed"] is None
 
 
 def test_what_was_rolled_back_did_not_use_up_its_key(ops: Connection, accounts: list[int], pay: Pay) -> None:
     buyer, seller, _ = accounts
     with ops.transaction(force_rollback=True):
         pay(ops, buyer, seller, 1, "key")
-    assert pay(ops, buyer, seller, 2, "key")["replayed"] is False
+    assert pay(ops, buyer, seller, 2, "key")["replayed"] is None
 
 
 def test_within_one_call_the_second_of_a_key_is_the_first(ops: Connection, accounts: list[int]) -> None:
@@ -159,11 +159,11 @@ def test_within_one_call_the_second_of_a_key_is_the_first(ops: Connection, accou
     ).fetchall()
     assert outcomes == [
         (None, None, None, "WB006"),
-        (0, 10, False, None),
+        (0, 10, None, None),
         (None, None, None, "WK001"),
         (0, 10, True, None),
-        (1, 10, False, None),
-        (2, 10, False, None),
+        (1, 10, None, None),
+        (2, 10, None, None),
         (None, None, None, "WK001"),
     ]
     assert [balance(ops, id_) for id_ in accounts] == [980, 10, 10]
@@ -177,7 +177,7 @@ def test_an_atomic_batch_that_is_repeated_is_returned_and_one_with_another_conte
     buyer, seller, other = accounts
     legs = [[buyer, buyer], [other, seller]]
     made = ops.execute(query, [*legs, [1, 100]]).fetchall()
-    assert [replayed for *_, replayed in made] == [False, False]
+    assert [replayed for *_, replayed in made] == [None, None]
     assert ops.execute(query, [*legs, [1, 100]]).fetchall() == [(*row[:2], True) for row in made]
     with pytest.raises(psycopg.Error) as refusal, ops.transaction():
         ops.execute(query, [*legs, [1, 101]])
@@ -235,7 +235,7 @@ def test_of_two_different_payments_at_the_same_moment_the_second_has_the_key_if_
         made = threads.submit(pay, second, ids[2], ids[3], 1, "key")
         waiting_for_locks(admin, 1)
         first.rollback()
-        assert made.result()["replayed"] is False
+        assert made.result()["replayed"] is None
     assert [balance(admin, id_) for id_ in ids] == [10, 10, 9, 11]
 
 

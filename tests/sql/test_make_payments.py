@@ -43,9 +43,9 @@ def test_an_outcome_for_each_in_order(ops: Connection, accounts: list[int]) -> N
         (1, Decimal(1), poor, two),
     ]
     assert [outcome[6:] for outcome in outcomes] == [
-        (None, None, False),
+        (None, None, None),
         ("WB001", "Could not make payment to self", None),
-        (None, None, False),
+        (None, None, None),
     ]
     assert outcomes[1][0] is None
     assert outcomes[0][0] < outcomes[2][0]
