@@ -213,9 +213,10 @@ def test_what_is_blocked_by_what_nobody_sees_keeps_no_neighbour_waiting() -> Non
     async def test() -> None:
         database = Database()
         database.hidden = {5}
-        database.go_on.set()
         async with database.coalescer(patience=0.2) as coalescer:
             requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+            await settle()  # the first one is under way, and all others wait for the next call
+            database.go_on.set()
             free = [request for number, request in enumerate(requests) if number not in database.hidden]
             assert await asyncio.gather(*free) == [0, 2, 4, 6, 8, 12, 14, 16, 18]
             assert not requests[5].done()
