@@ -49,8 +49,8 @@ _LOST = (
 # The connection is lost, or about to be.
 _LOST_STATES = ("08", "57P")
 
-# What says nothing of the request: it is the state of the database, or of the connection to it.
-_ENVIRONMENT = ("08", "0A", "25", "3F", "53", "57")
+# What says nothing of the request: it is the state of the database.
+_ENVIRONMENT = ("0A", "25", "3F", "53", "57")
 
 _HTTP = {404: "Not found", 405: "Method not allowed"}
 

@@ -115,7 +115,7 @@ def application() -> ASGIApp:
     assert configuration.database_url is not None
     Protocol.body_timeout = configuration.body_timeout
     Protocol.reader_timeout = configuration.reader_timeout
-    Protocol.most_connections = min(configuration.connections, (_allow_open_files() - _OTHER_FILES) // 2)
+    Protocol.most_connections = min(configuration.connections, (allow_open_files() - _OTHER_FILES) // 2)
     Loop.rooms.append(Protocol.has_room)
     stopping = _Stopping(configuration.drain_time)
     application = create_app(configuration.database_url, configuration, stopping.has_begun, Protocol.abort_all)
@@ -156,7 +156,7 @@ class _Stopping:
         self._stop(signal.SIGTERM, None)
 
 
-def _allow_open_files() -> int:
+def allow_open_files() -> int:
     """Lets this process open as many files as it may, connections included, and returns how many."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # where more are told than the system has

@@ -18,6 +18,7 @@ from tests.bench.measure import Wallet, has_batches, listing, measure, wallet, w
 from tests.bench.plan import Measurement, Row
 from tests.bench.report import Report, machine
 from wallet_api import embedded
+from wallet_api.serving import allow_open_files
 
 # Seconds that a measurement takes besides its own: programs start, payments are counted.
 _AROUND = 0.2
@@ -144,7 +145,7 @@ class _Run:
     def _plan(self, service: Wallet) -> list[Row]:
         """The rows that can be measured here, and how long that will take."""
         free = _free_connections(service)
-        files = load.allow_open_files()
+        files = allow_open_files()  # for wrk, which inherits it
         rows = plan.rows(free, files - _OTHER_FILES)
         if files - _OTHER_FILES < plan.CROWD:
             self._note(f"HTTP at {plan.CROWD:,} clients is not measured: only {files:,} files may be open (ulimit -Hn)")

@@ -4,11 +4,9 @@ import http.client
 import json
 import os
 import re
-import resource
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,13 +36,6 @@ class Answers(NamedTuple):
     p99: float | None = None
     average: float | None = None
     statuses: dict[str, int] = {}  # noqa: RUF012 - never changed
-
-
-def allow_open_files() -> int:
-    """Lets what is started from here open as many files as it may, connections included, and returns how many."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most if most != resource.RLIM_INFINITY else sys.maxsize
 
 
 def require_wrk() -> None:
