@@ -81,7 +81,7 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
             if migrations.installed_version(conninfo) != migrations.version():
                 # In a database of its own, whoever runs the wallet decides; elsewhere there may be newer instances.
                 back = configuration.database_url is None
-                _report(migrations.migrate(conninfo, app_password=configuration.app_password, back=back))
+                _bring_up(conninfo, app_password=configuration.app_password, back=back)
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
             _complain(f"the database cannot be reached yet: {error}", 0)
@@ -91,7 +91,7 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
 
 def _migrate(configuration: Settings) -> int:
     with _database(configuration) as conninfo:
-        _report(migrations.migrate(conninfo, app_password=configuration.app_password))
+        _bring_up(conninfo, app_password=configuration.app_password)
     print(f"The database is at version {migrations.version()}.")
     return 0
 
@@ -103,9 +103,14 @@ def _check(configuration: Settings) -> int:
     return 0 if all_is_well else 1
 
 
-def _report(notes: list[str]) -> None:
-    for note in notes:
-        print(f"migrate: {note}", file=sys.stderr)
+def _bring_up(conninfo: str, *, app_password: str | None = None, back: bool = True) -> None:
+    """Migrates, and says what that waits for and what it did."""
+    for note in migrations.migrate(conninfo, app_password=app_password, back=back, tell=_say):
+        _say(note)
+
+
+def _say(note: str) -> None:
+    print(f"migrate: {note}", file=sys.stderr, flush=True)
 
 
 def _psql(configuration: Settings, arguments: list[str]) -> int:
@@ -114,7 +119,7 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
     programs = configuration.postgres_bin or embedded.wheel_programs()
     with embedded.running(configuration.data_dir, programs) as conninfo:
         if migrations.installed_version(conninfo) is None:
-            _report(migrations.migrate(conninfo))
+            _bring_up(conninfo)
         target = make_conninfo(conninfo, user="wallet_ops")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
         return subprocess.run([programs / "psql", target, *arguments], check=False).returncode

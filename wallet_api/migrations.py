@@ -1,9 +1,22 @@
-"""Brings a database to the version of db/: migrations once each, functions every time, in one transaction.
+"""Brings a database to the version of db/: migrations once each, functions every time.
 
-An advisory lock makes any number of callers at once take turns; all but the first find nothing to do.
+Files of db/migrations/ are applied in the order of their numbers. Those that follow each other share a transaction, the
+last ones with the functions: as a rule there is one transaction, and all is done or nothing. Only a file that cannot
+run in a transaction (wallet_api.concurrently) comes between two of them. Wherever that is interrupted, instances of the
+version before find the functions of theirs, and go on; the next migrate goes on from there.
+
+Any number of callers at once take turns; all but the first find nothing to do. Two locks see to that:
+
+- One belongs to the session, from the beginning to the end. Whoever waits for it asks again and again, instead of
+  waiting in PostgreSQL: who waits there keeps a snapshot, an index that is built concurrently waits for all older
+  snapshots, and its builder would have the lock.
+- The other one belongs to each transaction, and is all that versions before this one know. They do wait for it in
+  PostgreSQL, with a snapshot, so it is not held while an index is built. What they may do then is what they may do
+  before: to install their functions once more, or, when a newer file was applied, to refuse.
 """
 
 import hashlib
+import itertools
 import re
 import time
 from pathlib import Path
@@ -11,18 +24,29 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from wallet_api import rulebook
-from wallet_api.rulebook import DOORS, MigrationRefused, SqlFile
+from wallet_api import concurrently, rulebook
+from wallet_api.concurrently import Tell
+from wallet_api.rulebook import DOORS, FileFailed, MigrationRefused, SqlFile
 from wallet_api.settings import PROJECT
 
 DB = PROJECT / "db"
 OWNER = "wallet_owner"
 
-# Any number will do that nobody else's program uses with advisory locks in this database.
-_ADVISORY_LOCK = 0x57414C4C4554  # "WALLET"
-_TURN_LIMIT = "60s"
+# Any numbers will do that nobody else's program uses with advisory locks in this database.
+_SESSION_LOCK = 0x4D494752415445  # "MIGRATE"
+_TRANSACTION_LOCK = 0x57414C4C4554  # "WALLET"
+# Seconds to wait for each of them.
+_TURN_LIMIT = 60.0
+_TURN_INTERVAL = 0.05
 # Shorter than payments wait: while a change of a table waits for its lock, they queue behind it.
 _LOCK_LIMIT = "3s"
+
+# A session whose process was killed ends soon, instead of building an index for nobody (which Windows cannot tell).
+_SESSION = """
+    select set_config('search_path', 'pg_catalog, pg_temp', false),
+           set_config('quote_all_identifiers', 'off', false),
+           set_config('client_connection_check_interval',
+                      case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false)"""
 
 
 def _read(folder: Path) -> list[SqlFile]:
@@ -59,17 +83,31 @@ def installed_version(conninfo: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def migrate(conninfo: str, *, db: Path = DB, app_password: str | None = None, back: bool = True) -> list[str]:
+def migrate(
+    conninfo: str,
+    *,
+    db: Path = DB,
+    app_password: str | None = None,
+    back: bool = True,
+    tell: Tell | None = None,
+) -> list[str]:
     """Brings the database to this version and returns what was done, a line each.
 
     Safe to run any number of times, by any number of processes at once. `app_password`, if given, becomes the
     password of the role wallet_app. Without `back`, a database that has left this version for another one
-    stays there. Raises MigrationRefused, and then nothing has changed, or psycopg.OperationalError where the
-    database cannot be reached.
+    stays there. `tell` is called meanwhile, perhaps by another thread, with what it waits for.
+
+    It waits a minute for its turn, and some seconds for a table that it changes. There is no limit to how long an index
+    is built concurrently, nor to how long that waits for the transactions of others, pg_dump's for instance: nobody
+    waits for it but other migrations, and to give up would leave nothing better behind.
+
+    Raises MigrationRefused, or psycopg.OperationalError where the database cannot be reached. Then nothing has
+    changed; or, where there was a file that cannot run in a transaction, the text says what was applied and stays, and
+    the functions are as they were.
     """
     try:
-        with psycopg.connect(conninfo, client_encoding="utf8") as connection:
-            notes = _migrate(connection, db, back)
+        with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
+            notes = _migrate(connection, conninfo, db, back, tell or (lambda line: None))
         if app_password is not None:
             _set_password(conninfo, "wallet_app", app_password)
     except psycopg.Error as error:
@@ -79,34 +117,78 @@ def migrate(conninfo: str, *, db: Path = DB, app_password: str | None = None, ba
     return notes
 
 
-def _migrate(connection: psycopg.Connection, db: Path, back: bool) -> list[str]:
-    for setting, value in {
-        "lock_timeout": _TURN_LIMIT,
-        "search_path": "pg_catalog, pg_temp",
-        "quote_all_identifiers": "off",
-    }.items():
-        connection.execute("select set_config(%s, %s, true)", [setting, value])
-    connection.execute("select pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
+def _migrate(connection: psycopg.Connection, conninfo: str, db: Path, back: bool, tell: Tell) -> list[str]:
+    connection.execute(_SESSION)
+    _take_turn(connection, tell)
+    this = version(db)
+    files, functions = _read(db / "migrations"), _read(db / "functions")
+    applied: list[SqlFile] = []
+    building: SqlFile | None = None
+    try:
+        while True:
+            with connection.transaction():
+                pending = _begin(connection, files, None if back else this)
+                together = list(itertools.takewhile(lambda file: not concurrently.is_one(file), pending))
+                _apply(connection, together)
+                last = together == pending
+                notes = _install(connection, functions, this) if last else []
+            applied += together
+            if last:
+                return [f"applied {_name(file)}" for file in applied] + notes
+            building = pending[len(together)]
+            _apply_alone(connection, building, conninfo, tell)
+            applied.append(building)
+            building = None
+    except FileFailed as failure:
+        raise FileFailed(failure.name, failure.error, _left(applied, building)) from failure.error
+    except (MigrationRefused, psycopg.Error) as error:
+        if not (applied or building) or (isinstance(error, psycopg.Error) and error.sqlstate is None):
+            raise
+        raise MigrationRefused(f"The migration ended, and {_left(applied, building)}: {error}") from error
+
+
+def _left(applied: list[SqlFile], building: SqlFile | None) -> str:
+    """What a migration that failed has left behind."""
+    if not applied and building is None:
+        return "nothing was changed"
+    left = [f"what was applied before it stays ({', '.join(map(_name, applied))})"] if applied else []
+    left += ["an index that is not valid may be there until it has run again"] if building is not None else []
+    return f"{', '.join(left)}; the functions are as they were"
+
+
+def _take_turn(connection: psycopg.Connection, tell: Tell) -> None:
+    """Takes the lock that the session keeps until it ends. Asks again and again: see above."""
+    begin = time.monotonic()
+    told = False
+    while connection.execute("select pg_try_advisory_lock(%s)", [_SESSION_LOCK]).fetchone() != (True,):
+        waited = time.monotonic() - begin
+        if waited > _TURN_LIMIT:
+            raise MigrationRefused(
+                f"Another migration of this database has been under way for {_TURN_LIMIT:.0f} s"
+                f"{_turn_holder(connection)}; nothing was changed by this one. Run it again when that is over."
+            )
+        if waited > concurrently.LOOK_INTERVAL and not told:
+            tell(f"waits for another migration of this database{_turn_holder(connection)}")
+            told = True
+        time.sleep(_TURN_INTERVAL)
+
+
+def _turn_holder(connection: psycopg.Connection) -> str:
+    row = connection.execute(
+        """select lock.pid from pg_locks as lock join pg_database as database on database.oid = lock.database
+           where lock.locktype = 'advisory' and lock.granted and database.datname = current_database()
+             and lock.classid::bigint << 32 | lock.objid::bigint = %s""",
+        [_SESSION_LOCK],
+    ).fetchone()
+    return f" (process {row[0]} in pg_stat_activity)" if row else ""
+
+
+def _begin(connection: psycopg.Connection, files: list[SqlFile], not_back_to: str | None) -> list[SqlFile]:
+    """Begins a transaction's work: the other lock, and a look at what is still to be applied."""
+    connection.execute("select set_config('lock_timeout', %s, true)", [f"{_TURN_LIMIT}s"])
+    connection.execute("select pg_advisory_xact_lock(%s)", [_TRANSACTION_LOCK])
     connection.execute("select set_config('lock_timeout', %s, true)", [_LOCK_LIMIT])
     _check_encoding(connection)
-    this = version(db)
-    notes = _apply_migrations(connection, _read(db / "migrations"), None if back else this)
-    notes += rulebook.install(connection, _read(db / "functions"))
-    connection.execute(
-        """insert into ledger.rulebook (version)
-           select %(version)s where wallet.schema_version() is distinct from %(version)s""",
-        {"version": this},
-    )
-    connection.execute("reset role")
-    return notes + _set_search_path(connection, "wallet_ops")
-
-
-def _check_encoding(connection: psycopg.Connection) -> None:
-    if connection.execute("show server_encoding").fetchone() != ("UTF8",):
-        raise MigrationRefused("The wallet needs a database with the encoding UTF8: create database … encoding 'UTF8'.")
-
-
-def _apply_migrations(connection: psycopg.Connection, files: list[SqlFile], not_back_to: str | None) -> list[str]:
     applied: list[tuple[str, str]] = []
     # not to_regclass, which asks for a right on the schema
     known = connection.execute(
@@ -119,16 +201,51 @@ def _apply_migrations(connection: psycopg.Connection, files: list[SqlFile], not_
     if known is not None and not_back_to is not None:
         _check_direction(connection, not_back_to)
     connection.execute("reset role")
-    for file in pending:
+    return pending
+
+
+def _apply(connection: psycopg.Connection, files: list[SqlFile]) -> None:
+    """Applies files within the transaction, and becomes the owner."""
+    for file in files:
         rulebook.execute(connection, file)
         connection.execute("reset role")
     _check_roles(connection)
     _become_owner(connection)
-    for file in pending:
-        connection.execute(
-            "insert into ledger.migration (name, checksum) values (%s, %s)", [Path(file.name).name, file.checksum]
-        )
-    return [f"applied {Path(file.name).name}" for file in pending]
+    for file in files:
+        _record(connection, file)
+
+
+def _apply_alone(connection: psycopg.Connection, file: SqlFile, conninfo: str, tell: Tell) -> None:
+    """Applies a file that cannot run in a transaction, as the owner."""
+    _become_owner(connection, for_good=True)
+    concurrently.run(connection, file, conninfo, tell)
+    _record(connection, file)
+    connection.execute("reset role")
+
+
+def _record(connection: psycopg.Connection, file: SqlFile) -> None:
+    connection.execute("insert into ledger.migration (name, checksum) values (%s, %s)", [_name(file), file.checksum])
+
+
+def _install(connection: psycopg.Connection, functions: list[SqlFile], this: str) -> list[str]:
+    """Installs the functions, and says that the database is at this version."""
+    notes = rulebook.install(connection, functions)
+    connection.execute(
+        """insert into ledger.rulebook (version)
+           select %(version)s where wallet.schema_version() is distinct from %(version)s""",
+        {"version": this},
+    )
+    connection.execute("reset role")
+    return notes + _set_search_path(connection, "wallet_ops")
+
+
+def _name(file: SqlFile) -> str:
+    return Path(file.name).name
+
+
+def _check_encoding(connection: psycopg.Connection) -> None:
+    if connection.execute("show server_encoding").fetchone() != ("UTF8",):
+        raise MigrationRefused("The wallet needs a database with the encoding UTF8: create database … encoding 'UTF8'.")
 
 
 def _check_direction(connection: psycopg.Connection, this: str) -> None:
@@ -144,7 +261,7 @@ def _check_direction(connection: psycopg.Connection, this: str) -> None:
 
 def _pending(files: list[SqlFile], applied: list[tuple[str, str]]) -> list[SqlFile]:
     """The files that are still to be applied, in order. Refuses files that do not continue what was applied."""
-    by_name = {Path(file.name).name: file for file in files}
+    by_name = {_name(file): file for file in files}
     numbers: dict[str, str] = {}
     for name in by_name:
         if not re.fullmatch(r"\d{4}_\w+\.sql", name):
@@ -170,6 +287,9 @@ def _pending(files: list[SqlFile], applied: list[tuple[str, str]]) -> list[SqlFi
             f"db/migrations/{pending[0]} comes before {applied[-1][0]}, which this database was already "
             "migrated with. Give it a higher number."
         )
+    for name in pending:
+        if concurrently.is_one(by_name[name]):
+            concurrently.statements(by_name[name])  # before anything is done
     return [by_name[name] for name in pending]
 
 
@@ -188,9 +308,11 @@ def _check_roles(connection: psycopg.Connection) -> None:
         )
 
 
-def _become_owner(connection: psycopg.Connection) -> None:
+def _become_owner(connection: psycopg.Connection, *, for_good: bool = False) -> None:
+    """Acts as the owner, until the transaction ends or `for_good`, or until "reset role"."""
+    statement = "set role {}" if for_good else "set local role {}"
     try:
-        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(OWNER)))
+        connection.execute(sql.SQL(statement).format(sql.Identifier(OWNER)))
     except psycopg.errors.InsufficientPrivilege:
         raise MigrationRefused(
             f"This database user may not migrate: it should be a superuser or a member of the role {OWNER}."

@@ -20,6 +20,15 @@ class MigrationRefused(Exception):
     """The database and the files of db/ do not fit; its text says which, and what to do."""
 
 
+class FileFailed(MigrationRefused):
+    """A file of db/ failed; `left` is what it, and those before it, left behind."""
+
+    def __init__(self, name: str, error: psycopg.Error, left: str = "nothing was changed") -> None:
+        super().__init__(f"{name} failed, and {left}: {error}")
+        self.name = name
+        self.error = error
+
+
 class SqlFile(NamedTuple):
     """A file of db/, with the SHA-256 of its bytes."""
 
@@ -167,11 +176,11 @@ def _grant(connection: psycopg.Connection) -> None:
 
 
 def execute(connection: psycopg.Connection, file: SqlFile) -> None:
-    """Runs a file within the transaction. Raises MigrationRefused where it fails, or ends the transaction."""
+    """Runs a file within the transaction. Raises FileFailed, or MigrationRefused where it ends the transaction."""
     transaction = connection.execute("select pg_current_xact_id()").fetchone()
     try:
         connection.execute(file.text)
     except psycopg.Error as error:
-        raise MigrationRefused(f"{file.name} failed, and nothing was changed: {error}") from error
+        raise FileFailed(file.name, error) from error
     if connection.execute("select pg_current_xact_id()").fetchone() != transaction:
         raise MigrationRefused(f"{file.name} ends the transaction: what came before it is done already. It should not.")

@@ -1,6 +1,11 @@
 """The runner brings a database to this version, any number of times, in any company, or refuses in a clear sentence."""
 
+import contextlib
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +15,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
-from tests.support import account, balance, waiting_for_locks
-from wallet_api import migrations
+from tests.support import PROJECT, account, balance, broken_books, wait_until, waiting_for_locks
+from wallet_api import concurrently, migrations
 from wallet_api.rulebook import MigrationRefused
 
 FILES = sorted(path.name for path in (migrations.DB / "migrations").glob("*.sql"))
@@ -27,6 +32,10 @@ def add_function(db: Path, name: str, columns: str, body: str, arguments: str = 
     (db / "functions" / f"{name}.sql").write_text(
         f"create or replace function wallet.{name}({arguments}) returns table ({columns}) language sql as $${body}$$;"
     )
+
+
+def add_migration(db: Path, name: str, text: str) -> None:
+    (db / "migrations" / name).write_text(text)
 
 
 def test_the_first_time_applies_all_and_the_second_nothing(bare_database: str) -> None:
@@ -308,3 +317,381 @@ def test_ops_find_the_functions_without_their_schema_in_a_copy_of_the_database_t
     migrations.migrate(database)
     with psycopg.connect(database, user="wallet_ops") as ops:
         assert ops.execute("select * from list_accounts()").fetchall() == []
+
+
+# What follows is about files that cannot run in a transaction: those that build indexes while payments go on.
+
+BUILD = f"""{concurrently.MARK}
+-- What is here; and why.
+
+drop index concurrently if exists ledger.payment_by_amount;
+create index concurrently payment_by_amount
+    on ledger.payment (amount);
+comment on index ledger.payment_by_amount is 'Payments by amount.';
+"""
+# What versions before this one lock while they migrate, and wait for, within their transaction.
+LOCK_OF_OLD_VERSIONS = 0x57414C4C4554
+
+
+@contextlib.contextmanager
+def payment_under_way(admin: Connection, database: str) -> Iterator[list[int]]:
+    """A payment that is made, and not committed before the end: until then, no index of payments can be built.
+
+    Yields a buyer and a seller that it does not touch.
+    """
+    ids = [account(admin, name, 10) for name in ("buyer", "seller", "another buyer", "another seller")]
+    with psycopg.connect(database) as holder:
+        holder.execute("select wallet.make_payment(%s, %s, 1)", ids[:2])
+        yield ids[2:]
+
+
+def wait_for_build(admin: Connection) -> int:
+    """Waits until an index is being built, and waits for others' transactions; returns the process that builds it."""
+    [pid] = waiting_for_locks(admin, 1)
+    activity = admin.execute("select query, wait_event from pg_stat_activity where pid = %s", [pid]).fetchone()
+    assert activity is not None
+    assert activity[0].startswith("create index concurrently payment_by_amount")
+    assert activity[1] == "virtualxid"
+    return pid
+
+
+def wait_for_asking(admin: Connection) -> None:
+    """Waits until another migration asks whether it is its turn."""
+    asking = """select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                                               and query like 'select pg%%advisory_lock(%%'"""
+    wait_until(lambda: admin.execute(asking).fetchone() is not None)
+
+
+def is_valid(admin: Connection, name: str = "ledger.payment_by_amount") -> bool | None:
+    """Whether an index is; None where there is none."""
+    row = admin.execute("select indisvalid from pg_index where indexrelid = to_regclass(%s)", [name]).fetchone()
+    return None if row is None else bool(row[0])
+
+
+def transactions(admin: Connection) -> dict[str, str]:
+    """Which transaction recorded each file from 9000 on, and the functions."""
+    rows = admin.execute(
+        """select name, xmin::text from ledger.migration where name >= '9'
+           union all (select 'functions', xmin::text from ledger.rulebook order by id desc limit 1)"""
+    ).fetchall()
+    return dict(rows)
+
+
+def test_a_file_outside_a_transaction_has_its_place_among_the_others(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_migration(db, "9000_before.sql", "alter table ledger.payment add column more text")
+    add_migration(db, "9001_before.sql", "alter table ledger.payment add column most text")
+    add_migration(db, "9002_index.sql", BUILD.replace("(amount)", "(more, most)"))
+    add_migration(db, "9003_after.sql", "alter index ledger.payment_by_amount rename to payment_by_more")
+    add_migration(db, "9004_after.sql", "alter index ledger.payment_by_more rename to payment_by_most")
+    names = ["9000_before.sql", "9001_before.sql", "9002_index.sql", "9003_after.sql", "9004_after.sql"]
+    assert migrations.migrate(database, db=db) == [f"applied {name}" for name in names]
+    assert migrations.migrate(database, db=db) == []
+    assert is_valid(admin, "ledger.payment_by_most")
+    assert admin.execute(
+        """select obj_description(oid, 'pg_class'), relowner::regrole::text
+           from pg_class where relname = 'payment_by_most'"""
+    ).fetchone() == ("Payments by amount.", "wallet_owner")
+    assert admin.execute("select name from ledger.migration where name >= '9' order by applied_at").fetchall() == [
+        (name,) for name in names
+    ]
+
+
+def test_files_that_follow_each_other_share_a_transaction_the_last_ones_with_the_functions(
+    admin: Connection, database: str, db: Path
+) -> None:
+    for name in ("9000_a.sql", "9001_a.sql", "9003_b.sql", "9004_b.sql"):
+        add_migration(db, name, "select 1")
+    add_migration(db, "9002_index.sql", BUILD)
+    migrations.migrate(database, db=db)
+    by_name = transactions(admin)
+    assert by_name["9000_a.sql"] == by_name["9001_a.sql"] != by_name["9002_index.sql"] != by_name["9003_b.sql"]
+    assert by_name["9003_b.sql"] == by_name["9004_b.sql"] == by_name["functions"] != by_name["9000_a.sql"]
+
+
+def test_after_a_last_file_outside_a_transaction_the_functions_have_their_own(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    migrations.migrate(database, db=db)
+    assert len(set(transactions(admin).values())) == 2
+    assert migrations.installed_version(database) == migrations.version(db)
+
+
+def test_a_new_database_may_have_them_too(bare_database: str, db: Path) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    with ThreadPoolExecutor(10) as threads:
+        notes = list(threads.map(lambda _: migrations.migrate(bare_database, db=db), range(10)))
+    assert sorted(notes, key=len) == [[]] * 9 + [[f"applied {name}" for name in [*FILES, "9000_index.sql"]]]
+    with psycopg.connect(bare_database) as connection:
+        assert is_valid(connection)
+
+
+def test_payments_go_on_while_an_index_is_built(admin: Connection, database: str, db: Path) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    with ThreadPoolExecutor() as threads:
+        with payment_under_way(admin, database) as (buyer, seller):
+            migration = threads.submit(migrations.migrate, database, db=db)
+            wait_for_build(admin)
+            admin.execute("select wallet.make_payment(%s, %s, 4)", [buyer, seller])
+            assert balance(admin, buyer) == 6
+            wait_for_build(admin)
+        assert migration.result() == ["applied 9000_index.sql"]
+    assert is_valid(admin)
+    assert broken_books(admin) == []
+
+
+def test_another_migration_that_comes_while_an_index_is_built_takes_its_turn(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    with ThreadPoolExecutor() as threads:
+        with payment_under_way(admin, database):
+            first = threads.submit(migrations.migrate, database, db=db)
+            wait_for_build(admin)
+            second = threads.submit(migrations.migrate, database, db=db)
+            wait_for_asking(admin)
+        assert (first.result(), second.result()) == (["applied 9000_index.sql"], [])
+
+
+def test_another_migration_that_waits_before_an_index_is_built_takes_its_turn(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_migration(db, "9000_slow.sql", "select pg_advisory_xact_lock_shared(7)")
+    add_migration(db, "9001_index.sql", BUILD)
+    with ThreadPoolExecutor() as threads:
+        admin.execute("select pg_advisory_lock(7)")
+        first = threads.submit(migrations.migrate, database, db=db)
+        with psycopg.connect(database, autocommit=True) as other:
+            waiting_for_locks(other, 1)
+            second = threads.submit(migrations.migrate, database, db=db)
+            wait_for_asking(other)
+        admin.execute("select pg_advisory_unlock(7)")
+        assert (first.result(), second.result()) == (["applied 9000_slow.sql", "applied 9001_index.sql"], [])
+
+
+def test_an_old_version_that_migrates_while_an_index_is_built_does_not_wait(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    with ThreadPoolExecutor() as threads:
+        with payment_under_way(admin, database):
+            migration = threads.submit(migrations.migrate, database, db=db)
+            wait_for_build(admin)
+            with psycopg.connect(database) as old:
+                old.execute("set local lock_timeout = '5s'")
+                old.execute("select pg_advisory_xact_lock(%s)", [LOCK_OF_OLD_VERSIONS])
+        assert migration.result() == ["applied 9000_index.sql"]
+
+
+def test_an_old_version_that_waits_before_an_index_is_built_has_its_turn(
+    admin: Connection, database: str, db: Path
+) -> None:
+    """It waits in PostgreSQL, with a snapshot that the index waits for: each would wait for the other."""
+    add_migration(db, "9000_slow.sql", "select pg_advisory_xact_lock_shared(7)")
+    add_migration(db, "9001_index.sql", BUILD)
+
+    def old_version() -> object:
+        with psycopg.connect(database) as old:
+            old.execute("select pg_advisory_xact_lock(%s)", [LOCK_OF_OLD_VERSIONS])
+            return old.execute("select name from ledger.migration where name >= '9'").fetchall()
+
+    with ThreadPoolExecutor() as threads:
+        admin.execute("select pg_advisory_lock(7)")
+        migration = threads.submit(migrations.migrate, database, db=db)
+        with psycopg.connect(database, autocommit=True) as other:
+            waiting_for_locks(other, 1)
+            old = threads.submit(old_version)
+            waiting_for_locks(other, 2)
+        admin.execute("select pg_advisory_unlock(7)")
+        assert migration.result() == ["applied 9000_slow.sql", "applied 9001_index.sql"]
+        assert old.result() == [("9000_slow.sql",)]
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_build_that_was_interrupted_is_made_anew(admin: Connection, database: str, db: Path, end: str) -> None:
+    add_migration(db, "9000_works.sql", "create table ledger.half (id int)")
+    add_migration(db, "9001_index.sql", BUILD)
+    add_migration(db, "9002_works.sql", "create table ledger.other_half (id int)")
+    with ThreadPoolExecutor() as threads, payment_under_way(admin, database):
+        migration = threads.submit(migrations.migrate, database, db=db)
+        admin.execute(f"select {end}(%s)", [wait_for_build(admin)])
+        sentence = (
+            r"9001_index\.sql failed, and what was applied before it stays \(9000_works\.sql\), an index that is not "
+            r"valid may be there until it has run again; the functions are as they were: "
+        )
+        with pytest.raises(MigrationRefused, match=sentence):
+            migration.result()
+    assert is_valid(admin) is False
+    assert migrations.installed_version(database) == migrations.version()
+    assert migrations.migrate(database, db=db) == ["applied 9001_index.sql", "applied 9002_works.sql"]
+    assert is_valid(admin)
+
+
+def test_a_migration_whose_process_is_killed_ends_in_the_database_too(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    program = "import sys, pathlib; from wallet_api import migrations as m; m.migrate(sys.argv[1], db=pathlib.Path(sys.argv[2]))"
+    with payment_under_way(admin, database):
+        process = subprocess.Popen([sys.executable, "-c", program, database, str(db)], cwd=PROJECT)
+        pid = wait_for_build(admin)
+        process.kill()
+        process.wait()
+        wait_until(lambda: admin.execute("select from pg_stat_activity where pid = %s", [pid]).fetchone() is None)
+    assert migrations.migrate(database, db=db) == ["applied 9000_index.sql"]
+    assert is_valid(admin)
+
+
+@pytest.mark.parametrize("file", ["migrations/9003_fails.sql", "functions/zz_fails.sql"])
+def test_a_failure_after_a_file_outside_a_transaction_says_what_stays(
+    admin: Connection, database: str, db: Path, file: str
+) -> None:
+    add_migration(db, "9000_works.sql", "create table ledger.half (id int)")
+    add_migration(db, "9001_index.sql", BUILD)
+    add_migration(db, "9002_works.sql", "create table ledger.other_half (id int)")
+    (db / file).write_text("select 1 / 0")
+    sentence = (
+        rf"db/{file} failed, and what was applied before it stays \(9000_works\.sql, 9001_index\.sql\); "
+        "the functions are as they were: division by zero"
+    )
+    with pytest.raises(MigrationRefused, match=sentence):
+        migrations.migrate(database, db=db)
+    assert admin.execute("select to_regclass('ledger.other_half')").fetchone() == (None,)
+    assert migrations.installed_version(database) == migrations.version()
+
+    (db / file).write_text("select 1")
+    rest = [f"applied {path.name}" for path in sorted((db / "migrations").glob("900[2-9]*"))]
+    assert migrations.migrate(database, db=db) == rest
+    assert migrations.installed_version(database) == migrations.version(db)
+
+
+def test_what_is_refused_after_a_file_outside_a_transaction_says_what_stays(
+    admin: Connection, database: str, db: Path
+) -> None:
+    add_function(db, "base", "id bigint", "select 1::bigint")
+    migrations.migrate(database, db=db)
+    admin.execute("create view public.theirs as select * from wallet.base()")
+    add_function(db, "base", "id bigint, name text", "select 1::bigint, 'x'")
+    add_migration(db, "9000_index.sql", BUILD)
+    sentence = r"stays \(9000_index\.sql\); the functions are as they were: .* something in the database uses"
+    with pytest.raises(MigrationRefused, match=sentence):
+        migrations.migrate(database, db=db)
+
+
+def test_an_index_that_cannot_be_built_says_what_it_left(admin: Connection, database: str, db: Path) -> None:
+    for name in ("buyer", "seller"):
+        account(admin, name, 10)
+    add_migration(
+        db,
+        "9000_unique.sql",
+        f"{concurrently.MARK}\ndrop index concurrently if exists ledger.balances;\n"
+        "create unique index concurrently balances on ledger.account (balance);\n",
+    )
+    sentence = (
+        r"9000_unique\.sql failed, and an index that is not valid may be there until it has run again; "
+        "the functions are as they were: could not create unique index"
+    )
+    with pytest.raises(MigrationRefused, match=sentence):
+        migrations.migrate(database, db=db)
+    assert is_valid(admin, "ledger.balances") is False
+    assert admin.execute("select from ledger.migration where name = '9000_unique.sql'").fetchall() == []
+
+
+DROP, CREATE = "drop index concurrently if exists ledger.i;", "create index concurrently i on ledger.payment (amount);"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "update ledger.account set balance = 0;",
+        "create index i on ledger.payment (amount);",
+        f"{DROP}\ncreate index concurrently on ledger.payment (amount);",
+        f"{DROP}\ncreate index concurrently if not exists i on ledger.payment (amount);",
+        f"{DROP}\n{CREATE.upper()}",
+        f"{DROP} {CREATE}",
+        f"{DROP} -- why\n{CREATE}",
+        f"{DROP}\n{CREATE[:-1]} where amount > 1; drop table ledger.payment;",
+        f"{DROP}\n{CREATE[:-1]}",
+        f"{DROP}\n{CREATE}\nselect 1",
+        f"drop index concurrently if exists i;\n{CREATE}",
+        f"drop index concurrently ledger.i;\n{CREATE}",
+        f"drop index if exists ledger.i;\n{CREATE}",
+        "comment on table ledger.payment is 'x';",
+        "begin;",
+    ],
+)
+def test_a_file_outside_a_transaction_that_holds_something_else_is_refused(
+    admin: Connection, database: str, db: Path, statements: str
+) -> None:
+    add_migration(db, "9000_works.sql", "create table ledger.half (id int)")
+    add_migration(db, "9001_index.sql", f"{concurrently.MARK}\n{statements}\n")
+    with pytest.raises(
+        MigrationRefused, match=r"9001_index\.sql runs outside a transaction, so it should hold nothing but"
+    ):
+        migrations.migrate(database, db=db)
+    assert admin.execute("select to_regclass('ledger.half')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("statements", [CREATE, f"{CREATE}\n{DROP}", f"{DROP.replace('.i', '.j')}\n{CREATE}"])
+def test_an_index_that_is_created_is_dropped_before(database: str, db: Path, statements: str) -> None:
+    add_migration(db, "9000_index.sql", f"{concurrently.MARK}\n{statements}\n")
+    with pytest.raises(MigrationRefused, match=r"should say: drop index concurrently if exists ledger\.i; before it"):
+        migrations.migrate(database, db=db)
+
+
+def test_a_file_that_lacks_the_mark_changes_nothing(database: str, db: Path) -> None:
+    add_migration(db, "9000_index.sql", BUILD.replace(concurrently.MARK, concurrently.MARK.title()))
+    sentence = "9000_index.sql failed, and nothing was changed: .* cannot (run inside|be executed)"
+    with pytest.raises(MigrationRefused, match=sentence):
+        migrations.migrate(database, db=db)
+
+
+def test_limits_that_the_database_has_for_others_do_not_end_a_build(admin: Connection, database: str, db: Path) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    name = conninfo_to_dict(database)["dbname"]
+    admin.execute(f"alter database {name} set lock_timeout = '10ms'")
+    admin.execute(f"alter database {name} set statement_timeout = '500ms'")
+    with ThreadPoolExecutor() as threads:
+        with payment_under_way(admin, database):
+            migration = threads.submit(migrations.migrate, database, db=db)
+            wait_for_build(admin)
+            time.sleep(0.6)
+        assert migration.result() == ["applied 9000_index.sql"]
+
+
+def test_it_tells_what_it_waits_for(
+    admin: Connection, database: str, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrently, "LOOK_INTERVAL", 0.01)
+    add_migration(db, "9000_index.sql", BUILD)
+    first: list[str] = []
+    second: list[str] = []
+    with ThreadPoolExecutor() as threads:
+        with payment_under_way(admin, database):
+            migration = threads.submit(migrations.migrate, database, db=db, tell=first.append)
+            builder = wait_for_build(admin)
+            other = threads.submit(migrations.migrate, database, db=db, tell=second.append)
+            wait_until(lambda: bool(first and second))
+        migration.result()
+        other.result()
+    assert first[0].startswith("db/migrations/9000_index.sql waits for the end of a transaction: process ")
+    assert " of postgres idle in transaction since 20" in first[0]
+    assert second == [f"waits for another migration of this database (process {builder} in pg_stat_activity)"]
+
+
+def test_a_turn_that_does_not_come_is_given_up(
+    admin: Connection, database: str, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_migration(db, "9000_index.sql", BUILD)
+    with ThreadPoolExecutor() as threads:
+        with payment_under_way(admin, database):
+            migration = threads.submit(migrations.migrate, database, db=db)
+            builder = wait_for_build(admin)
+            monkeypatch.setattr(migrations, "_TURN_LIMIT", 0.1)
+            with pytest.raises(
+                MigrationRefused, match=rf"has been under way for 0 s \(process {builder} in .*nothing was"
+            ):
+                migrations.migrate(database, db=db)
+        assert migration.result() == ["applied 9000_index.sql"]
