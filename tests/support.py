@@ -22,13 +22,13 @@ DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", 
 
 
 class Server:
-    """`python server.py` with an environment of its own, on a free port."""
+    """`python server.py` with an environment of its own, on a free port; that of another version, in its folder."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, folder: Path = PROJECT, /, **environment: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "WALLET_POSTGRES_BIN")}
         self.process = subprocess.Popen(
             [sys.executable, "server.py"],
-            cwd=PROJECT,
+            cwd=folder,
             env=kept | DEFAULTS | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -83,9 +83,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(**environment: str) -> Iterator[Server]:
+def serving(folder: Path = PROJECT, /, **environment: str) -> Iterator[Server]:
     """A server that is answering, and that stops in good order afterwards."""
-    server = Server(**environment)
+    server = Server(folder, **environment)
     try:
         assert server.url
         yield server

@@ -1,0 +1,227 @@
+"""An instance of the version before goes on paying while the database is migrated, and after it, beside this version.
+
+That version is previous_version.tar.gz, since a clone need not have the history. With each release, after it was
+tagged, it is made anew, so that the next version is held against the one that is in use:
+
+    git archive --format=tar 1.2.3 db wallet_api server.py | gzip -9n > tests/schema/previous_version.tar.gz
+
+It is commit 1ac1764 now.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, Self
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.support import Server, broken_books, open_account, serving, totals, wait_until
+from wallet_api import migrations
+from wallet_api.rulebook import MigrationRefused
+
+ARCHIVE = Path(__file__).parent / "previous_version.tar.gz"
+# What a payment is answered with, and nothing else.
+PAYMENT = ["ID", "CurrencyID", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
+OPENING = 1000
+CLIENTS = 6
+
+
+@pytest.fixture(scope="module")
+def previous_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the version before."""
+    folder = tmp_path_factory.mktemp("previous_version")
+    # not by tarfile: what it warns of differs between the versions of Python
+    subprocess.run(["tar", "-xzf", ARCHIVE, "-C", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def old(previous_version: Path, bare_database: str) -> Iterator[Server]:
+    """An instance of the version before, on a database that it has migrated."""
+    subprocess.run(
+        [sys.executable, "server.py", "migrate"],
+        cwd=previous_version,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": bare_database},
+        capture_output=True,
+        check=True,
+    )
+    with serving(previous_version, DATABASE_URL=bare_database) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(bare_database: str) -> Iterator[Connection]:
+    """A superuser's connection to that database; every statement commits."""
+    with psycopg.connect(bare_database, autocommit=True) as connection:
+        yield connection
+
+
+class Payment(NamedTuple):
+    """A payment that was made, and its answer."""
+
+    buyer: int
+    seller: int
+    amount: str
+    key: str | None
+    answer: str
+
+
+def pay(api: httpx2.Client, buyer: int, seller: int, amount: str, key: str | None) -> httpx2.Response:
+    """Asks for a payment; where nothing was done for now, and it has a key, until it is made."""
+    body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+    while True:
+        response = api.post("/payments", json=body, headers={} if key is None else {"Idempotency-Key": key})
+        if response.status_code != 503 or key is None:
+            return response
+        assert "Retry-After" in response.headers, response.text
+        time.sleep(0.01)
+
+
+class Clients:
+    """Clients of an instance that pay without a pause, all under keys, and keep what they were answered."""
+
+    def __init__(self, server: Server, accounts: list[int]) -> None:
+        self.made: list[Payment] = []
+        self._server = server
+        self._accounts = accounts
+        self._stopping = threading.Event()
+        self._threads = ThreadPoolExecutor(CLIENTS)
+        self._futures: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        self._futures = [self._threads.submit(self._run, Random(number)) for number in range(CLIENTS)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Waits until all have been answered for good; raises what one of them did not expect."""
+        self._stopping.set()
+        self._threads.shutdown()
+        for future in self._futures:
+            future.result()
+
+    def go_on(self, number: int = 100) -> None:
+        """Waits until they have made so many more payments."""
+        enough = len(self.made) + number
+        wait_until(lambda: len(self.made) >= enough or any(future.done() for future in self._futures))
+
+    def _run(self, random: Random) -> None:
+        with self._server.client() as api:
+            while not self._stopping.is_set():
+                buyer, seller = random.sample(self._accounts, 2)
+                amount, key = f"0.0{random.randrange(1, 10)}", str(uuid.uuid4())
+                response = pay(api, buyer, seller, amount, key)
+                assert response.status_code == 200, response.text
+                self.made.append(Payment(buyer, seller, amount, key, response.text))
+
+
+def batch(api: httpx2.Client, asked: list[tuple[int, int, str, str | None]]) -> tuple[list[str], bool]:
+    """Asks for many payments in one call; returns the text of each answer, and whether all had been made before."""
+    names = ("BuyerAccountID", "SellerAccountID", "Amount", "IdempotencyKey")
+    payments = [dict(zip(names, payment, strict=True)) for payment in asked]
+    response = api.post("/payments/batch", json={"Payments": payments})
+    assert response.status_code == 200, response.text
+    answers = response.text.removeprefix('{"Results":[').removesuffix("]}").replace("},{", "}\n{").splitlines()
+    return answers, response.headers.get("Idempotency-Replayed") == "true"
+
+
+def pay_in_all_ways(api: httpx2.Client, accounts: list[int]) -> list[Payment]:
+    """Payments with keys and without, alone and in a batch, some of them asked for twice."""
+    asked: list[tuple[int, int, str, str | None]] = [
+        (accounts[n % 4], accounts[(n + 1 + n % 3) % 4], f"0.{n:03}1", f"old {n}" if n % 2 else None)
+        for n in range(300)
+    ]
+    answers = [pay(api, *payment).text for payment in asked[:100]]
+    for payment in asked[1:100:10]:
+        assert pay(api, *payment).headers["Idempotency-Replayed"] == "true"
+    answers += batch(api, asked[100:])[0]
+    return [Payment(*payment, answer) for payment, answer in zip(asked, answers, strict=True)]
+
+
+def listed(api: httpx2.Client, path: str) -> list[dict[str, Any]]:
+    response = api.get(path)
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()[path.strip("/").capitalize()]
+    return items
+
+
+def contain(items: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Whether each object has all the fields of the other one in its place, with the same values."""
+    return [{name: item.get(name) for name in other} for item, other in zip(items, others, strict=True)] == others
+
+
+def expected_balances(accounts: list[int], made: list[Payment]) -> dict[int, Decimal]:
+    balances = dict.fromkeys(accounts, Decimal(OPENING))
+    for payment in made:
+        balances[payment.buyer] -= Decimal(payment.amount)
+        balances[payment.seller] += Decimal(payment.amount)
+    return balances
+
+
+def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_after_it(
+    admin: Connection, bare_database: str, old: Server, tmp_path: Path
+) -> None:
+    unfinished = Path(shutil.copytree(migrations.DB, tmp_path / "db"))
+    (unfinished / "functions/zz_fails.sql").write_text("select 1 / 0")
+    with old.client() as before, ExitStack() as stack:
+        accounts = [open_account(before, f"account {number}", OPENING) for number in range(4)]
+        made = pay_in_all_ways(before, accounts)
+        old_payments, old_totals = listed(before, "/payments"), totals(admin)
+
+        paying = stack.enter_context(Clients(old, accounts))
+        paying.go_on()
+        with pytest.raises(MigrationRefused, match=r"zz_fails\.sql failed"):
+            migrations.migrate(bare_database, db=unfinished)
+        paying.go_on()
+        migrations.migrate(bare_database)
+        paying.go_on()
+        new = stack.enter_context(serving(DATABASE_URL=bare_database))
+        after = stack.enter_context(new.client())
+        assert after.get("/readyz").status_code == 200
+        paying_too = stack.enter_context(Clients(new, accounts))
+        paying_too.go_on()
+        paying.go_on()
+        paying.stop()
+        paying_too.stop()
+        made += paying.made + paying_too.made
+
+        # Each payment was made once, and was answered with the fields of the contract by either version.
+        answers = [json.loads(payment.answer) for payment in made]
+        assert [answer for answer in answers if list(answer) != PAYMENT] == []
+        payments = listed(after, "/payments")
+        assert contain(payments, sorted(answers, key=lambda answer: int(answer["ID"])))
+        assert contain(payments[: len(old_payments)], old_payments)
+
+        # Balances are what follows from them, and no money was made or lost.
+        balances = {item["ID"]: Decimal(item["Amount"]) for item in listed(after, "/accounts")}
+        assert balances == expected_balances(accounts, made)
+        assert totals(admin) == old_totals
+        assert broken_books(admin) == []
+
+        # A key stands for its payment, whichever version has made it, and whichever is asked.
+        keyed = [payment for payment in made if payment.key is not None]
+        for api in (after, before):
+            assert batch(api, [payment[:4] for payment in keyed]) == ([payment.answer for payment in keyed], True)
+            assert pay(api, *keyed[0][:2], "0.7", keyed[0].key).status_code == 422
+
+        # The version before reads what there is, and may still open accounts.
+        late = open_account(before, "late", 1)
+        assert contain(listed(before, "/payments"), payments)
+        assert contain(listed(before, "/accounts"), listed(after, "/accounts"))
+        assert before.get(f"/account/{late}").json()["Amount"] == "1"
