@@ -29,7 +29,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.support import Server, broken_books, open_account, serving, totals, wait_until
+from tests.support import PATIENCE, Server, broken_books, open_account, serving, totals, wait_until
 from wallet_api import migrations
 from wallet_api.rulebook import MigrationRefused
 
@@ -83,9 +83,10 @@ class Payment(NamedTuple):
 def pay(api: httpx2.Client, buyer: int, seller: int, amount: str, key: str | None) -> httpx2.Response:
     """Asks for a payment; where nothing was done for now, and it has a key, until it is made."""
     body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+    deadline = time.monotonic() + PATIENCE
     while True:
         response = api.post("/payments", json=body, headers={} if key is None else {"Idempotency-Key": key})
-        if response.status_code != 503 or key is None:
+        if response.status_code != 503 or key is None or time.monotonic() > deadline:
             return response
         assert "Retry-After" in response.headers, response.text
         time.sleep(0.01)
@@ -132,13 +133,16 @@ class Clients:
 
 
 def batch(api: httpx2.Client, asked: list[tuple[int, int, str, str | None]]) -> tuple[list[str], bool]:
-    """Asks for many payments in one call; returns the text of each answer, and whether all had been made before."""
+    """Asks for many payments, a thousand a call; returns the text of each answer, and whether all had been made before."""
     names = ("BuyerAccountID", "SellerAccountID", "Amount", "IdempotencyKey")
-    payments = [dict(zip(names, payment, strict=True)) for payment in asked]
-    response = api.post("/payments/batch", json={"Payments": payments})
-    assert response.status_code == 200, response.text
-    answers = response.text.removeprefix('{"Results":[').removesuffix("]}").replace("},{", "}\n{").splitlines()
-    return answers, response.headers.get("Idempotency-Replayed") == "true"
+    answers, replayed = [], True
+    for begin in range(0, len(asked), 1000):
+        payments = [dict(zip(names, payment, strict=True)) for payment in asked[begin : begin + 1000]]
+        response = api.post("/payments/batch", json={"Payments": payments})
+        assert response.status_code == 200, response.text
+        answers += response.text.removeprefix('{"Results":[').removesuffix("]}").replace("},{", "}\n{").splitlines()
+        replayed = replayed and response.headers.get("Idempotency-Replayed") == "true"
+    return answers, replayed
 
 
 def pay_in_all_ways(api: httpx2.Client, accounts: list[int]) -> list[Payment]:
