@@ -398,6 +398,20 @@ def test_a_file_outside_a_transaction_has_its_place_among_the_others(
     ]
 
 
+def test_a_file_outside_a_transaction_is_run_as_the_owner(admin: Connection, database: str, db: Path) -> None:
+    admin.execute("create table public.seen (tag text, role name); grant insert on public.seen to public")
+    admin.execute(
+        """create function public.see() returns event_trigger language plpgsql as
+           $$begin insert into public.seen values (tg_tag, current_user); end$$;
+           create event trigger see on ddl_command_start when tag in ('CREATE INDEX', 'DROP INDEX')
+           execute function public.see()"""
+    )
+    add_migration(db, "9000_index.sql", BUILD)
+    migrations.migrate(database, db=db)
+    seen = admin.execute("select tag, role from public.seen").fetchall()
+    assert seen == [("DROP INDEX", "wallet_owner"), ("CREATE INDEX", "wallet_owner")]
+
+
 def test_files_that_follow_each_other_share_a_transaction_the_last_ones_with_the_functions(
     admin: Connection, database: str, db: Path
 ) -> None:
