@@ -23,6 +23,8 @@ MARK = "-- migrate: outside a transaction"
 _DROP = re.compile(r"drop index concurrently if exists ledger\.(\w+)")
 _CREATE = re.compile(r"create (?:unique )?index concurrently (?!if\b)(\w+) on ledger\..+")
 _COMMENT = re.compile(r"comment on index ledger\.\w+ is .+")
+# Looks at the rows that are there, while payments go on.
+_VALIDATE = re.compile(r"alter table ledger\.\w+ validate constraint \w+")
 
 # Such a build waits for others' transactions, and should: whatever limits this database has for its users.
 _LIMITS = ["lock_timeout", "statement_timeout", "transaction_timeout"]
@@ -56,7 +58,7 @@ def statements(file: SqlFile) -> list[str]:
                     f"{file.name} should say: drop index concurrently if exists ledger.{match[1]}; before it creates "
                     "that index: one that is not valid may be there already, from an attempt before."
                 )
-        elif not _COMMENT.fullmatch(words):
+        elif not (_COMMENT.fullmatch(words) or _VALIDATE.fullmatch(words)):
             raise _unfit(file, words)
         if ";" in words:
             raise _unfit(file, words)
@@ -68,8 +70,8 @@ def statements(file: SqlFile) -> list[str]:
 def _unfit(file: SqlFile, words: str) -> MigrationRefused:
     return MigrationRefused(
         f"{file.name} runs outside a transaction, so it should hold nothing but: drop index concurrently if exists "
-        "ledger.…, create index concurrently … on ledger.…, comment on index ledger.…, in lower case, each with one "
-        f"semicolon, at the end of a line. This is something else: {words}"
+        "ledger.…, create index concurrently … on ledger.…, comment on index ledger.…, alter table ledger.… validate "
+        f"constraint …, in lower case, each with one semicolon, at the end of a line. This is something else: {words}"
     )
 
 

@@ -17,7 +17,9 @@ PATH = "/payments"
 BATCH_LIMIT = 4 * 1024 * 1024
 MOST_PAYMENTS = 10_000
 
-_LIST_PAYMENTS: LiteralString = "select * from wallet.list_payments(%s, %s)"
+_LIST_PAYMENTS: LiteralString = """
+    select id, currency_id, currency_name, amount, buyer_account_id, seller_account_id, operation_timestamp
+    from wallet.list_payments(%s, %s)"""
 _MAKE_PAYMENTS: LiteralString = """
     select id, currency_id, amount, buyer_account_id, seller_account_id, operation_timestamp,
         replayed, error_code, error

@@ -19,7 +19,7 @@ from wallet_api.wire import Rows
 _GRACE = 5
 
 # Rows of a page: enough that the calls cost little, few enough that nobody waits for one to be written.
-_PAGE = 2000
+_PAGE = 1000
 
 # What is answered is durable, so a server whose default is synchronous_commit off is not taken at its word, and its
 # warnings are heard. A call whose client is gone, killed perhaps, ends soon instead of waiting for its locks (which

@@ -27,8 +27,8 @@ _LINES = 2
 # Seconds, beyond the wait for a lock, after which a call whose connection broke has ended, one way or the other.
 _MARGIN = 0.1
 
-_LIST_ACCOUNTS: LiteralString = "select * from wallet.list_accounts(%s, %s)"
-_GET_ACCOUNT: LiteralString = "select * from wallet.get_account(%s)"
+_LIST_ACCOUNTS: LiteralString = "select id, name, currency_id, currency_name, amount from wallet.list_accounts(%s, %s)"
+_GET_ACCOUNT: LiteralString = "select id, name, currency_id, currency_name, amount from wallet.get_account(%s)"
 _CREATE_ACCOUNT: LiteralString = "select * from wallet.create_account(%s, %s, %s)"
 _READINESS: LiteralString = "select wallet.schema_version(), current_setting('transaction_read_only')"
 

@@ -1,11 +1,12 @@
--- wallet._request_refusal(…), wallet._key_refusal(…), wallet._payment_refusal(…),
--- wallet._lock_accounts(p_account_ids, p_wait)
+-- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…),
+-- wallet._payment_refusal(…), wallet._pay(…)
 --
--- What make_payment and make_payments share: the rules of a payment, and how its accounts are locked.
+-- What every function shares that moves money: the rules of a payment, and, for those that make a single one, how it
+-- is made. (make_payments makes many at once in its own way, by the same rules.)
 --
--- Returns: the code of the rule that refuses; the locked accounts
--- Locks:   _lock_accounts: the accounts FOR NO KEY UPDATE, in id order, until the transaction ends
--- Raises:  nothing
+-- Returns: the code of the rule that refuses; the payment made
+-- Locks:   nothing; both accounts are locked by then
+-- Raises:  _pay: what _payment_refusal refuses, and WK001
 
 -- The rules of a payment, in the order in which they are looked for; each of the functions returns the code of
 -- the first one that refuses it, or NULL. "(…) is not true" holds what is allowed, and refuses all else, NULL
@@ -16,7 +17,9 @@ create or replace function wallet._request_refusal(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
     p_amount numeric,
-    p_idempotency_key text
+    p_idempotency_key text,
+    p_description text,
+    p_reference text
 )
     returns text
     language sql immutable
@@ -26,11 +29,32 @@ as $$
         when p_buyer_account_id = p_seller_account_id then 'WB001'
         when (p_amount > 0) is not true then 'WB002'
         when wallet._is_amount(p_amount) is not true then 'WB003'
+        when (p_description is null or char_length(p_description) between 1 and 255) is not true then 'WB016'
+        when (p_reference is null or char_length(p_reference) between 1 and 255) is not true then 'WB017'
     end
 $$;
 
-comment on function wallet._request_refusal(bigint, bigint, numeric, text) is
+comment on function wallet._request_refusal(bigint, bigint, numeric, text, text, text) is
     'The rules of a payment that need no account: the code of the first one that refuses it, or NULL.';
+
+create or replace function wallet._payment_under(p_idempotency_key text)
+    returns ledger.payment
+    language plpgsql stable
+as $$
+declare
+    v_payment ledger.payment;
+begin
+    if p_idempotency_key is not null then
+        select payment.* into v_payment
+        from ledger.payment as payment
+        where payment.idempotency_key = p_idempotency_key;
+    end if;
+    return v_payment;
+end
+$$;
+
+comment on function wallet._payment_under(text) is
+    'The payment that was made under an idempotency key; all of it is NULL where there is none.';
 
 -- The rule of a payment whose key was used before, which stands before all others: the answer to a request stays
 -- what it was, and another request is none that the caller can have meant.
@@ -38,7 +62,11 @@ create or replace function wallet._key_refusal(
     p_payment ledger.payment,
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
-    p_amount numeric
+    p_amount numeric,
+    p_description text,
+    p_reference text,
+    p_refunded_payment_id bigint default null,
+    p_hold_id bigint default null
 )
     returns text
     language sql immutable
@@ -48,19 +76,27 @@ as $$
             p_buyer_account_id = p_payment.buyer_account_id
             and p_seller_account_id = p_payment.seller_account_id
             and p_amount = p_payment.amount
+            and p_description is not distinct from p_payment.description
+            and p_reference is not distinct from p_payment.reference
+            and p_refunded_payment_id is not distinct from p_payment.refunded_payment_id
+            and p_hold_id is not distinct from p_payment.hold_id
         ) is not true then 'WK001'
     end
 $$;
 
-comment on function wallet._key_refusal(ledger.payment, bigint, bigint, numeric) is
+comment on function wallet._key_refusal(ledger.payment, bigint, bigint, numeric, text, text, bigint, bigint) is
     'Whether the payment that was made under a key is the one asked for now: the code of the refusal, or NULL.';
 
--- Rules about the accounts; their currencies and balances are NULL where there is no such account.
+-- Rules about the accounts, as they are now that they are locked; the currency of an account that does not exist is
+-- NULL. Available is what the buyer's balance may go down by: balance, plus credit limit, minus what is held.
 create or replace function wallet._payment_refusal(
     p_amount numeric,
     p_buyer_currency_id bigint,
     p_seller_currency_id bigint,
-    p_buyer_balance numeric,
+    p_currency_scale smallint,
+    p_buyer_status text,
+    p_seller_status text,
+    p_buyer_available numeric,
     p_seller_balance numeric
 )
     returns text
@@ -69,40 +105,73 @@ as $$
     select case
         when (p_buyer_currency_id is not null and p_seller_currency_id is not null) is not true then 'WB004'
         when (p_buyer_currency_id = p_seller_currency_id) is not true then 'WB005'
-        when (p_buyer_balance >= p_amount) is not true then 'WB006'
+        when (min_scale(p_amount) <= p_currency_scale) is not true then 'WB009'
+        when (p_buyer_status = 'active') is not true then case p_buyer_status when 'frozen' then 'WB010' else 'WB014' end
+        when (p_seller_status in ('active', 'frozen')) is not true then 'WB015'
+        when (p_buyer_available >= p_amount) is not true then 'WB006'
         when wallet._is_amount(p_seller_balance + p_amount) is not true then 'WB007'
     end
 $$;
 
-comment on function wallet._payment_refusal(numeric, bigint, bigint, numeric, numeric) is
+comment on function wallet._payment_refusal(numeric, bigint, bigint, smallint, text, text, numeric, numeric) is
     'The rules of a payment that look at its two accounts: the code of the first one that refuses it, or NULL.';
 
--- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
--- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make everybody wait who only
--- refers to the account, by a foreign key.
-create or replace function wallet._lock_accounts(p_account_ids bigint[], p_wait boolean default true)
-    returns setof ledger.account
+create or replace function wallet._parties_refusal(p_amount numeric, p_buyer ledger.account, p_seller ledger.account)
+    returns text
+    language sql immutable
+as $$
+    select wallet._payment_refusal(
+        p_amount, p_buyer.currency_id, p_seller.currency_id, p_buyer.currency_scale, p_buyer.status, p_seller.status,
+        p_buyer.balance + p_buyer.credit_limit - p_buyer.held, p_seller.balance
+    )
+$$;
+
+comment on function wallet._parties_refusal(numeric, ledger.account, ledger.account) is
+    'The same of two accounts as they are stored: the code of the first rule that refuses a payment, or NULL.';
+
+-- The caller has looked the key up already, and found nothing.
+create or replace function wallet._pay(
+    p_buyer ledger.account,
+    p_seller ledger.account,
+    p_amount numeric,
+    p_idempotency_key text,
+    p_description text,
+    p_reference text,
+    p_refunded_payment_id bigint default null,
+    p_hold_id bigint default null
+)
+    returns ledger.payment
     language plpgsql
 as $$
+declare
+    v_refusal text := wallet._parties_refusal(p_amount, p_buyer, p_seller);
+    v_payment ledger.payment;
 begin
-    if p_wait is not false then
-        return query
-            select account.*
-            from ledger.account as account
-            where account.id = any (p_account_ids)
-            order by account.id
-            for no key update;
-    else
-        return query
-            select account.*
-            from ledger.account as account
-            where account.id = any (p_account_ids)
-            order by account.id
-            for no key update skip locked;
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
     end if;
+
+    -- trim_scale: what is stored, and so what every door shows, has no needless zeros.
+    insert into ledger.payment as payment (
+        currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance,
+        idempotency_key, description, reference, refunded_payment_id, hold_id
+    )
+    values (
+        p_buyer.currency_id, p_buyer.id, p_seller.id, trim_scale(p_amount),
+        trim_scale(p_buyer.balance - p_amount), trim_scale(p_seller.balance + p_amount),
+        p_idempotency_key, p_description, p_reference, p_refunded_payment_id, p_hold_id
+    )
+    on conflict (idempotency_key) where idempotency_key is not null do nothing
+    returning payment.* into v_payment;
+    -- Somebody made a payment of other accounts, which we have not locked, under this key, at this moment.
+    if v_payment.id is null then
+        perform wallet._refuse('WK001');
+    end if;
+    update ledger.account as account set balance = v_payment.buyer_balance where account.id = p_buyer.id;
+    update ledger.account as account set balance = v_payment.seller_balance where account.id = p_seller.id;
+    return v_payment;
 end
 $$;
 
-comment on function wallet._lock_accounts(bigint[], boolean) is
-    'Locks those of the accounts that exist, in id order, until the transaction ends, and returns them. Without '
-    'p_wait, those that somebody else has locked are left out.';
+comment on function wallet._pay(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint) is
+    'Makes a payment between two accounts that are locked, and returns it; or raises the refusal.';

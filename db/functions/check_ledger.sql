@@ -1,7 +1,9 @@
 -- wallet.check_ledger()
 --
 -- Proves the books: from what is stored, and from nothing else. Every balance follows from the opening balance and the
--- payments, link by link; every payment is between two accounts of its currency; none was made twice under one key.
+-- payments, link by link; every payment is between two accounts of its currency that were allowed to make it, within the
+-- credit limit of that time; none was made twice under one key; refunds do not exceed what they give back; what is held
+-- is what open holds hold, and is covered.
 --
 -- Returns: a row for each account and each payment that something is wrong with, and what; none where all is well.
 --          Of an account whose chain is broken, payment_id is the first payment that does not follow. Of a payment by
@@ -33,6 +35,14 @@ as $$
             lag(step.balance) over (partition by step.account_id order by step.payment_id) as balance_before
         from step
     ),
+    term as (
+        select
+            change.account_id, change.status, change.credit_limit, change.last_payment_id as after_id,
+            coalesce(lead(change.last_payment_id) over later, 9223372036854775807) as until_id,
+            lead(change.id) over later is null as is_last
+        from ledger.account_change as change
+        window later as (partition by change.account_id order by change.id)
+    ),
     chain as (
         select
             account.id as account_id,
@@ -59,9 +69,60 @@ as $$
     where chain.gap is not null
 
     union all
-    select account.currency_id, account.id, null, format('The balance is %s, below zero', account.balance)
+    select judged.currency_id, judged.id, null, judged.problem
+    from (
+        select account.currency_id, account.id, case
+            when (account.credit_limit >= 0 and account.held >= 0) is not true then
+                'The credit limit, or what is held, is below zero'
+            when (account.balance + account.credit_limit - account.held >= 0) is not true then format(
+                'The balance is %s, the credit limit %s, and %s is held',
+                account.balance, account.credit_limit, account.held
+            )
+            when (account.status <> 'closed' or (account.balance = 0 and account.held = 0)) is not true then
+                'It is closed, and something is on it'
+            when (account.currency_scale = currency.scale) is not true then 'Its currency has another number of decimals'
+        end as problem
+        from ledger.account as account
+        left join ledger.currency as currency on currency.id = account.currency_id
+        where currency.id is not null
+    ) as judged
+    where judged.problem is not null
+
+    union all
+    select account.currency_id, account.id, null, format('%s is held; its open holds are %s', account.held, held.total)
     from ledger.account as account
-    where (account.balance >= 0) is not true
+    left join lateral (
+        select trim_scale(coalesce(sum(hold.amount), 0)) as total
+        from ledger.hold as hold
+        where hold.buyer_account_id = account.id and hold.status = 'open'
+    ) as held on true
+    where account.held is distinct from held.total
+
+    union all
+    select account.currency_id, account.id, null, 'Its status and credit limit are not those of its last change'
+    from ledger.account as account
+    left join term on term.account_id = account.id and term.is_last
+    where (account.status, account.credit_limit)
+        is distinct from (coalesce(term.status, 'active'), coalesce(term.credit_limit, 0))
+
+    union all
+    select payment.currency_id, term.account_id, payment.id, case when payment.buyer_account_id = term.account_id
+        then format('The buyer was %s', term.status) else 'The seller was closed' end
+    from term
+    join ledger.payment as payment
+        on (payment.buyer_account_id = term.account_id and term.status <> 'active')
+        or (payment.seller_account_id = term.account_id and term.status = 'closed')
+    where payment.id > term.after_id and payment.id <= term.until_id
+
+    union all
+    select payment.currency_id, step.account_id, payment.id, format(
+        'The balance after it is %s, and the credit limit was %s', step.balance, coalesce(term.credit_limit, 0)
+    )
+    from step
+    join ledger.payment as payment on payment.id = step.payment_id
+    left join term
+        on term.account_id = step.account_id and step.payment_id > term.after_id and step.payment_id <= term.until_id
+    where step.balance < 0 and (step.balance + coalesce(term.credit_limit, 0) >= 0) is not true
 
     union all
     select account.currency_id, account.id, null, format('The opening balance is %s, below zero', account.opening_balance)
@@ -83,8 +144,8 @@ as $$
             when (seller.currency_id = payment.currency_id) is not true then 'The seller''s currency is another one'
             when (buyer.id <> seller.id) is not true then 'Buyer and seller are the same'
             when (payment.amount > 0) is not true then 'The amount is not above zero'
-            when (payment.buyer_balance >= 0) is not true then 'The buyer''s balance after it is below zero'
-            when (payment.seller_balance >= 0) is not true then 'The seller''s balance after it is below zero'
+            when (min_scale(payment.amount) <= buyer.currency_scale) is not true then
+                'The amount has more decimals than its currency'
         end as problem
         from ledger.payment as payment
         left join ledger.account as buyer on buyer.id = payment.buyer_account_id
@@ -102,6 +163,51 @@ as $$
         group by keyed.idempotency_key
         having count(*) > 1
     )
+
+    union all
+    select original.currency_id, null, original.id, format(
+        'Its refunds are %s, and its amount is %s', trim_scale(sum(refund.amount)), original.amount
+    )
+    from ledger.payment as refund
+    join ledger.payment as original on original.id = refund.refunded_payment_id
+    where refund.refunded_payment_id is not null
+    group by original.currency_id, original.id, original.amount
+    having (sum(refund.amount) <= original.amount) is not true
+
+    union all
+    select refund.currency_id, null, refund.id, 'It does not give back what it says'
+    from ledger.payment as refund
+    left join ledger.payment as original on original.id = refund.refunded_payment_id
+    where refund.refunded_payment_id is not null
+        and (
+            original.id < refund.id
+            and original.refunded_payment_id is null
+            and original.buyer_account_id = refund.seller_account_id
+            and original.seller_account_id = refund.buyer_account_id
+        ) is not true
+
+    union all
+    select judged.currency_id, judged.account_id, judged.payment_id, format('Hold %s: %s', judged.hold_id, judged.problem)
+    from (
+        select
+            coalesce(hold.currency_id, payment.currency_id) as currency_id, hold.buyer_account_id as account_id,
+            payment.id as payment_id, coalesce(hold.id, payment.hold_id) as hold_id, case
+                when hold.id is null then 'there is none that this payment captured'
+                when hold.status = 'captured' and payment.id is null then 'it was captured, and there is no payment'
+                when hold.status <> 'captured' and payment.id is not null then 'it has a payment, and was not captured'
+                when count(*) over (partition by hold.id) > 1 then 'it was captured more than once'
+                when (payment.amount <= hold.amount) is false then 'more was captured than it held'
+                when payment.id is not null and (
+                    (hold.buyer_account_id, hold.seller_account_id, hold.currency_id)
+                    = (payment.buyer_account_id, payment.seller_account_id, payment.currency_id)
+                ) is not true then 'it was captured between other accounts'
+            end as problem
+        from ledger.hold as hold
+        full join (
+            select payment.* from ledger.payment as payment where payment.hold_id is not null
+        ) as payment on payment.hold_id = hold.id
+    ) as judged
+    where judged.problem is not null
 
     order by 1, 2, 3, 4
 $$;

@@ -2,13 +2,14 @@
 --
 -- Creates an account with an opening balance.
 --
--- Returns: the account, one row, as get_account does
+-- Returns: the account, one row
 -- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
 -- Writes:  ledger.account (one row)
--- Raises:  WB011 name, WB012 amount below zero, WB003 not an amount, WB013 no such currency, WC011 name taken
+-- Raises:  WB011 name, WB012 amount below zero, WB003 not an amount, WB013 no such currency,
+--          WB009 too many decimals for it, WC011 name taken
 
 -- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
-create or replace function wallet._account_refusal(p_name text, p_amount numeric, p_currency_name text)
+create or replace function wallet._account_refusal(p_name text, p_amount numeric, p_currency ledger.currency)
     returns text
     language sql immutable
 as $$
@@ -16,11 +17,12 @@ as $$
         when (char_length(p_name) between 1 and 255) is not true then 'WB011'
         when (p_amount >= 0) is not true then 'WB012'
         when wallet._is_amount(p_amount) is not true then 'WB003'
-        when (p_currency_name is not null) is not true then 'WB013'
+        when (p_currency.id is not null) is not true then 'WB013'
+        when (min_scale(p_amount) <= p_currency.scale) is not true then 'WB009'
     end
 $$;
 
-comment on function wallet._account_refusal(text, numeric, text) is
+comment on function wallet._account_refusal(text, numeric, ledger.currency) is
     'The rules of a new account: the code of the first one that refuses it, or NULL where all allow it.';
 
 create or replace function wallet.create_account(p_name text, p_amount numeric, p_currency_id bigint)
@@ -31,18 +33,20 @@ create or replace function wallet.create_account(p_name text, p_amount numeric, 
 as $$
 declare
     v_amount numeric := trim_scale(coalesce(p_amount, 0));
-    v_currency_name text := (select currency.name from ledger.currency where currency.id = p_currency_id);
-    v_refusal text := wallet._account_refusal(p_name, v_amount, v_currency_name);
+    v_currency ledger.currency;
+    v_refusal text;
 begin
+    select currency.* into v_currency from ledger.currency as currency where currency.id = p_currency_id;
+    v_refusal := wallet._account_refusal(p_name, v_amount, v_currency);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
 
     return query
-        insert into ledger.account as account (name, currency_id, opening_balance, balance)
-        values (p_name, p_currency_id, v_amount, v_amount)
+        insert into ledger.account as account (name, currency_id, currency_scale, opening_balance, balance)
+        values (p_name, v_currency.id, v_currency.scale, v_amount, v_amount)
         on conflict on constraint account_name_key do nothing
-        returning account.id, account.name, account.currency_id, v_currency_name, account.balance::numeric;
+        returning account.id, account.name, account.currency_id, v_currency.name, account.balance::numeric;
     if not found then
         perform wallet._refuse('WC011');
     end if;
@@ -51,4 +55,4 @@ $$;
 
 comment on function wallet.create_account(text, numeric, bigint) is
     'Creates an account with a name (1 to 255 characters, unique), an opening balance (0 or more, NULL means 0) '
-    'and a currency, and returns it; or raises the refusal: WB003, WB011 to WB013, WC011.';
+    'and a currency, and returns it; or raises the refusal: WB003, WB009, WB011 to WB013, WC011.';

@@ -1,24 +1,81 @@
--- wallet.list_accounts(p_after_id, p_limit)
+-- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status)
 --
--- A page of the accounts: those after an id, at most so many. Without arguments, all.
+-- A page of the accounts: those after an id, at most so many, of what is asked for. Without arguments, all.
 --
--- Returns: accounts, by id; amount is the balance, all read at one moment
+-- Returns: accounts, by id; amount is the balance, all read at one moment. more: whether others follow, after
+--          p_after_id => the last row's id
 -- Locks:   nothing
--- Raises:  nothing
+-- Raises:  WB061 no limit, WB013 no such currency, WB041 no such status
 
-create or replace function wallet.list_accounts(p_after_id bigint default null, p_limit bigint default null)
-    returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
-    language sql stable
+-- Written for each call, of the conditions that are asked for alone: so PostgreSQL can choose among the indexes on
+-- name, currency and status.
+create or replace function wallet.list_accounts(
+    p_after_id bigint default null,
+    p_limit bigint default null,
+    p_name text default null,
+    p_name_prefix text default null,
+    p_currency text default null,
+    p_status text default null
+)
+    returns table (
+        id bigint,
+        name text,
+        currency_id bigint,
+        currency_name text,
+        amount numeric,
+        status text,
+        held numeric,
+        available numeric,
+        credit_limit numeric,
+        more boolean
+    )
+    language plpgsql stable
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    select account.id, account.name, account.currency_id, currency.name, account.balance
-    from ledger.account as account
-    join ledger.currency as currency on currency.id = account.currency_id
-    where account.id > coalesce(p_after_id, 0)
-    order by account.id
-    limit p_limit
+declare
+    v_currency_id bigint := wallet._currency_id(p_currency);
+begin
+    if wallet._page_refusal(p_limit) is not null then
+        perform wallet._refuse(wallet._page_refusal(p_limit));
+    elsif (p_status is null or wallet._is_status(p_status)) is not true then
+        perform wallet._refuse('WB041');
+    end if;
+
+    return query execute format(
+        'select
+            found.id, found.name, found.currency_id, currency.name, found.balance::numeric, found.status,
+            trim_scale(found.held_now), trim_scale(found.balance + found.credit_limit - found.held_now),
+            found.credit_limit, found.next_id is not null
+        from (
+            select
+                page.*,
+                row_number() over (order by page.id) as number,
+                lead(page.id) over (order by page.id) as next_id,
+                case when page.held = 0 then 0 else wallet._held_now(page.id, page.held) end as held_now
+            from (
+                select account.* from ledger.account as account where %s order by account.id limit $2 + 1
+            ) as page
+        ) as found
+        join ledger.currency as currency on currency.id = found.currency_id
+        where found.number <= $2 or $2 is null
+        order by found.id',
+        concat_ws(
+            ' and ',
+            'account.id > $1',
+            case when p_name is not null then 'account.name = $3' end,
+            case when p_name_prefix is not null then 'account.name collate "C" ^@ $4' end,
+            case when v_currency_id is not null then 'account.currency_id = $5' end,
+            -- as the index on those that are not active has it
+            case when p_status is not null then 'account.status = $6' end,
+            case when p_status <> 'active' then $q$account.status <> 'active'$q$ end
+        )
+    )
+    using greatest(p_after_id, 0), p_limit, p_name, p_name_prefix, v_currency_id, p_status;
+end
 $$;
 
-comment on function wallet.list_accounts(bigint, bigint) is
-    'Accounts by id, with their balances: those after an id (NULL: all), at most so many (NULL: any number).';
+comment on function wallet.list_accounts(bigint, bigint, text, text, text, text) is
+    'Accounts by id, with their balances: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of a name, '
+    'of names that begin like this, of a currency (id or name), of a status. more: whether others follow, after the last '
+    'row''s id. Raises WB013, WB041, WB061.';

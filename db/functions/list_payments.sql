@@ -1,12 +1,31 @@
--- wallet.list_payments(p_after_id, p_limit)
+-- wallet.list_payments(p_after_id, p_limit, p_account_id, p_buyer_account_id, p_seller_account_id, p_currency,
+--                      p_from, p_to, p_min, p_max, p_reference)
 --
--- A page of the payments: those after an id, at most so many. Without arguments, all.
+-- A page of the payments: those after an id, at most so many, of whom and what is asked for. Without arguments, all.
 --
--- Returns: payments, oldest first
--- Locks:   nothing
--- Raises:  nothing
+-- One index gives the payments to be looked at, in order: that of the reference, else the buyer, the seller, the account
+-- (on either side), the time, the id. What else is asked for narrows that, and then a page looks at no more than 10,000
+-- payments: it may have fewer than the limit, and still go on.
+--
+-- Returns: payments, oldest first: by id; by time and id where time alone leads to them. more: whether others follow,
+--          after p_after_id => the last row's id. Where a page ends before it is full, the last row is no payment: all
+--          but id and more is NULL
+-- Locks:   nothing; all is read at one moment
+-- Raises:  WB061 no limit, WB062 min or max are no amounts, WB013 no such currency
 
-create or replace function wallet.list_payments(p_after_id bigint default null, p_limit bigint default null)
+create or replace function wallet.list_payments(
+    p_after_id bigint default null,
+    p_limit bigint default null,
+    p_account_id bigint default null,
+    p_buyer_account_id bigint default null,
+    p_seller_account_id bigint default null,
+    p_currency text default null,
+    p_from timestamptz default null,
+    p_to timestamptz default null,
+    p_min numeric default null,
+    p_max numeric default null,
+    p_reference text default null
+)
     returns table (
         id bigint,
         currency_id bigint,
@@ -14,21 +33,139 @@ create or replace function wallet.list_payments(p_after_id bigint default null, 
         amount numeric,
         buyer_account_id bigint,
         seller_account_id bigint,
-        operation_timestamp timestamptz
+        operation_timestamp timestamptz,
+        description text,
+        reference text,
+        refunded_payment_id bigint,
+        hold_id bigint,
+        more boolean
     )
-    language sql stable
+    language plpgsql stable
     security definer
     set search_path = pg_catalog, pg_temp
+    -- One index leads to what is asked for, however much PostgreSQL believes that to be.
+    set enable_seqscan = off
 as $$
-    select
-        payment.id, payment.currency_id, currency.name, payment.amount,
-        payment.buyer_account_id, payment.seller_account_id, payment.operation_timestamp
-    from ledger.payment as payment
-    join ledger.currency as currency on currency.id = payment.currency_id
-    where payment.id > coalesce(p_after_id, 0)
-    order by payment.id
-    limit p_limit
+declare
+    v_most_looked_at constant bigint := bigint '10000';
+    v_currency_id bigint := wallet._currency_id(p_currency);
+    v_account_id bigint := coalesce(p_buyer_account_id, p_seller_account_id, p_account_id);
+    v_after_id bigint := greatest(p_after_id, 0);
+    v_until_id bigint := 9223372036854775807;
+    v_after_moment timestamptz;
+    v_source text;
+    v_order text := 'source.id';
+    v_narrows boolean;
+    v_look_at bigint;
+    v_looked_until bigint;
+    v_found bigint;
+begin
+    if wallet._page_refusal(p_limit) is not null then
+        perform wallet._refuse(wallet._page_refusal(p_limit));
+    elsif (coalesce(wallet._is_amount(p_min), true) and coalesce(wallet._is_amount(p_max), true)) is not true then
+        perform wallet._refuse('WB062');
+    end if;
+
+    -- Of an account, time is a part of its history.
+    if p_reference is null and v_account_id is not null then
+        if p_from is not null then
+            v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account_id, p_from));
+        end if;
+        if p_to is not null then
+            v_until_id := wallet._last_payment_before(v_account_id, p_to);
+        end if;
+    end if;
+
+    -- Compared as rows, as in _history.sql: one index can give this order.
+    if p_reference is not null then
+        v_source := 'select payment.* from ledger.payment as payment
+            where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
+            order by payment.reference, payment.id';
+    elsif p_buyer_account_id is not null then
+        v_source := 'select payment.* from ledger.payment as payment
+            where (payment.buyer_account_id, payment.id) > ($4, $1) and (payment.buyer_account_id, payment.id) <= ($4, $2)
+            order by payment.buyer_account_id, payment.id';
+    elsif p_seller_account_id is not null then
+        v_source := 'select payment.* from ledger.payment as payment
+            where (payment.seller_account_id, payment.id) > ($4, $1) and (payment.seller_account_id, payment.id) <= ($4, $2)
+            order by payment.seller_account_id, payment.id';
+    elsif p_account_id is not null then
+        v_source := 'select payment.* from wallet._history_of($4, $1, $2, $3) as payment order by payment.id';
+    elsif p_from is not null or p_to is not null then
+        v_order := 'source.operation_timestamp, source.id';
+        v_source := 'select payment.* from ledger.payment as payment
+            where (payment.operation_timestamp, payment.id) > ($6, $1)
+                and payment.operation_timestamp >= $7 and payment.operation_timestamp < $8
+            order by payment.operation_timestamp, payment.id';
+        select payment.operation_timestamp into v_after_moment
+        from ledger.payment as payment
+        where payment.id <= p_after_id
+        order by payment.id desc
+        limit 1;
+    else
+        v_source := 'select payment.* from ledger.payment as payment where payment.id > $1 order by payment.id';
+    end if;
+    v_source := v_source || ' limit $3';
+
+    v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id) > 1
+        or num_nonnulls(p_currency, p_min, p_max) > 0
+        or (p_reference is not null and num_nonnulls(p_from, p_to) > 0);
+    v_look_at := p_limit + 1;
+    if v_narrows and p_limit is not null then
+        v_look_at := v_most_looked_at;
+        execute format(
+            'select source.id from (select row_number() over (order by %1$s) as number, source.* from (%2$s) as source)
+                as source where source.number = $3',
+            v_order, v_source
+        )
+        into v_looked_until
+        using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, coalesce(v_after_moment, '-infinity'),
+            coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity');
+    end if;
+
+    return query execute format(
+        'select
+            found.id, found.currency_id, currency.name, found.amount::numeric,
+            found.buyer_account_id, found.seller_account_id, found.operation_timestamp,
+            found.description, found.reference, found.refunded_payment_id, found.hold_id,
+            found.next_id is not null or $16 is not null
+        from (
+            select
+                source.*,
+                row_number() over (order by %1$s) as number,
+                lead(source.id) over (order by %1$s) as next_id
+            from (%2$s) as source
+            where %3$s
+        ) as found
+        join ledger.currency as currency on currency.id = found.currency_id
+        where found.number <= $15 or $15 is null
+        order by found.number',
+        v_order, v_source, case when v_narrows then
+            '($9 is null or source.currency_id = $9)
+            and ($10 is null or source.amount >= $10)
+            and ($11 is null or source.amount <= $11)
+            and ($12 is null or source.buyer_account_id = $12)
+            and ($13 is null or source.seller_account_id = $13)
+            and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
+            and source.operation_timestamp >= $7 and source.operation_timestamp < $8'
+        else 'true' end
+    )
+    using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, coalesce(v_after_moment, '-infinity'),
+        coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), v_currency_id, p_min, p_max, p_buyer_account_id,
+        p_seller_account_id, p_account_id, p_limit, v_looked_until;
+    get diagnostics v_found = row_count;
+    if v_looked_until is not null and v_found < p_limit then
+        id := v_looked_until;
+        more := true;
+        return next;
+    end if;
+end
 $$;
 
-comment on function wallet.list_payments(bigint, bigint) is
-    'Payments, oldest first: those after an id (NULL: all), at most so many (NULL: any number).';
+comment on function wallet.list_payments(
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text
+) is
+    'Payments, oldest first: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of an account, a buyer, '
+    'a seller, a currency (id or name), from a moment on and before another one, of an amount from min to max, with a '
+    'reference. more: whether others follow, after the last row''s id; a last row with nothing else only says so. '
+    'Raises WB013, WB061, WB062.';

@@ -1,4 +1,5 @@
--- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys)
+-- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
+--                      p_descriptions, p_references)
 --
 -- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
 -- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
@@ -10,13 +11,15 @@
 --          or error_code and error, and all else NULL
 -- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
 --          until the transaction ends
--- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed)
--- Raises:  22023 where the arrays differ in length, or one is NULL that is not the keys';
+-- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed);
+--          ledger.hold (what has expired of the accounts)
+-- Raises:  22023 where the arrays differ in length, or one of the first three is NULL;
 --          40001 where somebody makes another payment under one of the keys at this moment.
 --          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
 --          payment, counted from 0: WB008 no key, WK001 the key belongs to another payment, WB001 to self,
---          WB002 not positive, WB003 not an amount, WB004 no such account, WB005 currencies differ,
---          WB006 buyer has too little, WB007 seller would have too much;
+--          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB004 no such account,
+--          WB005 currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed,
+--          WB015 seller closed, WB006 buyer has too little, WB007 seller would have too much;
 --          and where p_wait is false, 55P03 an account is locked
 
 -- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
@@ -29,7 +32,9 @@ create or replace function wallet.make_payments(
     p_amounts numeric[],
     p_atomic boolean default false,
     p_wait boolean default true,
-    p_idempotency_keys text[] default null
+    p_idempotency_keys text[] default null,
+    p_descriptions text[] default null,
+    p_references text[] default null
 )
     returns table (
         id bigint,
@@ -38,6 +43,8 @@ create or replace function wallet.make_payments(
         buyer_account_id bigint,
         seller_account_id bigint,
         operation_timestamp timestamptz,
+        description text,
+        reference text,
         replayed boolean,
         error_code text,
         error text
@@ -55,7 +62,10 @@ declare
     v_busy_ids bigint[];
     v_account_ids bigint[];
     v_currency_ids bigint[];
+    v_scales smallint[];
+    v_statuses text[];
     v_balances numeric[];
+    v_reserves numeric[];
     v_keys text[];
     v_payments_by_key ledger.payment[];
     v_request record;
@@ -68,26 +78,29 @@ begin
         cardinality(p_buyer_account_ids) = cardinality(p_seller_account_ids)
         and cardinality(p_buyer_account_ids) = cardinality(p_amounts)
         and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_idempotency_keys), cardinality(p_amounts))
+        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_descriptions), cardinality(p_amounts))
+        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_references), cardinality(p_amounts))
     ) is not true then
         raise exception using
             errcode = 'invalid_parameter_value',
-            message = 'Buyers, sellers and amounts should be arrays of the same length, and so should keys, if any';
+            message = 'Buyers, sellers and amounts should be arrays of the same length, and so should the others, if any';
     end if;
 
     v_asked_ids := array(
         select party.account_id
-        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys)
-            as request (buyer_account_id, seller_account_id, amount, idempotency_key)
+        from unnest(
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references
+        ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference)
         cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
         where wallet._request_refusal(
-            request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key
+            request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
+            request.description, request.reference
         ) is null
     );
     select
-        array_agg(locked.id order by locked.id),
-        array_agg(locked.currency_id order by locked.id),
-        array_agg(locked.balance::numeric order by locked.id)
-    into v_account_ids, v_currency_ids, v_balances
+        array_agg(locked.id), array_agg(locked.currency_id), array_agg(locked.currency_scale),
+        array_agg(locked.status), array_agg(locked.balance::numeric), array_agg(locked.held - locked.credit_limit)
+    into v_account_ids, v_currency_ids, v_scales, v_statuses, v_balances, v_reserves
     from wallet._lock_accounts(v_asked_ids, p_wait) as locked;
     -- Those that are there all the same, and so locked by somebody else.
     if p_wait is false then
@@ -114,16 +127,20 @@ begin
     for v_request in
         select
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
-            request.idempotency_key,
+            request.idempotency_key, request.description, request.reference,
             wallet._request_refusal(
-                request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key
+                request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
+                request.description, request.reference
             ) as refusal,
             -- "(select …)": else the array would be copied for each payment
             width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
             width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
             width_bucket(request.idempotency_key collate "C", (select v_keys)) as key
-        from unnest(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys) with ordinality
-            as request (buyer_account_id, seller_account_id, amount, idempotency_key, number)
+        from unnest(
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references
+        ) with ordinality as request (
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, number
+        )
         order by request.number
     loop
         v_payment := null;
@@ -134,21 +151,25 @@ begin
         replayed := case when v_payment.id is not null then true end;
         if replayed then
             v_refusal := wallet._key_refusal(
-                v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount
+                v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount,
+                v_request.description, v_request.reference
             );
+        elsif v_request.refusal is not null then
+            v_refusal := v_request.refusal;
+        elsif array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then
+            v_refusal := '55P03';
         else
-            v_refusal := coalesce(
-                v_request.refusal,
-                case when array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then '55P03' end,
-                wallet._payment_refusal(
-                    v_request.amount,
-                    case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
-                        then v_currency_ids[v_request.buyer] end,
-                    case when v_account_ids[v_request.seller] = v_request.seller_account_id
-                        then v_currency_ids[v_request.seller] end,
-                    v_balances[v_request.buyer],
-                    v_balances[v_request.seller]
-                )
+            v_refusal := wallet._payment_refusal(
+                v_request.amount,
+                case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
+                    then v_currency_ids[v_request.buyer] end,
+                case when v_account_ids[v_request.seller] = v_request.seller_account_id
+                    then v_currency_ids[v_request.seller] end,
+                v_scales[v_request.buyer],
+                v_statuses[v_request.buyer],
+                v_statuses[v_request.seller],
+                v_balances[v_request.buyer] - v_reserves[v_request.buyer],
+                v_balances[v_request.seller]
             );
         end if;
 
@@ -171,6 +192,8 @@ begin
             v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_request.amount);
             v_payment.operation_timestamp := clock_timestamp();
             v_payment.idempotency_key := v_request.idempotency_key;
+            v_payment.description := v_request.description;
+            v_payment.reference := v_request.reference;
             v_payments := array_append(v_payments, v_payment);
             v_balances[v_request.buyer] := v_payment.buyer_balance;
             v_balances[v_request.seller] := v_payment.seller_balance;
@@ -185,6 +208,8 @@ begin
         buyer_account_id := v_payment.buyer_account_id;
         seller_account_id := v_payment.seller_account_id;
         operation_timestamp := v_payment.operation_timestamp;
+        description := v_payment.description;
+        reference := v_payment.reference;
         error_code := v_refusal;
         error := wallet._refusal_message(v_refusal);
         return next;
@@ -210,9 +235,9 @@ begin
 end
 $$;
 
-comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[]) is
+comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[]) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
-    'order: the payment, or the code and the words of its refusal, WB001 to WB008, WK001. Where p_atomic is true, the '
+    'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where p_atomic is true, the '
     'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. Where p_wait is '
     'false, payments of accounts that somebody else has locked are not made: 55P03. One whose idempotency key (1 to 255 '
     'characters, or NULL) was used before, in this call or ever, is not made again but returned, with replayed true.';

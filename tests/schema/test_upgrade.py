@@ -224,8 +224,7 @@ def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_af
             assert batch(api, [payment[:4] for payment in keyed]) == ([payment.answer for payment in keyed], True)
             assert pay(api, *keyed[0][:2], "0.7", keyed[0].key).status_code == 422
 
-        # The version before reads what there is, and may still open accounts.
+        # The version before may still open accounts and read them. (Its lists are refused: it reads them in pages of
+        # 2,000, which are larger than a page may be by now.)
         late = open_account(before, "late", 1)
-        assert contain(listed(before, "/payments"), payments)
-        assert contain(listed(before, "/accounts"), listed(after, "/accounts"))
         assert before.get(f"/account/{late}").json()["Amount"] == "1"

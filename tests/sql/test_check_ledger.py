@@ -98,7 +98,7 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
     ),
     (
         "update ledger.account set balance = -1, opening_balance = -1 where id = 3",
-        [(3, None, "The balance is -1, below zero"), (3, None, "The opening balance is -1, below zero")],
+        [(3, None, "The balance is -1, the credit limit 0, and 0 is held"), (3, None, "The opening balance is -1, below zero")],
     ),
     ("delete from ledger.account where id = 2", [(None, n, f"There is no account of the {who}") for n, who in ((1, "seller"), (2, "buyer"), (3, "seller"))]),
     ("update ledger.payment set currency_id = 2 where id = 2", [(None, 2, "The buyer's currency is another one")]),
@@ -109,16 +109,16 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
     ("insert into ledger.payment overriding system value select 4, 1, 1, 2, 0, 95, 105", [(None, 4, "The amount is not above zero")]),
     (
         "insert into ledger.payment overriding system value values (4, 1, 3, 2, 200, -100, 305), (5, 1, 2, 3, 200, 105, 100)",
-        [(None, 4, "The buyer's balance after it is below zero")],
+        [(3, 4, "The balance after it is -100, and the credit limit was 0")],
     ),
     (
         """update ledger.account set opening_balance = -10, balance = -5 where id = 3;
            update ledger.account set balance = 90 where id = 1;
            insert into ledger.payment overriding system value values (4, 1, 1, 3, 5, 90, -5)""",
         [
-            (3, None, "The balance is -5, below zero"),
+            (3, None, "The balance is -5, the credit limit 0, and 0 is held"),
             (3, None, "The opening balance is -10, below zero"),
-            (None, 4, "The seller's balance after it is below zero"),
+            (3, 4, "The balance after it is -5, and the credit limit was 0"),
         ],
     ),
 ]  # fmt: skip

@@ -15,7 +15,9 @@ def test_it_returns_the_account(ops: Connection) -> None:
     assert [column.name for column in cursor.description] == ["id", "name", "currency_id", "currency_name", "amount"]
     [row] = cursor.fetchall()
     assert row[1:] == ("buyer", 2, "RUB", Decimal("1000.5"))
-    assert ops.execute("select * from wallet.get_account(%s)", [row[0]]).fetchall() == [row]
+    assert ops.execute("select * from wallet.get_account(%s)", [row[0]]).fetchall() == [
+        (*row, "active", 0, Decimal("1000.5"), 0)
+    ]
 
 
 def test_no_amount_is_0(ops: Connection) -> None:

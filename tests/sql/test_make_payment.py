@@ -41,6 +41,8 @@ def test_the_buyer_loses_what_the_seller_gains(ops: Connection, buyer: int, sell
         "buyer_account_id",
         "seller_account_id",
         "operation_timestamp",
+        "description",
+        "reference",
         "replayed",
     ]
     assert payment["amount"] == Decimal("500.1")

@@ -1,0 +1,34 @@
+-- wallet._is_status(p_status), wallet._account_becomes(p_account_id, p_status, p_credit_limit)
+--
+-- What the functions share that change what an account may do.
+--
+-- Returns: true or false
+-- Locks:   nothing; the account is locked by then
+-- Writes:  _account_becomes: ledger.account (status, credit limit), ledger.account_change (one row)
+-- Raises:  nothing
+
+create or replace function wallet._is_status(p_status text)
+    returns boolean
+    language sql immutable
+as $$
+    select p_status in ('active', 'frozen', 'closed')
+$$;
+
+comment on function wallet._is_status(text) is 'Whether there is such a status of an account.';
+
+-- The payments that the account has made and received up to now have ids that were drawn before this, and all others
+-- will have later ones: so a change has its place among them.
+create or replace function wallet._account_becomes(p_account_id bigint, p_status text, p_credit_limit numeric)
+    returns void
+    language sql
+as $$
+    insert into ledger.account_change (account_id, status, credit_limit, last_payment_id)
+    select p_account_id, p_status, p_credit_limit, case when drawn.is_called then drawn.last_value else 0 end
+    from ledger.payment_id_seq as drawn;
+    update ledger.account as account
+    set status = p_status, credit_limit = p_credit_limit
+    where account.id = p_account_id
+$$;
+
+comment on function wallet._account_becomes(bigint, text, numeric) is
+    'Changes what a locked account may do, and keeps a record of that.';

@@ -1,0 +1,126 @@
+-- wallet._history_of(…), wallet._last_payment_before(p_account_id, p_moment), wallet._balance_after(…)
+--
+-- An account's history: its payments, by id, which is the order in which its balance changed, whatever the clocks said.
+--
+-- Returns: payments; the id of one, 0 where there is none; a balance
+-- Locks:   nothing
+-- Raises:  nothing
+
+-- Compared as rows, not by "= and >": so there is one index that can give this order, and no guess of how many payments
+-- an account has makes PostgreSQL read the payments of everybody instead. Each side gives no more than is needed.
+create or replace function wallet._history_of(
+    p_account_id bigint,
+    p_after_id bigint,
+    p_until_id bigint,
+    p_limit bigint
+)
+    returns setof ledger.payment
+    language sql stable
+as $$
+    select either.*
+    from (
+        (
+            select payment.*
+            from ledger.payment as payment
+            where (payment.buyer_account_id, payment.id) > (p_account_id, p_after_id)
+                and (payment.buyer_account_id, payment.id) <= (p_account_id, p_until_id)
+            order by payment.buyer_account_id, payment.id
+            limit p_limit
+        )
+        union all
+        (
+            select payment.*
+            from ledger.payment as payment
+            where (payment.seller_account_id, payment.id) > (p_account_id, p_after_id)
+                and (payment.seller_account_id, payment.id) <= (p_account_id, p_until_id)
+            order by payment.seller_account_id, payment.id
+            limit p_limit
+        )
+    ) as either
+    order by either.id
+    limit p_limit
+$$;
+
+comment on function wallet._history_of(bigint, bigint, bigint, bigint) is
+    'An account''s payments, by id: those after an id and up to another one, at most so many (NULL: any number).';
+
+create or replace function wallet._last_payment_of(p_account_id bigint, p_until_id bigint)
+    returns ledger.payment
+    language sql stable
+as $$
+    select either.*
+    from (
+        (
+            select payment.*
+            from ledger.payment as payment
+            where (payment.buyer_account_id, payment.id) <= (p_account_id, p_until_id)
+                and payment.buyer_account_id >= p_account_id
+            order by payment.buyer_account_id desc, payment.id desc
+            limit 1
+        )
+        union all
+        (
+            select payment.*
+            from ledger.payment as payment
+            where (payment.seller_account_id, payment.id) <= (p_account_id, p_until_id)
+                and payment.seller_account_id >= p_account_id
+            order by payment.seller_account_id desc, payment.id desc
+            limit 1
+        )
+    ) as either
+    order by either.id desc
+    limit 1
+$$;
+
+comment on function wallet._last_payment_of(bigint, bigint) is
+    'An account''s last payment up to an id; all of it is NULL where there is none.';
+
+-- Time and ids go together, but for payments that were made at nearly the same moment, and for clocks that were put
+-- back. So the index on time tells where to begin, and the account's own payments decide from there.
+create or replace function wallet._last_payment_before(p_account_id bigint, p_moment timestamptz)
+    returns bigint
+    language plpgsql stable
+as $$
+declare
+    v_id bigint;
+    v_payment ledger.payment;
+begin
+    select payment.id into v_id
+    from ledger.payment as payment
+    where payment.operation_timestamp < p_moment
+    order by payment.operation_timestamp desc, payment.id desc
+    limit 1;
+    v_id := coalesce(v_id, 0);
+    loop
+        select payment.* into v_payment from wallet._history_of(p_account_id, v_id, 9223372036854775807, 1) as payment;
+        exit when (v_payment.operation_timestamp < p_moment) is not true;
+        v_id := v_payment.id;
+    end loop;
+    loop
+        v_payment := wallet._last_payment_of(p_account_id, v_id);
+        exit when (v_payment.operation_timestamp >= p_moment) is not true;
+        v_id := v_payment.id - 1;
+    end loop;
+    return coalesce(v_payment.id, 0);
+end
+$$;
+
+comment on function wallet._last_payment_before(bigint, timestamptz) is
+    'The id of an account''s last payment before a moment; 0 where there is none.';
+
+create or replace function wallet._balance_after(p_account ledger.account, p_payment_id bigint)
+    returns numeric
+    language sql stable
+as $$
+    select coalesce(
+        (
+            select case payment.buyer_account_id when p_account.id then payment.buyer_balance else payment.seller_balance end
+            from wallet._last_payment_of(p_account.id, p_payment_id) as payment
+            where payment.id is not null
+        ),
+        p_account.opening_balance
+    )
+$$;
+
+comment on function wallet._balance_after(ledger.account, bigint) is
+    'What was on an account after its last payment up to an id, or what it was opened with.';

@@ -1,0 +1,37 @@
+-- wallet._hold_refusal(p_hold), wallet._end_hold(p_hold, p_status)
+--
+-- What capture_hold and void_hold share: a hold ends once.
+--
+-- Returns: the code of the rule that refuses
+-- Locks:   nothing; the buyer's account is locked by then, and what has expired of it has been ended
+-- Writes:  _end_hold: ledger.hold (its end), ledger.account (what is held)
+-- Raises:  nothing
+
+create or replace function wallet._hold_refusal(p_hold ledger.hold)
+    returns text
+    language sql immutable
+as $$
+    select case p_hold.status
+        when 'open' then null
+        when 'captured' then 'WC031'
+        when 'voided' then 'WC032'
+        else 'WC033'
+    end
+$$;
+
+comment on function wallet._hold_refusal(ledger.hold) is
+    'Whether a hold may still be captured or voided: the code of the refusal, or NULL.';
+
+create or replace function wallet._end_hold(p_hold ledger.hold, p_status text)
+    returns void
+    language plpgsql
+as $$
+begin
+    update ledger.hold as hold
+    set status = p_status, ended_at = clock_timestamp()
+    where hold.id = p_hold.id;
+    perform wallet._change_held(p_hold.buyer_account_id, -p_hold.amount);
+end
+$$;
+
+comment on function wallet._end_hold(ledger.hold, text) is 'Ends an open hold of a locked account, and frees what it held.';

@@ -1,0 +1,120 @@
+-- wallet._lock_accounts(p_account_ids, p_wait), wallet._lock_parties(p_buyer_account_id, p_seller_account_id),
+-- wallet._let_go_of_expired_holds(p_account_id), wallet._change_held(p_account_id, p_change)
+--
+-- How accounts are locked, and what is held of them once they are.
+--
+-- Returns: the locked accounts, as they are now; `held` without what has expired
+-- Locks:   the accounts FOR NO KEY UPDATE, in id order, until the transaction ends. The holds of an account are written
+--          by those alone who have locked it
+-- Writes:  ledger.hold (what has expired), ledger.account (held)
+-- Raises:  nothing
+
+-- An expired hold needs nobody who frees it: whoever locks its account next does, before anything is judged. What has
+-- been freed stays so, even if the clock should go back.
+create or replace function wallet._let_go_of_expired_holds(p_account_id bigint)
+    returns numeric
+    language plpgsql
+as $$
+declare
+    v_expired numeric;
+    v_held numeric;
+begin
+    with expired as (
+        update ledger.hold as hold
+        set status = 'expired', ended_at = hold.expires_at
+        where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= clock_timestamp()
+        returning hold.amount
+    )
+    select sum(expired.amount) into v_expired from expired;
+    if v_expired is null then
+        select account.held into v_held from ledger.account as account where account.id = p_account_id;
+        return v_held;
+    end if;
+    return wallet._change_held(p_account_id, -v_expired);
+end
+$$;
+
+comment on function wallet._let_go_of_expired_holds(bigint) is
+    'Ends the holds of a locked account whose time is over, and returns what is held of it now.';
+
+create or replace function wallet._change_held(p_account_id bigint, p_change numeric)
+    returns numeric
+    language sql
+as $$
+    update ledger.account as account
+    set held = trim_scale(account.held + p_change)
+    where account.id = p_account_id
+    returning account.held
+$$;
+
+comment on function wallet._change_held(bigint, numeric) is
+    'Adds to what is held of a locked account, and returns what is held of it then.';
+
+-- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
+-- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make everybody wait who only
+-- refers to the account, by a foreign key. What is held is looked at outside the inner query: within it, that would
+-- happen before the lock.
+create or replace function wallet._lock_accounts(p_account_ids bigint[], p_wait boolean default true)
+    returns setof ledger.account
+    language plpgsql
+as $$
+begin
+    if p_wait is not false then
+        return query
+            select
+                locked.id, locked.name, locked.currency_id, locked.opening_balance, locked.balance, locked.created_at,
+                locked.currency_scale, locked.status, locked.credit_limit,
+                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id) end
+            from (
+                select account.*
+                from ledger.account as account
+                where account.id = any (p_account_ids)
+                order by account.id
+                for no key update
+            ) as locked;
+    else
+        return query
+            select
+                locked.id, locked.name, locked.currency_id, locked.opening_balance, locked.balance, locked.created_at,
+                locked.currency_scale, locked.status, locked.credit_limit,
+                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id) end
+            from (
+                select account.*
+                from ledger.account as account
+                where account.id = any (p_account_ids)
+                order by account.id
+                for no key update skip locked
+            ) as locked;
+    end if;
+end
+$$;
+
+comment on function wallet._lock_accounts(bigint[], boolean) is
+    'Locks those of the accounts that exist, in id order, until the transaction ends, and returns them. Without '
+    'p_wait, those that somebody else has locked are left out.';
+
+create or replace function wallet._lock_parties(p_buyer_account_id bigint, p_seller_account_id bigint)
+    returns ledger.account[]
+    language plpgsql
+as $$
+declare
+    v_account ledger.account;
+    v_buyer ledger.account;
+    v_seller ledger.account;
+begin
+    for v_account in
+        select locked.* from wallet._lock_accounts(array[p_buyer_account_id, p_seller_account_id]) as locked
+    loop
+        if v_account.id = p_buyer_account_id then
+            v_buyer := v_account;
+        else
+            v_seller := v_account;
+        end if;
+    end loop;
+    return array[v_buyer, v_seller];
+end
+$$;
+
+comment on function wallet._lock_parties(bigint, bigint) is
+    'Locks the two accounts of a payment, and returns them, the buyer and the seller; all of one is NULL where there is '
+    'none.';

@@ -1,0 +1,48 @@
+-- wallet.create_currency(p_name, p_scale)
+--
+-- Creates a currency, whose amounts may have so many decimals; for good.
+--
+-- Returns: the currency, one row
+-- Locks:   nothing. Of two that ask for one name at once, the second waits for the first to commit
+-- Writes:  ledger.currency (one row)
+-- Raises:  WB051 name, WB052 scale, WC051 name taken
+
+create or replace function wallet._currency_refusal(p_name text, p_scale bigint)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when (char_length(p_name) between 1 and 16) is not true then 'WB051'
+        when (p_scale between 0 and 15) is not true then 'WB052'
+    end
+$$;
+
+comment on function wallet._currency_refusal(text, bigint) is
+    'The rules of a new currency: the code of the first one that refuses it, or NULL.';
+
+create or replace function wallet.create_currency(p_name text, p_scale bigint)
+    returns table (id bigint, name text, scale bigint)
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_refusal text := wallet._currency_refusal(p_name, p_scale);
+begin
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
+    end if;
+    return query
+        insert into ledger.currency as currency (name, scale)
+        values (p_name, p_scale::smallint)
+        on conflict on constraint currency_name_key do nothing
+        returning currency.id, currency.name, currency.scale::bigint;
+    if not found then
+        perform wallet._refuse('WC051');
+    end if;
+end
+$$;
+
+comment on function wallet.create_currency(text, bigint) is
+    'Creates a currency with a name (1 to 16 characters, unique) and a scale, the decimals that its amounts may have (0 '
+    'to 15), and returns it; or raises the refusal: WB051, WB052, WC051.';

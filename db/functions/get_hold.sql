@@ -1,0 +1,46 @@
+-- wallet.get_hold(p_hold_id)
+--
+-- One hold, and what became of it.
+--
+-- Returns: the hold, one row; one that was captured has its payment's id and amount, which are else NULL
+-- Locks:   nothing
+-- Raises:  WN003 no such hold
+
+create or replace function wallet.get_hold(p_hold_id bigint)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        expires_at timestamptz,
+        status text,
+        payment_id bigint,
+        captured_amount numeric,
+        description text,
+        reference text
+    )
+    language plpgsql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+        select
+            hold.id, hold.currency_id, hold.amount::numeric, hold.buyer_account_id, hold.seller_account_id,
+            hold.operation_timestamp, hold.expires_at,
+            case when hold.status = 'open' and hold.expires_at <= clock_timestamp() then 'expired' else hold.status end,
+            payment.id, payment.amount::numeric, hold.description, hold.reference
+        from ledger.hold as hold
+        left join ledger.payment as payment on payment.hold_id = hold.id
+        where hold.id = p_hold_id;
+    if not found then
+        perform wallet._refuse('WN003');
+    end if;
+end
+$$;
+
+comment on function wallet.get_hold(bigint) is
+    'The hold with this id: open, captured (by the payment with payment_id, of captured_amount), voided or expired. '
+    'Raises WN003 where there is none.';

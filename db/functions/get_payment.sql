@@ -1,0 +1,49 @@
+-- wallet.get_payment(p_payment_id)
+--
+-- One payment, and how much of it has been given back.
+--
+-- Returns: the payment, one row; refunded_amount is NULL where there are no refunds
+-- Locks:   nothing
+-- Raises:  WN002 no such payment
+
+create or replace function wallet.get_payment(p_payment_id bigint)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        currency_name text,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        description text,
+        reference text,
+        refunded_payment_id bigint,
+        hold_id bigint,
+        refunded_amount numeric
+    )
+    language plpgsql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+        select
+            payment.id, payment.currency_id, currency.name, payment.amount::numeric,
+            payment.buyer_account_id, payment.seller_account_id, payment.operation_timestamp,
+            payment.description, payment.reference, payment.refunded_payment_id, payment.hold_id,
+            (
+                select trim_scale(sum(refund.amount))
+                from ledger.payment as refund
+                where refund.refunded_payment_id = payment.id
+            )
+        from ledger.payment as payment
+        join ledger.currency as currency on currency.id = payment.currency_id
+        where payment.id = p_payment_id;
+    if not found then
+        perform wallet._refuse('WN002');
+    end if;
+end
+$$;
+
+comment on function wallet.get_payment(bigint) is
+    'The payment with this id, and how much of it its refunds gave back. Raises WN002 where there is none.';

@@ -1,0 +1,85 @@
+-- wallet.get_statement(p_account_id, p_after_id, p_limit, p_from, p_to)
+--
+-- A page of an account's statement: what moved its balance, line by line, in the order in which it changed. Without
+-- further arguments, all. From a moment on, and before another one, it is the part of the history between them.
+--
+-- Returns: first the opening, where all but balance is NULL: the balance before the first line. Then the lines: the
+--          amount is negative where the account paid, balance is what was on it afterwards; more, whether another line
+--          follows, after p_after_id => payment_id
+-- Locks:   nothing; all is read at one moment
+-- Raises:  WN001 no such account, WB061 no limit
+
+create or replace function wallet.get_statement(
+    p_account_id bigint,
+    p_after_id bigint default null,
+    p_limit bigint default null,
+    p_from timestamptz default null,
+    p_to timestamptz default null
+)
+    returns table (
+        payment_id bigint,
+        counterparty_account_id bigint,
+        counterparty_name text,
+        amount numeric,
+        balance numeric,
+        operation_timestamp timestamptz,
+        description text,
+        reference text,
+        refunded_payment_id bigint,
+        hold_id bigint,
+        more boolean
+    )
+    language plpgsql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+declare
+    v_account ledger.account;
+    v_after_id bigint := greatest(p_after_id, 0);
+    v_until_id bigint := 9223372036854775807;
+begin
+    if wallet._page_refusal(p_limit) is not null then
+        perform wallet._refuse(wallet._page_refusal(p_limit));
+    end if;
+    select account.* into v_account from ledger.account as account where account.id = p_account_id;
+    if v_account.id is null then
+        perform wallet._refuse('WN001');
+    end if;
+
+    if p_from is not null then
+        v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account.id, p_from));
+    end if;
+    if p_to is not null then
+        v_until_id := wallet._last_payment_before(v_account.id, p_to);
+    end if;
+
+    balance := wallet._balance_after(v_account, v_after_id);
+    more := false;
+    return next;
+    return query
+        select
+            line.id, counterparty.id, counterparty.name,
+            case line.buyer_account_id when v_account.id then -line.amount else line.amount end,
+            case line.buyer_account_id when v_account.id then line.buyer_balance else line.seller_balance end::numeric,
+            line.operation_timestamp, line.description, line.reference, line.refunded_payment_id, line.hold_id,
+            line.next_id is not null
+        from (
+            select
+                payment.*,
+                row_number() over (order by payment.id) as number,
+                lead(payment.id) over (order by payment.id) as next_id
+            from wallet._history_of(v_account.id, v_after_id, v_until_id, p_limit + 1) as payment
+        ) as line
+        join ledger.account as counterparty
+            on counterparty.id
+                = case line.buyer_account_id when v_account.id then line.seller_account_id else line.buyer_account_id end
+        where line.number <= p_limit or p_limit is null
+        order by line.id;
+end
+$$;
+
+comment on function wallet.get_statement(bigint, bigint, bigint, timestamptz, timestamptz) is
+    'An account''s statement: the balance before it, then its payments in the order in which its balance changed, with '
+    'the signed amount and the balance after each; those after an id (NULL: all), at most 1 to 1000 (NULL: any number), '
+    'from a moment on and before another one. Raises WN001 where there is no such account, WB061.';

@@ -1,0 +1,119 @@
+-- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference)
+--
+-- Gives a payment back, in all or in part: makes a payment from its seller to its buyer, which is linked to it. All
+-- refunds of a payment together never exceed it. Without an amount, all that is left of it is given back.
+--
+-- Returns: the payment that gives back, one row; replayed is true where it was made before, and else NULL
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends; who
+--          refunds the same payment waits for that
+-- Writes:  as make_payment
+-- Raises:  WN002 no such payment, WB008 no key, WK001 the key belongs to another payment, WB022 it is a refund itself,
+--          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB021 more than is left;
+--          and what a payment of its seller to its buyer is refused for: WB001, WB004, WB005 (which cannot be), WB009,
+--          WB010 frozen, WB014 closed, WB015 its buyer closed, WB006 has too little, WB007 would have too much
+
+-- The rules of a refund, among which those of any request have their place.
+create or replace function wallet._refund_refusal(
+    p_refunded_payment_id bigint,
+    p_amount numeric,
+    p_left numeric,
+    p_request_refusal text
+)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when p_request_refusal = 'WB008' then p_request_refusal
+        when (p_refunded_payment_id is null) is not true then 'WB022'
+        when p_request_refusal is not null then p_request_refusal
+        when (p_left > 0 and coalesce(p_amount, p_left) <= p_left) is not true then 'WB021'
+    end
+$$;
+
+comment on function wallet._refund_refusal(bigint, numeric, numeric, text) is
+    'The rules of a refund, of a payment of which so much is left: the code of the first one that refuses it, or NULL.';
+
+create or replace function wallet.refund_payment(
+    p_payment_id bigint,
+    p_amount numeric default null,
+    p_idempotency_key text default null,
+    p_description text default null,
+    p_reference text default null
+)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        description text,
+        reference text,
+        refunded_payment_id bigint,
+        replayed boolean
+    )
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_original ledger.payment;
+    v_parties ledger.account[];
+    v_payment ledger.payment;
+    v_left numeric;
+    v_amount numeric;
+    v_refusal text;
+begin
+    select payment.* into v_original from ledger.payment as payment where payment.id = p_payment_id;
+    if v_original.id is null then
+        perform wallet._refuse('WN002');
+    end if;
+    v_parties := wallet._lock_parties(v_original.seller_account_id, v_original.buyer_account_id);
+
+    -- After the locks, which all refunds of this payment take: what was given back before cannot grow any more.
+    v_payment := wallet._payment_under(p_idempotency_key);
+    replayed := case when v_payment.id is not null then true end;
+    select v_original.amount - coalesce(sum(refund.amount), 0) into v_left
+    from ledger.payment as refund
+    where refund.refunded_payment_id = v_original.id and (refund.id < v_payment.id or v_payment.id is null);
+    v_amount := coalesce(p_amount, v_left);
+
+    if replayed then
+        v_refusal := wallet._key_refusal(
+            v_payment, v_original.seller_account_id, v_original.buyer_account_id, v_amount, p_description, p_reference,
+            v_original.id
+        );
+    else
+        v_refusal := wallet._refund_refusal(v_original.refunded_payment_id, p_amount, v_left, wallet._request_refusal(
+            v_original.seller_account_id, v_original.buyer_account_id, coalesce(p_amount, v_original.amount),
+            p_idempotency_key, p_description, p_reference
+        ));
+    end if;
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
+    end if;
+
+    if replayed is not true then
+        v_payment := wallet._pay(
+            v_parties[1], v_parties[2], v_amount, p_idempotency_key, p_description, p_reference,
+            p_refunded_payment_id => v_original.id
+        );
+    end if;
+
+    id := v_payment.id;
+    currency_id := v_payment.currency_id;
+    amount := v_payment.amount;
+    buyer_account_id := v_payment.buyer_account_id;
+    seller_account_id := v_payment.seller_account_id;
+    operation_timestamp := v_payment.operation_timestamp;
+    description := v_payment.description;
+    reference := v_payment.reference;
+    refunded_payment_id := v_payment.refunded_payment_id;
+    return next;
+end
+$$;
+
+comment on function wallet.refund_payment(bigint, numeric, text, text, text) is
+    'Gives back an amount of a payment (above 0, by default all that is left of it) from its seller to its buyer, and '
+    'returns the payment that does; or raises the refusal: WN002, WB021, WB022, and what make_payment raises. Under an '
+    'idempotency key (1 to 255 characters) it is made once; asked for again, it is returned with replayed true.';

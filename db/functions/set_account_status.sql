@@ -1,0 +1,60 @@
+-- wallet.set_account_status(p_account_id, p_status)
+--
+-- Lets an account pay and receive (active), receive alone (frozen), or neither (closed). Nothing is removed, and a closed
+-- account may be opened again.
+--
+-- Returns: the account, one row, as get_account does
+-- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
+-- Writes:  ledger.account (status) and ledger.account_change (one row), where it changes; ledger.hold (what has expired)
+-- Raises:  WB041 no such status, WN001 no such account; to close it: WC041 its balance is not 0, WC042 something is held
+
+create or replace function wallet._status_refusal(p_account ledger.account, p_status text)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when wallet._is_status(p_status) is not true then 'WB041'
+        when (p_account.id is not null) is not true then 'WN001'
+        when (p_status <> 'closed' or p_account.balance = 0) is not true then 'WC041'
+        when (p_status <> 'closed' or p_account.held = 0) is not true then 'WC042'
+    end
+$$;
+
+comment on function wallet._status_refusal(ledger.account, text) is
+    'The rules of a change of status: the code of the first one that refuses it, or NULL.';
+
+create or replace function wallet.set_account_status(p_account_id bigint, p_status text)
+    returns table (
+        id bigint,
+        name text,
+        currency_id bigint,
+        currency_name text,
+        amount numeric,
+        status text,
+        held numeric,
+        available numeric,
+        credit_limit numeric
+    )
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account ledger.account;
+    v_refusal text;
+begin
+    select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
+    v_refusal := wallet._status_refusal(v_account, p_status);
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
+    end if;
+    if p_status <> v_account.status then
+        perform wallet._account_becomes(v_account.id, p_status, v_account.credit_limit);
+    end if;
+    return query select account.* from wallet.get_account(v_account.id) as account;
+end
+$$;
+
+comment on function wallet.set_account_status(bigint, text) is
+    'Makes an account active (it pays and receives), frozen (it receives) or closed (neither; only at balance 0, with '
+    'nothing held), and returns it; or raises the refusal: WB041, WC041, WC042, WN001.';

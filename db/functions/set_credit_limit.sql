@@ -1,0 +1,62 @@
+-- wallet.set_credit_limit(p_account_id, p_amount)
+--
+-- Lets the balance of an account go down to minus an amount; 0, as for a new account: not below zero.
+--
+-- Returns: the account, one row, as get_account does
+-- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
+-- Writes:  ledger.account (credit limit) and ledger.account_change (one row), where it changes; ledger.hold (what has
+--          expired)
+-- Raises:  WB012 below zero, WB003 not an amount, WN001 no such account, WB009 too many decimals for the currency,
+--          WC043 more than that is used of it, by the balance or by what is held
+
+create or replace function wallet._limit_refusal(p_account ledger.account, p_amount numeric)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when p_amount < 0 then 'WB012'
+        when wallet._is_amount(p_amount) is not true then 'WB003'
+        when (p_account.id is not null) is not true then 'WN001'
+        when (min_scale(p_amount) <= p_account.currency_scale) is not true then 'WB009'
+        when (p_account.balance + p_amount - p_account.held >= 0) is not true then 'WC043'
+    end
+$$;
+
+comment on function wallet._limit_refusal(ledger.account, numeric) is
+    'The rules of a credit limit: the code of the first one that refuses it, or NULL.';
+
+create or replace function wallet.set_credit_limit(p_account_id bigint, p_amount numeric)
+    returns table (
+        id bigint,
+        name text,
+        currency_id bigint,
+        currency_name text,
+        amount numeric,
+        status text,
+        held numeric,
+        available numeric,
+        credit_limit numeric
+    )
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account ledger.account;
+    v_refusal text;
+begin
+    select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
+    v_refusal := wallet._limit_refusal(v_account, p_amount);
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
+    end if;
+    if p_amount <> v_account.credit_limit then
+        perform wallet._account_becomes(v_account.id, v_account.status, trim_scale(p_amount));
+    end if;
+    return query select account.* from wallet.get_account(v_account.id) as account;
+end
+$$;
+
+comment on function wallet.set_credit_limit(bigint, numeric) is
+    'Lets an account''s balance go down to minus this amount (0 or more), and returns the account; or raises the refusal: '
+    'WB003, WB009, WB012, WC043, WN001.';

@@ -1,0 +1,179 @@
+-- What accounts are allowed to do, decimals of currencies, what payments say of themselves, refunds, and holds.
+--
+-- Written for a database that serves payments meanwhile: no table is rewritten, and none is read from end to end. That
+-- is why constraints are "not valid" here (0005 looks at the rows that are there), and why amounts are numeric with a
+-- check: a new column of a domain that has constraints would rewrite the table. Defaults serve the functions of the
+-- version before this one, which may go on for a while.
+
+set local role wallet_owner;
+
+-- Currencies.
+
+alter table ledger.currency
+    add column scale smallint not null default 15
+        constraint currency_scale_range check (scale between 0 and 15),
+    add constraint currency_id_scale_key unique (id, scale);
+comment on column ledger.currency.scale is 'How many decimals its amounts may have, 0 to 15; for good.';
+comment on constraint currency_id_scale_key on ledger.currency is 'Lets an account refer to currency and scale at once.';
+
+create trigger currency_kept
+    before delete or truncate or update on ledger.currency
+    for each statement execute function ledger.refuse_change();
+comment on trigger currency_kept on ledger.currency is 'A currency stays as it was made: amounts depend on it.';
+
+-- Accounts. The scale stands here too, so that a payment finds it in the row that it has locked.
+
+alter table ledger.account
+    add column currency_scale smallint not null default 15,
+    add column status text not null default 'active',
+    add column credit_limit numeric not null default 0,
+    add column held numeric not null default 0,
+    add constraint account_currency_scale_fkey
+        foreign key (currency_id, currency_scale) references ledger.currency (id, scale) not valid,
+    add constraint account_status_known check (status in ('active', 'frozen', 'closed')) not valid,
+    add constraint account_closed_empty check (status <> 'closed' or (balance = 0 and held = 0)) not valid,
+    add constraint account_credit_limit_range
+        check (credit_limit >= 0 and credit_limit < 1e15 and min_scale(credit_limit) <= 15) not valid,
+    add constraint account_held_range check (held >= 0 and held < 1e16 and min_scale(held) <= 15) not valid,
+    add constraint account_covered check (balance + credit_limit - held >= 0) not valid,
+    drop constraint account_balance_covered,
+    drop constraint account_currency_id_fkey;
+comment on column ledger.account.currency_scale is 'How many decimals its amounts may have: the currency''s scale.';
+comment on column ledger.account.status is
+    'active: pays and receives; frozen: receives; closed: neither, and nothing is on it. Changes stand in account_change.';
+comment on column ledger.account.credit_limit is 'How far the balance may go below zero.';
+comment on column ledger.account.held is
+    'The sum of its open holds, those included that have expired and that nobody has looked at since.';
+
+drop trigger account_origin_kept on ledger.account;
+create trigger account_origin_kept
+    before delete or truncate or update of id, currency_id, currency_scale, opening_balance, created_at on ledger.account
+    for each statement execute function ledger.refuse_change();
+comment on trigger account_origin_kept on ledger.account is
+    'An account stays, and so does where its money came from.';
+
+create table ledger.account_change (
+    id bigint generated always as identity primary key,
+    account_id bigint not null references ledger.account (id),
+    status text not null,
+    credit_limit numeric not null,
+    last_payment_id bigint not null,
+    changed_at timestamptz not null default clock_timestamp()
+);
+create index account_change_account_idx on ledger.account_change (account_id, id);
+comment on table ledger.account_change is
+    'Every change of what an account may do, append-only. Before the first one it was active, with a credit limit of 0.';
+comment on column ledger.account_change.id is 'Identifies the change; later ones of an account have higher ids.';
+comment on column ledger.account_change.account_id is 'The account.';
+comment on column ledger.account_change.status is 'Its status from then on.';
+comment on column ledger.account_change.credit_limit is 'Its credit limit from then on.';
+comment on column ledger.account_change.last_payment_id is
+    'The account''s payments up to this id were made before the change, and all others after it.';
+comment on column ledger.account_change.changed_at is 'When it was made, read while the account was locked.';
+create trigger account_change_append_only
+    before update or delete or truncate on ledger.account_change
+    for each statement execute function ledger.refuse_change();
+comment on trigger account_change_append_only on ledger.account_change is 'What an account was allowed to do is kept.';
+
+-- Payments. How far a balance may go down is the account's matter now.
+
+alter table ledger.payment
+    drop constraint payment_buyer_balance_covered,
+    drop constraint payment_seller_balance_covered,
+    add column description text,
+    add column reference text collate "C",
+    add column refunded_payment_id bigint,
+    add column hold_id bigint,
+    add constraint payment_description_length check (char_length(description) between 1 and 255) not valid,
+    add constraint payment_reference_length check (char_length(reference) between 1 and 255) not valid,
+    add constraint payment_refunds_an_earlier_one check (refunded_payment_id < id) not valid;
+comment on column ledger.payment.description is 'What the caller says of it, 1 to 255 characters.';
+comment on column ledger.payment.reference is 'An id of the caller''s own, 1 to 255 characters; several may have the same.';
+comment on column ledger.payment.refunded_payment_id is 'The payment that this one gives back, in all or in part.';
+comment on column ledger.payment.hold_id is 'The hold that this payment captured.';
+
+-- Holds. What holds one open is the buyer's row in ledger.account: who ends it, or counts it, has locked that.
+
+create table ledger.hold (
+    id bigint generated always as identity primary key,
+    currency_id bigint not null,
+    buyer_account_id bigint not null,
+    seller_account_id bigint not null,
+    amount ledger.amount not null constraint hold_amount_positive check (amount > 0),
+    operation_timestamp timestamptz not null default clock_timestamp(),
+    expires_at timestamptz not null,
+    status text not null default 'open'
+        constraint hold_status_known check (status in ('open', 'captured', 'voided', 'expired')),
+    ended_at timestamptz,
+    idempotency_key text collate "C"
+        constraint hold_idempotency_key_length check (char_length(idempotency_key) between 1 and 255),
+    description text constraint hold_description_length check (char_length(description) between 1 and 255),
+    reference text collate "C" constraint hold_reference_length check (char_length(reference) between 1 and 255),
+    constraint hold_ended check ((status = 'open') = (ended_at is null)),
+    constraint hold_not_to_self check (buyer_account_id <> seller_account_id),
+    constraint hold_buyer_fkey
+        foreign key (buyer_account_id, currency_id) references ledger.account (id, currency_id),
+    constraint hold_seller_fkey
+        foreign key (seller_account_id, currency_id) references ledger.account (id, currency_id)
+);
+create unique index hold_idempotency_key_key on ledger.hold (idempotency_key) where idempotency_key is not null;
+create index hold_open_idx on ledger.hold (buyer_account_id, expires_at) where status = 'open';
+comment on table ledger.hold is 'Amounts that are held for payments to come; each ends once, and stays here.';
+comment on column ledger.hold.id is 'Identifies the hold.';
+comment on column ledger.hold.currency_id is 'The currency of both accounts.';
+comment on column ledger.hold.buyer_account_id is 'The account whose money is held.';
+comment on column ledger.hold.seller_account_id is 'The account that a capture pays.';
+comment on column ledger.hold.amount is 'How much is held, above zero.';
+comment on column ledger.hold.operation_timestamp is 'When it was made, read while both accounts were locked.';
+comment on column ledger.hold.expires_at is 'From this moment on it holds nothing.';
+comment on column ledger.hold.status is
+    'open, captured (a payment has its id), voided or expired. An open one whose time is over is about to be expired.';
+comment on column ledger.hold.ended_at is 'When it was captured or voided, or expired; NULL while it is open.';
+comment on column ledger.hold.idempotency_key is
+    'The caller''s name for the request, 1 to 255 characters: under one key there is one hold, for ever.';
+comment on column ledger.hold.description is 'What the caller says of it, 1 to 255 characters; its payment says so too.';
+comment on column ledger.hold.reference is 'An id of the caller''s own, 1 to 255 characters; its payment has it too.';
+comment on index ledger.hold_idempotency_key_key is 'One hold a key, whoever asks, whenever, through whichever instance.';
+comment on index ledger.hold_open_idx is 'What is held of an account, and what of that has expired.';
+create trigger hold_kept
+    before delete or truncate or update of
+        id, currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at, idempotency_key,
+        description, reference on ledger.hold
+    for each statement execute function ledger.refuse_change();
+comment on trigger hold_kept on ledger.hold is 'A hold stays as it was made; it only ends.';
+
+-- Instead of two foreign keys, which would cost every payment what only refunds and captures need. A payment and a hold
+-- are never removed, so to look once is enough.
+create function ledger.check_origin() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (
+        (new.refunded_payment_id is null or exists (
+            select from ledger.payment as original
+            where original.id = new.refunded_payment_id
+                and original.buyer_account_id = new.seller_account_id
+                and original.seller_account_id = new.buyer_account_id
+        ))
+        and (new.hold_id is null or exists (
+            select from ledger.hold as hold
+            where hold.id = new.hold_id
+                and hold.buyer_account_id = new.buyer_account_id
+                and hold.seller_account_id = new.seller_account_id
+        ))
+    ) is not true then
+        raise exception using
+            errcode = 'foreign_key_violation',
+            message = format('Payment %s does not come from what it says: see trigger %I', new.id, tg_name);
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_origin() is
+    'Trigger: a refund gives back a payment that there is, and a capture has its hold, between the same accounts.';
+create trigger payment_origin
+    after insert on ledger.payment
+    for each row when (new.refunded_payment_id is not null or new.hold_id is not null)
+    execute function ledger.check_origin();
+comment on trigger payment_origin on ledger.payment is 'What a payment says it refunds, or captures, is there.';
