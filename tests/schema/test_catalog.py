@@ -62,7 +62,7 @@ def refusals(text: str) -> set[str]:
         if file.stem.startswith("_") and file.stem != "_refuse"
         for definition in file.read_text().split("create or replace function wallet.")[1:]
     }
-    texts, called = [text], set()
+    texts, called = [text], set[str]()
     while texts:
         calling = texts.pop()
         new = {name for name in helpers if f"wallet.{name}(" in calling} - called
