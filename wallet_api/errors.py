@@ -36,6 +36,7 @@ _TRY_AGAIN = {
     "25006": "The database accepts no changes at the moment; nothing was done, try again",
     "3F000": "The database is not at this version of the wallet yet; nothing was done, try again",
     "0A000": "The database changes to another version of the wallet; nothing was done, try again",
+    "42703": "The database is not at this version of the wallet yet; nothing was done, try again",
     "42883": "The database is not at this version of the wallet yet; nothing was done, try again",
 }
 _OVERLOADED = "The database has no resources left at the moment; nothing was done, try again"
@@ -45,6 +46,10 @@ _LOST = (
     "The database did not answer before the connection to it was lost or given up; "
     "look whether the request took effect before you repeat it, or repeat it with its Idempotency-Key"
 )
+
+# Everything that a 503 says of the database, and of how much there is to do.
+UNAVAILABLE = tuple(dict.fromkeys([*_TRY_AGAIN.values(), _OVERLOADED, _BUSY, _NO_CONNECTION, _LOST]))
+INTERNAL = "Internal error"
 
 # The connection is lost, or about to be.
 _LOST_STATES = ("08", "57P")
@@ -77,9 +82,14 @@ def full(scope: Scope) -> Response:
     return crowded(scope["come_back_later"]())
 
 
+def status_of(code: str) -> int:
+    """The status of a refusal by one of the wallet's rules."""
+    return _REFUSALS[code[:2]]
+
+
 def refused(code: str, error: str) -> Response:
     """A refusal by one of the wallet's rules."""
-    return answer(_REFUSALS[code[:2]], error)
+    return answer(status_of(code), error)
 
 
 def judge(error: Exception) -> Verdict:
@@ -87,7 +97,7 @@ def judge(error: Exception) -> Verdict:
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if isinstance(error, ConnectionLost) or (state or "").startswith(_LOST_STATES):
         return Verdict.UNKNOWN
-    if state is None or state.startswith(_ENVIRONMENT) or state == "42883":
+    if state is None or state.startswith(_ENVIRONMENT) or state in ("42703", "42883"):
         return Verdict.COMMON
     if state in ("40001", "40P01"):
         return Verdict.PASSING
@@ -172,7 +182,7 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     # Starlette raises the error again once this is sent; uvicorn logs it with its traceback, and hangs up.
-    return answer(500, "Internal error", {"Connection": "close"})
+    return answer(500, INTERNAL, {"Connection": "close"})
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -45,19 +45,22 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
 
 def _too_large(limit: int) -> HTTPException:
     # The connection goes with it: the rest of the body is not waited for.
-    return HTTPException(413, f"The body should have at most {limit} bytes", {"Connection": "close"})
+    return HTTPException(413, too_large(limit), {"Connection": "close"})
+
+
+def too_large(limit: int) -> str:
+    """What is said of a body that has more bytes."""
+    return f"The body should have at most {limit} bytes"
 
 
 class Answer(Response):
     """A JSON text, with status 200."""
 
-    def __init__(self, json: str, location: str | None = None) -> None:
+    def __init__(self, json: str, *headers: tuple[bytes, bytes]) -> None:
         self.status_code = 200
         self.background = None
         self.body = json.encode()
-        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON]
-        if location is not None:
-            self.raw_headers.append((b"location", location.encode()))
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON, *headers]
 
 
 async def listed(name: str, pages: AsyncGenerator[Rows], request: Request) -> Response:

@@ -1,32 +1,42 @@
-"""Payments: one at a time, and those of others with it; many at once; all there are."""
+"""Payments: one at a time, and those of others with it; and many at once."""
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import LiteralString
 
-from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api import errors, messages, wire
+from wallet_api import errors, messages, operation, wire
+from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
 from wallet_api.coalescing import Call, repeated
+from wallet_api.fields import AMOUNT, BOOLEAN, INTEGER, Field, Shape, array_of, reader
+from wallet_api.operation import Operation
 from wallet_api.pool import Database
+from wallet_api.wire import Fields
 
 PATH = "/payments"
 BATCH_LIMIT = 4 * 1024 * 1024
 MOST_PAYMENTS = 10_000
 
-_LIST_PAYMENTS: LiteralString = """
-    select id, currency_id, currency_name, amount, buyer_account_id, seller_account_id, operation_timestamp
-    from wallet.list_payments(%s, %s)"""
-_MAKE_PAYMENTS: LiteralString = """
-    select id, currency_id, amount, buyer_account_id, seller_account_id, operation_timestamp,
-        replayed, error_code, error
-    from wallet.make_payments(%s, %s, %s, %s, %s, %s)"""
+FIELDS = (
+    Field("BuyerAccountID", INTEGER, "buyer_account_id", "the account that pays", 1, required=True),
+    Field("SellerAccountID", INTEGER, "seller_account_id", "the account that is paid", 2, required=True),
+    Field("Amount", AMOUNT, "amount", "how much, in their currency", "500.1", required=True),
+)
+_FIELDS = (*FIELDS, operation.KEY)
+MADE = Shape(
+    "Payment",
+    ("id", "currency_id", "amount", "buyer_account_id", "seller_account_id", "operation_timestamp"),
+)
 
-# buyer, seller, amount, idempotency key
+# A payment that is asked for: its fields, and its idempotency key.
 Payment = tuple[int | None, int | None, Decimal | None, str | None]
+_read = reader(_FIELDS)
+
+_MAKE_PAYMENTS = f"""
+    select {", ".join(MADE.columns)}, replayed, error_code, error
+    from wallet.make_payments(%s, %s, %s, %s, %s, %s)"""  # noqa: S608
 
 
 class Replayed(str):
@@ -37,9 +47,6 @@ class Replayed(str):
 
 # A payment as a JSON object, or the code and the words of its refusal.
 Outcome = str | tuple[str, str]
-
-_KEY_HEADER = b"idempotency-key"
-_REPLAYED = (b"idempotency-replayed", b"true")
 
 
 def maker(database: Database, *, atomic: bool = False, wait: bool = True) -> Call[Payment, Outcome]:
@@ -69,11 +76,11 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
 
 async def make_payment(request: Request) -> Response:
     """Makes a payment, in a call that it may share with others."""
-    header = _key(request)
-    buyer, seller, amount, key = _payment(wire.decode(await messages.body(request)))
-    if header is not None and key not in (None, header):
-        raise HTTPException(400, "Idempotency-Key and IdempotencyKey should be the same")
-    outcome = await request.app.state.payments.outcome((buyer, seller, amount, key if header is None else header))
+    header = operation.header_key(request)
+    payment = _read(wire.decode(await messages.body(request)).get)
+    if header is not None:
+        payment = (*payment[:3], operation.one_key(header, payment[3]))
+    outcome = await request.app.state.payments.outcome(payment)
     return _answer(outcome, outcome) if isinstance(outcome, str) else errors.refused(*outcome)
 
 
@@ -87,76 +94,101 @@ def is_made(outcome: Outcome) -> bool:
     return isinstance(outcome, str)
 
 
-def _payment(fields: wire.Fields) -> Payment:
-    return (
-        fields.integer("BuyerAccountID"),
-        fields.integer("SellerAccountID"),
-        fields.decimal("Amount"),
-        fields.text("IdempotencyKey"),
-    )
-
-
-def _key(request: Request) -> str | None:
-    """The key in the request's head, if any. Refuses more than one, and one that is not UTF-8."""
-    values = [value for name, value in request.scope["headers"] if name == _KEY_HEADER]
-    if len(values) > 1:
-        raise HTTPException(400, "Idempotency-Key should be given once")
-    try:
-        return values[0].strip(b" \t").decode() if values else None
-    except UnicodeDecodeError:
-        raise HTTPException(400, "Idempotency-Key should be valid UTF-8") from None
-
-
-def _answer(json: str, *made: Outcome) -> messages.Answer:
+def _answer(text: str, *made: Outcome) -> messages.Answer:
     """An answer; it says so if all payments made that it tells of were made before."""
-    answer = messages.Answer(json)
+    answer = messages.Answer(text)
     if made and all(isinstance(outcome, Replayed) for outcome in made):
-        answer.raw_headers.append(_REPLAYED)
+        answer.raw_headers.append(REPLAYED)
     return answer
 
 
-class Payments(HTTPEndpoint):
-    """/payments"""
+async def make_payments(request: Request) -> Response:
+    """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
+    if operation.header_key(request) is not None:
+        raise HTTPException(400, NO_KEY)
+    listed, atomic = _read_batch(wire.decode(await messages.body(request, BATCH_LIMIT)).get)
+    if listed is None:
+        raise HTTPException(400, f"Payments {_PAYMENTS.wrong[0]}")
+    asked = [_payment_or_error(item) for item in listed]
+    unreadable = [index for index, item in enumerate(asked) if isinstance(item, str)]
+    if atomic and unreadable:
+        return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
+    payments = [item for item in asked if not isinstance(item, str)]
+    make = maker(operation.database(request), atomic=atomic or False)
+    outcomes = await repeated(make, payments, errors.judge) if payments else []
+    rest = iter(outcomes)
+    results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
+    made = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    return _answer(f'{{"Results":[{",".join(results)}]}}', *made)
 
-    async def get(self, request: Request) -> Response:
-        """Lists all payments, oldest first."""
-        return await messages.listed("Payments", request.app.state.lists.pages(_LIST_PAYMENTS), request)
 
-    async def post(self, request: Request) -> Response:
-        """Makes a payment. (wallet_api.shortcut usually spares it the way to here.)"""
-        return await make_payment(request)
-
-
-class Batch(HTTPEndpoint):
-    """/payments/batch"""
-
-    async def post(self, request: Request) -> Response:
-        """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
-        if _key(request) is not None:
-            raise HTTPException(400, "Each payment of a batch has a key of its own, its field IdempotencyKey")
-        fields = wire.decode(await messages.body(request, BATCH_LIMIT))
-        asked = [_payment_or_error(item) for item in fields.array("Payments", MOST_PAYMENTS)]
-        atomic = fields.boolean("Atomic") or False
-        unreadable = [index for index, item in enumerate(asked) if isinstance(item, str)]
-        if atomic and unreadable:
-            return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
-        payments = [item for item in asked if not isinstance(item, str)]
-        make = maker(request.app.state.database, atomic=atomic)
-        outcomes = await repeated(make, payments, errors.judge) if payments else []
-        rest = iter(outcomes)
-        results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
-        made = [outcome for outcome in outcomes if isinstance(outcome, str)]
-        return _answer(f'{{"Results":[{",".join(results)}]}}', *made)
+NO_KEY = "Each payment of a batch has a key of its own, its field IdempotencyKey"
+NO_PAYMENT = "A payment should be a JSON object"
 
 
 def _payment_or_error(item: object) -> Payment | str:
-    if not isinstance(item, wire.Fields):
-        return "A payment should be a JSON object"
+    if not isinstance(item, Fields):
+        return NO_PAYMENT
     try:
-        return _payment(item)
+        return _read(item.get)
     except HTTPException as error:
         return error.detail
 
 
 def _result(outcome: Outcome) -> str:
     return outcome if isinstance(outcome, str) else wire.encode({"Error": outcome[1]})
+
+
+_PAYMENTS = array_of(component("MakePaymentRequest"), MOST_PAYMENTS)
+_BATCH = (
+    Field("Payments", _PAYMENTS, "", "the payments, in the order in which they are made", required=True),
+    Field("Atomic", BOOLEAN, "", "whether none is to be made if one is refused"),
+)
+_read_batch = reader(_BATCH)
+
+
+OPERATIONS = (
+    Operation(
+        name="makePayment",
+        group="Payments",
+        method="POST",
+        path=PATH,
+        summary="Makes a payment",
+        about="Payments that arrive at the same time share one transaction.",
+        body=FIELDS,
+        keyed=True,
+        function="make_payments",
+        answers=Special(make_payment, json(component(MADE.name)), (MADE,), REPLAYED_HEADER),
+    ),
+    Operation(
+        name="makePayments",
+        group="Payments",
+        method="POST",
+        path=f"{PATH}/batch",
+        summary="Makes many payments, each with its outcome; or all or none",
+        about="One after another, in order. One that is refused stops none of the others; but if they are atomic, then "
+        "none is made, and the answer is the first refusal, with its Index, counted from 0. Each payment may have "
+        "a key of its own, its field IdempotencyKey.",
+        body=_BATCH,
+        body_limit=BATCH_LIMIT,
+        function="make_payments",
+        refusals={
+            400: (NO_KEY, NO_PAYMENT, *(f"{asked.name} {wrong}" for asked in _FIELDS for wrong in asked.kind.wrong))
+        },
+        error="BatchError",
+        answers=Special(
+            make_payments,
+            json(
+                {
+                    "type": "object",
+                    "properties": {
+                        "Results": {"type": "array", "items": {"anyOf": [component(MADE.name), component("Error")]}}
+                    },
+                    "required": ["Results"],
+                }
+            ),
+            (MADE,),
+            REPLAYED_HEADER,
+        ),
+    ),
+)

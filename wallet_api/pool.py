@@ -107,7 +107,7 @@ class Database:
         """Ends all connections."""
         await self._pool.close()
 
-    async def call(self, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
+    async def call(self, query: str, arguments: Sequence[object] = ()) -> Rows:
         """Runs a query that calls one function, in a transaction of its own, and returns its rows.
 
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises when it
@@ -133,7 +133,7 @@ class Database:
         """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
         await self._pool.drain()
 
-    async def pages(self, query: LiteralString) -> AsyncGenerator[Rows]:
+    async def pages(self, query: str) -> AsyncGenerator[Rows]:
         """Runs a query of two arguments, the id after which a page begins and how many rows it has at most.
 
         Yields all pages, all of one moment; at least one, which may be empty. The first column is the id. Holds a
@@ -163,7 +163,7 @@ class Database:
                 await connection.close()
             await self._put_back(connection)
 
-    async def _run(self, connection: _Connection, query: LiteralString, arguments: Sequence[object] = ()) -> Rows:
+    async def _run(self, connection: _Connection, query: str, arguments: Sequence[object] = ()) -> Rows:
         try:
             async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
                 cursor = await connection.execute(query, arguments, prepare=True)

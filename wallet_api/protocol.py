@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 # Of those who were told to come back later, so many a second may.
 _RETURNING = 2000
 # What is answered however many clients there are.
-_ALWAYS = (b"/livez", b"/readyz")
-_CROWDED = "Too many clients are connected; nothing was done, try again"
+ALWAYS = (b"/livez", b"/readyz")
+CROWDED = "Too many clients are connected; nothing was done, try again"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
 # What asks for another protocol on this connection, and means nothing to one who stays with this one.
@@ -217,8 +217,8 @@ class Protocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self.app = self._application
             self._late = self._late and len(self._open) > self.most_connections
-            if self._late and self.url not in _ALWAYS:
-                self.app = crowded(self.come_back_later(), _CROWDED)
+            if self._late and self.url not in ALWAYS:
+                self.app = crowded(self.come_back_later(), CROWDED)
             self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]
             self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()

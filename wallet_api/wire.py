@@ -1,9 +1,4 @@
-"""JSON in, JSON out: turns a request's body into typed values, and a function's rows into fields.
-
-What a value means is not judged here. What is no number at all goes to the rulebook as NaN, which refuses
-it in the words that it has for every amount of the wrong form; only what no PostgreSQL value could carry (a
-fraction as an id, a NUL in a text) is refused on the way.
-"""
+"""JSON in, JSON out: takes a request's body apart into fields, and turns a function's rows into objects."""
 
 import functools
 import json
@@ -12,14 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
-from psycopg.types.numeric import Int8
 from starlette.exceptions import HTTPException
 
-# Leading zeros apart: Python refuses to read numbers of thousands of digits.
-_INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
-# No two parts of it can match the same digits: else it would try every way to divide them.
-_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAN = Decimal("NaN")
 _BIGINT, _NUMERIC, _TIMESTAMPTZ = 20, 1700, 1184  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
@@ -29,7 +20,7 @@ _SPECIAL = re.compile(r'["\\\x00-\x1f]')
 _MOST_DIGITS = 1000
 
 
-def _number(text: str) -> Decimal:
+def number(text: str) -> Decimal:
     """Reads a decimal exactly; one with more digits than PostgreSQL's numeric could hold becomes infinite."""
     try:
         value = Decimal(text)
@@ -46,94 +37,59 @@ def _number(text: str) -> Decimal:
 
 
 def _whole_number(text: str) -> int | Decimal:
-    return int(text) if len(text) <= 20 else _number(text)
+    return int(text) if len(text) <= 20 else number(text)
 
 
 class Fields:
-    """The fields of a JSON object. Their names match whatever their case; the last of two equal ones wins."""
+    """The fields of a JSON object, or of a URL. Names match whatever their case; the last of two equal ones wins.
+
+    `get` takes a name in lower case. wallet_api.fields knows what the values should be.
+    """
+
+    __slots__ = ("get",)
 
     def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        self._values = {name.lower(): value for name, value in pairs}
-
-    def integer(self, name: str) -> Int8 | None:
-        """A 64-bit integer, or None where it is missing or null. Anything else is refused."""
-        value = self._values.get(name.lower())
-        if value is None:
-            return None
-        if type(value) is not int or not -(2**63) <= value < 2**63:
-            raise HTTPException(400, f"{name} should be a 64-bit integer")
-        return Int8(value)
-
-    def decimal(self, name: str) -> Decimal | None:
-        """A decimal number given as a JSON number or string; None where it is missing or null; else NaN."""
-        value = self._values.get(name.lower())
-        if isinstance(value, str):
-            return _number(value) if _DECIMAL.fullmatch(value) else _NAN
-        if value is None or isinstance(value, Decimal):
-            return value
-        return Decimal(value) if type(value) is int else _NAN
-
-    def boolean(self, name: str) -> bool | None:
-        """True or false, or None where it is missing or null. Anything else is refused."""
-        value = self._values.get(name.lower())
-        if not isinstance(value, bool | None):
-            raise HTTPException(400, f"{name} should be true or false")
-        return value
-
-    def array(self, name: str, most: int) -> list[Any]:
-        """An array of at most so many elements. Anything else is refused."""
-        value = self._values.get(name.lower())
-        if not isinstance(value, list):
-            raise HTTPException(400, f"{name} should be an array")
-        if len(value) > most:
-            raise HTTPException(400, f"{name} should have at most {most} elements")
-        return value
-
-    def text(self, name: str) -> str | None:
-        """A string that PostgreSQL can hold, or None where it is missing or null. Anything else is refused."""
-        value = self._values.get(name.lower())
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise HTTPException(400, f"{name} should be a string")
-        if "\0" in value:
-            raise HTTPException(400, f"{name} should not contain a NUL character")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise HTTPException(400, f"{name} should not contain half of a surrogate pair") from None
-        return value
+        self.get: Callable[[str], Any] = {name.lower(): value for name, value in pairs}.get
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=Fields, parse_float=_number, parse_int=_whole_number, parse_constant=_number
+    object_pairs_hook=Fields, parse_float=number, parse_int=_whole_number, parse_constant=number
 )
+
+
+# What is said of a body, or of a query, that cannot be read; of some it is only the beginning.
+EMPTY = "The body is empty; it should be a JSON object"
+NO_UTF8 = "The body is not valid UTF-8: byte "
+NO_JSON = "The body is not valid JSON: "
+TOO_DEEP = "The body is nested too deeply"
+NO_OBJECT = "The body should be a JSON object"
+QUERY_NO_UTF8 = "The query of the URL should be valid UTF-8"
 
 
 def decode(body: bytes) -> Fields:
     """Reads a body that should be one JSON object. Refuses anything else, saying what is wrong and where."""
     if not body.strip():
-        raise HTTPException(400, "The body is empty; it should be a JSON object")
+        raise HTTPException(400, EMPTY)
     try:
         value = _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
-        raise HTTPException(400, f"The body is not valid UTF-8: byte {error.start}") from None
+        raise HTTPException(400, f"{NO_UTF8}{error.start}") from None
     except json.JSONDecodeError as error:
-        raise HTTPException(400, f"The body is not valid JSON: {error}") from None
+        raise HTTPException(400, f"{NO_JSON}{error}") from None
     except RecursionError:
-        raise HTTPException(400, "The body is nested too deeply") from None
+        raise HTTPException(400, TOO_DEEP) from None
     if not isinstance(value, Fields):
-        raise HTTPException(400, "The body should be a JSON object")
+        raise HTTPException(400, NO_OBJECT)
     return value
 
 
-def path_id(text: str) -> Int8:
-    """Reads an id in a URL."""
-    match = _INTEGER.fullmatch(text)
-    value = int(match[1] + match[2]) if match else None
-    if value is None or not -(2**63) <= value < 2**63:
-        raise HTTPException(400, "The ID in the URL should be a 64-bit integer")
-    return Int8(value)
+def decode_query(query: bytes) -> Fields:
+    """Reads what stands behind the question mark of a URL: texts that PostgreSQL can hold. Refuses what is none."""
+    try:
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise HTTPException(400, QUERY_NO_UTF8) from None
+    return Fields(pairs)
 
 
 def encode(value: object) -> str:
@@ -165,38 +121,50 @@ class Rows(NamedTuple):
     values: Sequence[tuple[Any, ...]]
     more: bool = False
 
+    def first(self, number: int) -> "Rows":
+        """The same rows, with so many of their columns."""
+        return self._replace(columns=self.columns[:number], values=[row[:number] for row in self.values])
+
     def objects(self) -> list[str]:
         """Each row as a JSON object, its fields as the contract spells them (buyer_account_id: BuyerAccountID).
 
-        Column by column, because a list of a million rows goes this way.
+        What is NULL is left out. Column by column, because a list of a million rows goes this way.
         """
-        columns: list[Sequence[Any]] = list(zip(*self.values, strict=True))
-        fields = []
-        for number, (name, type_oid) in enumerate(self.columns if columns else ()):
-            convert = _CONVERT.get(type_oid, _texts)
-            quote = "" if type_oid == _BIGINT else '"'
-            if None in columns[number]:
-                columns[number] = [
-                    "null" if value is None else f"{quote}{convert([value])[0]}{quote}" for value in columns[number]
-                ]
-                quote = ""
-            else:
-                columns[number] = convert(columns[number])
-            fields.append((_wire_name(name), quote))
-        return list(map(_writer(tuple(fields)), *columns)) if columns else []
+        columns: list[Sequence[str]] = []
+        members: list[str] = []
+        for about, column in zip(self.columns, zip(*self.values, strict=True), strict=bool(self.values)):
+            convert, member = _encoding(about)
+            missing = column.count(None) if None in column else 0
+            if not missing:
+                columns.append(convert(column))
+                members.append(member)
+            elif missing < len(column):
+                columns.append(["" if value is None else member % convert([value])[0] for value in column])
+                members.append("%s")
+        return list(map(_writer(tuple(members)), *columns)) if columns else ["{}"] * len(self.values)
 
 
 @functools.cache
-def _writer(fields: tuple[tuple[str, str], ...]) -> Callable[..., str]:
-    """A function of a row's values that writes the object, of fields with these names and quotes.
+def _encoding(column: tuple[str, int]) -> tuple[Callable[[Sequence[str]], Sequence[str]], str]:
+    """How the values of a column are written, and the member that it is of an object."""
+    name, type_oid = column
+    quote = "" if type_oid == _BIGINT else '"'
+    return _CONVERT.get(type_oid, _texts), f',"{wire_name(name)}":{quote}%s{quote}'
+
+
+@functools.cache
+def _writer(members: tuple[str, ...]) -> Callable[..., str]:
+    """A function of a row's values that writes the object, of members with %s for the value and a comma before it.
 
     Compiled, as namedtuple's are: twice as fast as the % operator. The names are ours, those of columns.
     """
-    parameters = [f"value{number}" for number in range(len(fields))]
-    members = [
-        f'"{name}":{quote}{{{parameter}}}{quote}' for parameter, (name, quote) in zip(parameters, fields, strict=True)
-    ]
-    writer: Callable[..., str] = eval(f"lambda {', '.join(parameters)}: f'{{{{{','.join(members)}}}}}'")  # noqa: S307
+    parameters = [f"value{number}" for number in range(len(members))]
+    text = "".join(
+        [member.replace("%s", f"{{{parameter}}}") for member, parameter in zip(members, parameters, strict=True)]
+    )
+    # The first comma is one too many; where the first member may be missing, it is known only row by row.
+    written = f"f'{{{{{text[1:]}}}}}'" if members[0] != "%s" else f"f'{{{{' + f'{text}'[1:] + f'}}}}'"
+    writer: Callable[..., str] = eval(f"lambda {', '.join(parameters)}: {written}")  # noqa: S307
     return writer
 
 
@@ -224,5 +192,6 @@ _CONVERT = {_BIGINT: _as_they_are, _NUMERIC: _as_they_are, _TIMESTAMPTZ: _moment
 
 
 @functools.cache
-def _wire_name(column: str) -> str:
+def wire_name(column: str) -> str:
+    """The name of a column as the contract spells it."""
     return "".join("ID" if word == "id" else word.capitalize() for word in column.split("_"))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from wallet_api import wire
+from wallet_api.fields import AMOUNT, INTEGER, TEXT, Field, reader
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals().map(str),
@@ -25,11 +26,13 @@ numbers = st.builds(
 )
 
 
+_read = reader([Field("ID", INTEGER, "", ""), Field("Amount", AMOUNT, "", ""), Field("Name", TEXT, "", "")])
+
+
 def read(body: bytes) -> tuple[Any, ...] | HTTPException:
     """What an operation would read of a body: a value of each type, or the refusal."""
     try:
-        fields = wire.decode(body)
-        return fields.integer("ID"), fields.decimal("Amount"), fields.text("Name")
+        return _read(wire.decode(body).get)
     except HTTPException as refusal:
         return refusal
 
@@ -78,11 +81,17 @@ def test_what_is_written_is_read_back(value: Any) -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
-@given(st.lists(st.tuples(st.none() | st.integers(0, 2**63 - 1).map(str), st.none() | texts, texts)))
-def test_rows_are_written_as_json(rows: list[tuple[str | None, str | None, str]]) -> None:
+column = st.none() | texts
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.integers(0, 2**63 - 1).map(str), column, column))
+    | st.lists(st.tuples(st.just("7"), st.none(), texts))
+)
+def test_rows_are_written_as_json_without_what_is_null(rows: list[tuple[str | None, ...]]) -> None:
     columns = (("account_id", 20), ("name", 25), ("currency_name", 25))
+    shown = [("AccountID", int), ("Name", str), ("CurrencyName", str)]
     expected = [
-        {"AccountID": None if id_ is None else int(id_), "Name": name, "CurrencyName": currency}
-        for id_, name, currency in rows
+        {name: read(value) for (name, read), value in zip(shown, row, strict=True) if value is not None} for row in rows
     ]
     assert [json.loads(row) for row in wire.Rows(columns, rows).objects()] == expected

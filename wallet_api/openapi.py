@@ -1,0 +1,220 @@
+"""The OpenAPI document: made from the operations as they are declared, and from the rules in db/functions/."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from wallet_api import errors, messages, operation, protocol, wire
+from wallet_api.answers import component
+from wallet_api.fields import INTEGER, Field, Schema
+from wallet_api.migrations import DB
+from wallet_api.operation import Operation
+
+_CODE = re.compile(r"W[A-Z]\d{3}")
+_WORDS = re.compile(r"when '(W[A-Z]\d{3})' then '((?:[^']|'')*)'")
+
+_ABOUT = """Stores accounts' balances and makes payments between them.
+
+- Amounts have up to 15 digits before and 15 after the point, and are exact: send a JSON number or a string, get a
+  string.
+- Names of fields and of parameters match whatever their case; unknown ones are ignored; the last of two equal ones
+  wins. What may be left out may also be null. The content type of a request is not looked at.
+- What has no value is left out of an answer. Later versions may answer more fields than this one.
+- Whatever goes wrong is `{"Error":"…"}`. An unknown path is 404 `Not found`, another method 405 `Method not allowed`
+  with the header `Allow`; HEAD is GET without a body. After a 503, ask again after as many seconds as its `Retry-After`
+  says.
+- `Idempotency-Key`, 1 to 255 characters of your choice, makes a request safe to repeat: it takes effect once, and is
+  answered as before, with `Idempotency-Replayed: true`. A request that was refused does not use up its key."""
+
+_REASONS = {
+    400: "The request cannot be granted, or cannot be read.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    409: "It is taken, or in a state that does not allow it.",
+    413: "The body is too large.",
+    422: "The idempotency key stands for another request.",
+    500: "What nobody foresaw. The detail is in the log.",
+    503: "The request was right, and may be sent again after some seconds.",
+}
+_RETRY_AFTER = {"description": "after how many seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
+
+# A refusal: by what it is known, and its words.
+Refusal = tuple[str, str]
+
+
+def refusals() -> dict[str, str]:
+    """The words of all rules, by their codes: see db/functions/_refuse.sql."""
+    text = (DB / "functions/_refuse.sql").read_text()
+    return {code: words.replace("''", "'") for code, words in _WORDS.findall(text)}
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these operations."""
+    words = refusals()
+    paths: dict[str, Any] = {}
+    for declared in operations:
+        paths.setdefault(declared.path, {})[declared.method.lower()] = _operation(declared, words)
+    groups = dict.fromkeys(declared.group for declared in operations)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Wallet", "version": "1", "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": group} for group in groups],
+        "paths": paths,
+        "components": {"schemas": _schemas(operations)},
+    }
+
+
+def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
+    error = {"type": "string", "description": "what is wrong, in words meant for people"}
+    index = INTEGER.shown | {"description": "of an atomic batch: which payment was refused, counted from 0"}
+    schemas = {
+        "Error": {"type": "object", "properties": {"Error": error}, "required": ["Error"]},
+        "BatchError": {"type": "object", "properties": {"Error": error, "Index": index}, "required": ["Error"]},
+    }
+    for declared in operations:
+        schemas |= {shape.name: shape.schema() for shape in declared.answers.shapes()}
+        if declared.body is not None:
+            schemas[_request_name(declared)] = _request(declared.body_fields)
+    return schemas
+
+
+def _request_name(declared: Operation) -> str:
+    return f"{declared.name[0].upper()}{declared.name[1:]}Request"
+
+
+def _request(fields: Iterable[Field]) -> Schema:
+    fields = list(fields)
+    return {
+        "type": "object",
+        "properties": {field.name: _property(field) for field in fields},
+        "required": [field.name for field in fields if field.required],
+    }
+
+
+def _property(field: Field) -> Schema:
+    """A field of a body; one that may be left out may be null as well."""
+    schema = field.kind.sent | {"description": field.about}
+    if field.required:
+        return schema
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return schema | {"type": [*types, "null"]}
+
+
+def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": declared.name,
+        "tags": [declared.group],
+        "summary": declared.summary,
+        "description": declared.about,
+        "parameters": _parameters(declared),
+    }
+    if declared.body is not None:
+        example = {field.name: field.example for field in declared.body if field.example is not None}
+        described["requestBody"] = {
+            "required": declared.needs_body,
+            "content": {"application/json": {"schema": component(_request_name(declared)), "example": example}},
+        }
+    described["responses"] = _responses(declared, words)
+    return {key: value for key, value in described.items() if value not in ("", [])}
+
+
+def _parameters(declared: Operation) -> list[dict[str, Any]]:
+    parameters = [_parameter(field, "path") for field in declared.in_path]
+    parameters += [_parameter(field, "query") for field in declared.query]
+    if declared.keyed:
+        about = "makes the request safe to repeat: 1 to 255 characters of your choice"
+        parameters.append(
+            {"name": "Idempotency-Key", "in": "header", "description": about, "schema": {"type": "string"}}
+        )
+    return parameters
+
+
+def _parameter(field: Field, place: str) -> dict[str, Any]:
+    parameter = {
+        "name": field.name,
+        "in": place,
+        "description": field.about,
+        "required": field.required,
+        "schema": field.kind.sent,
+    }
+    return parameter if field.example is None else parameter | {"example": field.example}
+
+
+def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
+    answered: dict[str, Any] = {
+        "200": {
+            "description": declared.summary,
+            "headers": declared.answers.headers(),
+            "content": {
+                content_type: {"schema": schema} for content_type, schema in declared.answers.content().items()
+            },
+        }
+    }
+    if not answered["200"]["headers"]:
+        del answered["200"]["headers"]
+    by_status: dict[int, list[Refusal]] = {}
+    for status, refusal in [*_rules(declared, words), *_forms(declared), *_circumstances(declared)]:
+        by_status.setdefault(status, []).append(refusal)
+    for status, found in sorted(by_status.items()):
+        answered[str(status)] = _refused(status, found, declared.error if status < 500 else "Error")
+    return answered
+
+
+def _refused(status: int, found: list[Refusal], error: str) -> dict[str, Any]:
+    """A response of a status: each refusal is an example, by its code where it has one."""
+    examples: dict[str, Any] = {}
+    for name, sentence in dict.fromkeys(found):
+        key = name if name not in examples else f"{name} {sum(key.split()[0] == name for key in examples) + 1}"
+        examples[key] = {"summary": sentence, "value": {"Error": sentence}}
+    response = {
+        "description": _REASONS[status],
+        "content": {"application/json": {"schema": component(error), "examples": examples}},
+    }
+    return response | ({"headers": {"Retry-After": _RETRY_AFTER}} if status == 503 else {})
+
+
+def _rules(declared: Operation, words: dict[str, str]) -> list[tuple[int, Refusal]]:
+    """What the function may raise: its file's header says so, and a test holds the header to it."""
+    if not declared.function:
+        return []
+    header = re.match(r"(--.*\n)+", (DB / f"functions/{declared.function}.sql").read_text())
+    codes = dict.fromkeys(_CODE.findall(header[0] if header else ""))
+    return [(errors.status_of(code), (code, words[code])) for code in codes]
+
+
+def _forms(declared: Operation) -> list[tuple[int, Refusal]]:
+    """What is refused before the function is called, because it cannot be read."""
+    found = [(operation.IN_PATH, field) for field in declared.in_path]
+    found += [
+        (field.name, field) for field in (*declared.query, *(declared.body_fields if declared.body is not None else ()))
+    ]
+    sentences = [(field.name, f"{name} {wrong}") for name, field in found for wrong in field.kind.wrong]
+    if declared.query:
+        sentences.append(("query", wire.QUERY_NO_UTF8))
+    if declared.body is not None:
+        sentences += [("body", wire.EMPTY)] if declared.needs_body else []
+        sentences += [
+            ("body", f"{wire.NO_UTF8}9"),
+            ("body", f"{wire.NO_JSON}Expecting value: line 1 column 1 (char 0)"),
+        ]
+        sentences += [("body", wire.TOO_DEEP), ("body", wire.NO_OBJECT)]
+    if declared.keyed:
+        sentences += [
+            ("Idempotency-Key", said) for said in (operation.KEY_ONCE, operation.KEY_UTF8, operation.KEYS_DIFFER)
+        ]
+    return [(400, refusal) for refusal in sentences]
+
+
+def _circumstances(declared: Operation) -> list[tuple[int, Refusal]]:
+    """What may be wrong beside the request's own form and the rules."""
+    found = [(status, ("request", said)) for status, all_said in declared.refusals.items() for said in all_said]
+    if declared.body is not None:
+        found.append((413, ("body", messages.too_large(declared.body_limit))))
+        found.append((408, ("body", "The body did not arrive within 10 seconds")))
+    if declared.function:
+        found.append((500, ("unforeseen", errors.INTERNAL)))
+        found += [(503, ("database", said)) for said in errors.UNAVAILABLE]
+    if declared.path.encode() not in protocol.ALWAYS:
+        found.append((503, ("clients", protocol.CROWDED)))
+    return found

@@ -1,0 +1,153 @@
+"""An operation, declared once: what is asked, which function is called, what is answered.
+
+The declaration is what handles a request, and what wallet_api.openapi makes the document from.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wallet_api import messages, wire
+from wallet_api.fields import TEXT, Field, Getter, Schema, Shape, reader
+from wallet_api.pool import Database
+
+_KEY_HEADER = b"idempotency-key"
+
+KEY = Field(
+    "IdempotencyKey", TEXT, "idempotency_key", "the same as the header Idempotency-Key, for who cannot send headers"
+)
+
+
+KEY_ONCE = "Idempotency-Key should be given once"
+KEY_UTF8 = "Idempotency-Key should be valid UTF-8"
+KEYS_DIFFER = "Idempotency-Key and IdempotencyKey should be the same"
+# How the one field that a path has is called, when something is wrong with it.
+IN_PATH = "The ID in the URL"
+
+
+class Answers(Protocol):
+    """How an operation answers, and how the document says so."""
+
+    async def respond(self, operation: "Operation", request: Request) -> Response:
+        """Reads a request, calls the operation's function, and answers its rows."""
+
+    def content(self) -> dict[str, Schema]:
+        """What is answered: JSON Schema, by the content type."""
+
+    def headers(self) -> dict[str, Schema]:
+        """What headers the answer may have; those that it always has say `required`."""
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """The objects that `content` refers to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What a method of a path does.
+
+    `body` is None where none is read. It may be empty where none of its fields is required. With `keyed`, the request
+    may have an idempotency key. `refusals` are those that neither the function's rules nor the fields' kinds tell, by
+    status; `error` names the schema of all.
+    """
+
+    name: str
+    group: str
+    method: str
+    path: str
+    summary: str
+    about: str = ""
+    in_path: tuple[Field, ...] = ()
+    query: tuple[Field, ...] = ()
+    body: tuple[Field, ...] | None = None
+    body_limit: int = messages.BODY_LIMIT
+    keyed: bool = False
+    function: str = ""
+    refusals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    error: str = "Error"
+    answers: Answers
+
+    async def handle(self, request: Request) -> Response:
+        """Answers a request."""
+        return await self.answers.respond(self, request)
+
+    @functools.cached_property
+    def body_fields(self) -> tuple[Field, ...]:
+        """The fields of the body, the key included."""
+        return (self.body or ()) + ((KEY,) if self.keyed else ())
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether the body may not be empty."""
+        return any(asked.required for asked in self.body_fields)
+
+    def call(self, columns: Sequence[str], *more: str) -> str:
+        """The query that calls the function, of what `arguments` returns. It names all that it gives and takes."""
+        return _query(self.function, tuple(columns), (*more, *(asked.argument for asked in self._arguments)))
+
+    def arguments(self, values: dict[str, Any]) -> list[Any]:
+        """What the query takes of a request's values."""
+        return [values[asked.name] for asked in self._arguments]
+
+    @functools.cached_property
+    def _arguments(self) -> tuple[Field, ...]:
+        fields = self.in_path + self.query + self.body_fields
+        return tuple(asked for asked in fields if asked.argument)
+
+    @functools.cached_property
+    def _reader(self) -> Callable[[Getter], tuple[Any, ...]]:
+        return reader(self.body_fields)
+
+    async def read(self, request: Request) -> dict[str, Any]:
+        """The values of all fields, by their names; None stands for one that is missing or null."""
+        values: dict[str, Any] = {
+            asked.name: asked.kind.from_text(request.path_params[asked.name], IN_PATH) for asked in self.in_path
+        }
+        if self.query:
+            query = wire.decode_query(request.scope["query_string"])
+            for asked in self.query:
+                text = query.get(asked.key)
+                values[asked.name] = None if text is None else asked.kind.from_text(text, asked.name)
+        if self.body is not None:
+            body = await messages.body(request, self.body_limit)
+            fields = wire.decode(body if self.needs_body or body.strip() else b"{}")
+            values.update(zip([asked.name for asked in self.body_fields], self._reader(fields.get), strict=True))
+        if self.keyed:
+            values[KEY.name] = one_key(header_key(request), values[KEY.name])
+        return values
+
+
+@functools.cache
+def _query(function: str, columns: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+    named = ", ".join([f"p_{argument} => %s" for argument in arguments])
+    return f"select {', '.join(columns)} from wallet.{function}({named})"  # noqa: S608
+
+
+def header_key(request: Request) -> str | None:
+    """The key in the request's head, if any. Refuses more than one, and one that is not UTF-8."""
+    values = [value for name, value in request.scope["headers"] if name == _KEY_HEADER]
+    if len(values) > 1:
+        raise HTTPException(400, KEY_ONCE)
+    try:
+        return values[0].strip(b" \t").decode() if values else None
+    except UnicodeDecodeError:
+        raise HTTPException(400, KEY_UTF8) from None
+
+
+def one_key(header: str | None, field: str | None) -> str | None:
+    """The key of a request that may have it in its head and as a field. Refuses two that differ."""
+    if header is None:
+        return field
+    if field not in (None, header):
+        raise HTTPException(400, KEYS_DIFFER)
+    return header
+
+
+def database(request: Request) -> Database:
+    """The connections for what is answered at once."""
+    found: Database = request.app.state.database
+    return found

@@ -1,0 +1,65 @@
+"""Whether the process, and the database behind it, answer."""
+
+import psycopg
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wallet_api import errors, messages
+from wallet_api.answers import NOTHING, Special
+from wallet_api.operation import Operation
+from wallet_api.pool import ConnectionLost
+
+_READINESS = "select wallet.schema_version(), current_setting('transaction_read_only')"
+_STOPPING = "The instance is about to stop"
+_NO_DATABASE = "The database does not answer, or there is no wallet in it"
+_READ_ONLY = "The database accepts no changes at the moment"
+_OTHER_VERSION = "The database is not at this version of the wallet"
+
+
+async def live(request: Request) -> Response:
+    """The process answers, whatever the state of the database."""
+    return messages.Answer("{}")
+
+
+async def ready(request: Request) -> Response:
+    """The database answers, accepts changes, and is at the version of this process."""
+    state = request.app.state
+    if state.is_stopping():
+        return errors.unavailable(_STOPPING)
+    try:
+        [(version, read_only)] = (await state.readiness.call(_READINESS)).values
+    except (psycopg.Error, ConnectionLost):
+        return errors.unavailable(_NO_DATABASE)
+    if read_only == "on":
+        # A standby, perhaps, or what was the primary: the next connection may be to another server.
+        state.stale = True
+        await state.readiness.renew()
+        return errors.unavailable(_READ_ONLY)
+    if state.stale:
+        state.stale = False
+        for database in state.databases:
+            await database.renew()
+    if version != state.version:
+        return errors.unavailable(_OTHER_VERSION)
+    return messages.Answer("{}")
+
+
+OPERATIONS = (
+    Operation(
+        name="live",
+        group="Probes",
+        method="GET",
+        path="/livez",
+        summary="Whether the process answers, whatever the state of the database",
+        answers=Special(live, NOTHING),
+    ),
+    Operation(
+        name="ready",
+        group="Probes",
+        method="GET",
+        path="/readyz",
+        summary="Whether the database answers, accepts changes, and is at the version of this process",
+        refusals={503: (_STOPPING, _NO_DATABASE, _READ_ONLY, _OTHER_VERSION)},
+        answers=Special(ready, NOTHING),
+    ),
+)
