@@ -10,13 +10,13 @@ MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib
 OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency \
 	$(addprefix tests/faults/test_,embedded_database.py kills.py failover.py)
 
-# How long make soak causes faults, in seconds.
+# How long make soak causes faults, and make agree asks, in seconds.
 SECONDS ?= 600
 
 # Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test soak bench lint format lock clean
+.PHONY: help install run psql check test soak agree bench lint format lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -40,6 +40,9 @@ endif
 
 soak: $(VENV)/installed-dev  ## payments under random faults, each proved, for SECONDS=600 (with HAProxy if installed)
 	@$(VENV)/bin/python -m tests.faults.soak --seconds $(SECONDS)
+
+agree: $(VENV)/installed-dev  ## have schemathesis compare the service with its /openapi.json, for SECONDS=600
+	@$(VENV)/bin/python -m tests.http.agreement --seconds $(SECONDS)
 
 bench: $(VENV)/installed-dev  ## measure on this machine, some 5 minutes: a table, and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)

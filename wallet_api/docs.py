@@ -184,13 +184,14 @@ def _members(document: Node, schema: Node, prefix: str) -> Iterator[tuple[str, N
 
 def _refusals(responses: Node) -> Iterator[str]:
     rows = []
-    for status, response in responses.items():
+    for status, response in list(responses.items())[1:]:
         content = response["content"].get("application/json", {})
+        headers = "".join(f"<br><code>{escape(name)}</code>" for name in response.get("headers", {}))
         for name, example in content.get("examples", {}).items():
-            code = name if re.fullmatch(r"W[A-Z]\d{3}", name) else ""
-            rows.append([status, f"<code>{code}</code>", escape(example["value"]["Error"])])
+            code = f"<code>{name}</code>" if re.fullmatch(r"W[A-Z]\d{3}", name) else ""
+            rows.append([f"{status}{headers}", code, escape(example["value"]["Error"])])
     if rows:
-        rows.sort(key=lambda row: (row[0] >= "5", row[1] == "<code></code>", row[0]))
+        rows.sort(key=lambda row: (row[0] >= "5", row[1] == "", row[0]))
         yield f'<details><summary>{len(rows)} refusals, each <code>{{"Error":"…"}}</code></summary>'
         yield from _table(["Status", "Rule", "Error"], rows)
         yield "</details>"

@@ -1,7 +1,7 @@
 """The OpenAPI document: made from the operations as they are declared, and from the rules in db/functions/."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from wallet_api import errors, messages, operation, protocol, wire
@@ -12,6 +12,11 @@ from wallet_api.operation import Operation
 
 _CODE = re.compile(r"W[A-Z]\d{3}")
 _WORDS = re.compile(r"when '(W[A-Z]\d{3})' then '((?:[^']|'')*)'")
+
+# What rules say that JSON Schema can say too: "Name should have 1 to 255 characters", "Scale should be 0 to 15",
+# "Status should be active, frozen or closed".
+_RANGE = re.compile(r"([\w ]+) should (have|be) (\d+) to (\d+)( \w+)?")
+_CHOICE = re.compile(r"([\w ]+) should be ((?:\w+, )*\w+ or \w+)")
 
 _ABOUT = """Stores accounts' balances and makes payments between them.
 
@@ -61,11 +66,11 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": group} for group in groups],
         "paths": paths,
-        "components": {"schemas": _schemas(operations)},
+        "components": {"schemas": _schemas(operations, words)},
     }
 
 
-def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
+def _schemas(operations: Sequence[Operation], words: dict[str, str]) -> dict[str, Schema]:
     error = {"type": "string", "description": "what is wrong, in words meant for people"}
     index = INTEGER.shown | {"description": "of an atomic batch: which payment was refused, counted from 0"}
     schemas = {
@@ -75,7 +80,7 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
     for declared in operations:
         schemas |= {shape.name: shape.schema() for shape in declared.answers.shapes()}
         if declared.body is not None:
-            schemas[_request_name(declared)] = _request(declared.body_fields)
+            schemas[_request_name(declared)] = _request(declared, words)
     return schemas
 
 
@@ -83,22 +88,32 @@ def _request_name(declared: Operation) -> str:
     return f"{declared.name[0].upper()}{declared.name[1:]}Request"
 
 
-def _request(fields: Iterable[Field]) -> Schema:
-    fields = list(fields)
-    return {
-        "type": "object",
-        "properties": {field.name: _property(field) for field in fields},
-        "required": [field.name for field in fields if field.required],
-    }
+def _request(declared: Operation, words: dict[str, str]) -> Schema:
+    """The object that is asked for. A field that may be left out may be null as well."""
+    properties = {}
+    for field in declared.body_fields:
+        schema = _asked(field, declared, words) | {"description": field.about}
+        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        properties[field.name] = schema if field.required else schema | {"type": [*types, "null"]}
+    required = [field.name for field in declared.body_fields if field.required]
+    return {"type": "object", "properties": properties, "required": required}
 
 
-def _property(field: Field) -> Schema:
-    """A field of a body; one that may be left out may be null as well."""
-    schema = field.kind.sent | {"description": field.about}
-    if field.required:
-        return schema
-    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    return schema | {"type": [*types, "null"]}
+def _asked(field: Field, declared: Operation, words: dict[str, str]) -> Schema:
+    """What a field may hold: what its kind allows, and the ranges that the operation's rules tell in their words."""
+    schema = field.kind.sent
+    for code in _codes(declared):
+        if (match := _RANGE.fullmatch(words[code])) and _is(field, match[1]):
+            least, most = ("minLength", "maxLength") if match[2] == "have" else ("minimum", "maximum")
+            schema = schema | {least: int(match[3]), most: int(match[4])}
+        elif (match := _CHOICE.fullmatch(words[code])) and _is(field, match[1]):
+            schema = schema | {"enum": re.split(", | or ", match[2])}
+    return schema
+
+
+def _is(field: Field, subject: str) -> bool:
+    """Whether a rule is about this field: "Idempotency key" is IdempotencyKey."""
+    return field.key == subject.replace(" ", "").lower()
 
 
 def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
@@ -107,7 +122,7 @@ def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
         "tags": [declared.group],
         "summary": declared.summary,
         "description": declared.about,
-        "parameters": _parameters(declared),
+        "parameters": _parameters(declared, words),
     }
     if declared.body is not None:
         example = {field.name: field.example for field in declared.body if field.example is not None}
@@ -119,26 +134,21 @@ def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
     return {key: value for key, value in described.items() if value not in ("", [])}
 
 
-def _parameters(declared: Operation) -> list[dict[str, Any]]:
-    parameters = [_parameter(field, "path") for field in declared.in_path]
-    parameters += [_parameter(field, "query") for field in declared.query]
-    if declared.keyed:
-        about = "makes the request safe to repeat: 1 to 255 characters of your choice"
-        parameters.append(
-            {"name": "Idempotency-Key", "in": "header", "description": about, "schema": {"type": "string"}}
-        )
-    return parameters
-
-
-def _parameter(field: Field, place: str) -> dict[str, Any]:
-    parameter = {
-        "name": field.name,
-        "in": place,
-        "description": field.about,
-        "required": field.required,
-        "schema": field.kind.sent,
-    }
-    return parameter if field.example is None else parameter | {"example": field.example}
+def _parameters(declared: Operation, words: dict[str, str]) -> list[dict[str, Any]]:
+    found = [(field.name, "path", field) for field in declared.in_path]
+    found += [(field.name, "query", field) for field in declared.query]
+    found += [("Idempotency-Key", "header", operation.HEADER_KEY)] if declared.keyed else []
+    return [
+        {
+            "name": name,
+            "in": place,
+            "description": field.about,
+            "required": field.required,
+            "schema": _asked(field, declared, words),
+        }
+        | ({} if field.example is None else {"example": field.example})
+        for name, place, field in found
+    ]
 
 
 def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
@@ -154,7 +164,11 @@ def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
     if not answered["200"]["headers"]:
         del answered["200"]["headers"]
     by_status: dict[int, list[Refusal]] = {}
-    for status, refusal in [*_rules(declared, words), *_forms(declared), *_circumstances(declared)]:
+    for status, refusal in [
+        *((errors.status_of(code), (code, words[code])) for code in _codes(declared)),
+        *_forms(declared),
+        *_circumstances(declared),
+    ]:
         by_status.setdefault(status, []).append(refusal)
     for status, found in sorted(by_status.items()):
         answered[str(status)] = _refused(status, found, declared.error if status < 500 else "Error")
@@ -174,13 +188,12 @@ def _refused(status: int, found: list[Refusal], error: str) -> dict[str, Any]:
     return response | ({"headers": {"Retry-After": _RETRY_AFTER}} if status == 503 else {})
 
 
-def _rules(declared: Operation, words: dict[str, str]) -> list[tuple[int, Refusal]]:
+def _codes(declared: Operation) -> list[str]:
     """What the function may raise: its file's header says so, and a test holds the header to it."""
     if not declared.function:
         return []
     header = re.match(r"(--.*\n)+", (DB / f"functions/{declared.function}.sql").read_text())
-    codes = dict.fromkeys(_CODE.findall(header[0] if header else ""))
-    return [(errors.status_of(code), (code, words[code])) for code in codes]
+    return list(dict.fromkeys(_CODE.findall(header[0] if header else "")))
 
 
 def _forms(declared: Operation) -> list[tuple[int, Refusal]]:

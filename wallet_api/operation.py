@@ -5,7 +5,7 @@ The declaration is what handles a request, and what wallet_api.openapi makes the
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from starlette.exceptions import HTTPException
@@ -18,9 +18,8 @@ from wallet_api.pool import Database
 
 _KEY_HEADER = b"idempotency-key"
 
-KEY = Field(
-    "IdempotencyKey", TEXT, "idempotency_key", "the same as the header Idempotency-Key, for who cannot send headers"
-)
+KEY = Field("IdempotencyKey", TEXT, "idempotency_key", "the same as the header Idempotency-Key")
+HEADER_KEY = replace(KEY, about="makes the request safe to repeat: of your choice, another one for each request")
 
 
 KEY_ONCE = "Idempotency-Key should be given once"

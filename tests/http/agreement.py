@@ -1,0 +1,146 @@
+"""Whether the service and its document agree: schemathesis asks what the document allows, and what it does not.
+
+`make agree` does it for as long as is asked, on a PostgreSQL of its own; tests/http/test_openapi.py in short.
+"""
+
+import argparse
+import copy
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.support import open_account, serving
+from wallet_api import embedded, migrations, wire
+
+Node = dict[str, Any]
+Statuses = dict[str, Counter[int]]
+
+# All checks, but for one: whether a request is granted depends on more than its form. (That those are granted that
+# should be is what all other tests are about; here, that each operation grants some.)
+#
+# What cannot be read in a batch is an outcome, with 200: so there, nothing has to be rejected.
+#
+# Ids are often such that there is an account, a currency or a payment, and amounts such that there is money enough.
+_CONFIGURATION = """
+continue-on-failure = true
+[checks]
+positive_data_acceptance.enabled = false
+[[operations]]
+include-operation-id = "makePayments"
+checks.negative_data_rejection.enabled = false
+[dictionaries]
+ids.values = [1, 2, 3, 4]
+amounts.values = ["0.01", "0.5", "1"]
+[parameters]
+"path.id" = { dictionary = "ids", probability = 0.7 }
+"""
+_BODIES = "".join(
+    f'"body.{place}{name}" = {{ dictionary = "{dictionary}", probability = 0.8 }}\n'
+    for place in ("", "Payments[*].")
+    for name, dictionary in [
+        ("BuyerAccountID", "ids"),
+        ("SellerAccountID", "ids"),
+        ("CurrencyID", "ids"),
+        ("Amount", "amounts"),
+    ]
+)
+
+
+def disagreements(url: str, folder: Path, *options: str) -> tuple[str, Statuses]:
+    """What schemathesis has to complain of, "" for nothing; and how often each operation was answered how."""
+    with httpx2.Client(base_url=url) as api:
+        _fill(api)
+        document = api.get("/openapi.json").json()
+    (folder / "openapi.json").write_text(json.dumps(_closed(document)))
+    (folder / "schemathesis.toml").write_text(_CONFIGURATION + _BODIES)
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml")]
+    command += ["run", str(folder / "openapi.json"), "--url", url, "--report", "har", "--report-har-path"]
+    command += [str(folder / "har.json"), "--no-color", *options]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return ("" if run.returncode == 0 else run.stdout + run.stderr), _statuses(document, folder / "har.json")
+
+
+def _fill(api: httpx2.Client) -> None:
+    """Makes what has the numbers 1 to 4: accounts, and payments between them."""
+    for name in ("one", "two", "three"):
+        open_account(api, f"agreement {name}", "1e9")
+    open_account(api, "agreement rouble", "1e9", 2)
+    for _ in range(4):
+        api.post("/payments", json={"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1})
+
+
+def _closed(document: Node) -> Node:
+    """The document, as strict as it can be: no fields and no refusals but those that it tells."""
+    document = copy.deepcopy(document)
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        if not name.endswith("Request"):
+            schema["additionalProperties"] = False
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                content = response["content"].get("application/json", {})
+                schema = content.get("schema", {})
+                if status == "200" and "properties" in schema:
+                    schema["additionalProperties"] = False
+                if status != "200":
+                    error = schemas[schema["$ref"].rpartition("/")[2]]
+                    sentences = [example["value"]["Error"] for example in content["examples"].values()]
+                    said = {"type": "string", "pattern": "|".join(map(_pattern, sentences))}
+                    content["schema"] = error | {"properties": error["properties"] | {"Error": said}}
+    return document
+
+
+def _pattern(sentence: str) -> str:
+    """A sentence, or of one that goes on with what was sent, its beginning."""
+    for beginning in (wire.NO_JSON, wire.NO_UTF8):
+        if sentence.startswith(beginning):
+            return f"^{re.escape(beginning)}"
+    return f"^{re.escape(sentence)}$"
+
+
+def _statuses(document: Node, har: Path) -> Statuses:
+    """How often each operation was answered with each status."""
+    paths = {
+        re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))): methods
+        for path, methods in document["paths"].items()
+    }
+    found: Statuses = defaultdict(Counter)
+    for entry in json.loads(har.read_text())["log"]["entries"]:
+        path = re.sub(r"^https?://[^/]+|[?#].*$", "", entry["request"]["url"])
+        for pattern, methods in paths.items():
+            operation = methods.get(entry["request"]["method"].lower())
+            if operation is not None and pattern.fullmatch(path):
+                found[operation["operationId"]][entry["response"]["status"]] += 1
+                break
+    return found
+
+
+def main() -> int:
+    """Returns the exit code: 0 all well, 1 if service and document disagree."""
+    parser = argparse.ArgumentParser(prog="python -m tests.http.agreement", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=600, help="how long requests are made (600)")
+    seconds = parser.parse_args().seconds
+    with (
+        tempfile.TemporaryDirectory(prefix="wallet-agreement-") as folder,
+        embedded.running(Path(folder) / "postgres", None) as conninfo,
+    ):
+        migrations.migrate(conninfo)
+        with serving(DATABASE_URL=conninfo) as server:
+            found, statuses = disagreements(server.url, Path(folder), "--max-time", str(seconds))
+    print(found)
+    for operation, counted in statuses.items():
+        said = ", ".join(f"{number:,} times {status}" for status, number in sorted(counted.items()))
+        print(f"{operation:<20} {said}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""/openapi.json is true: of the operations, of their fields, headers and refusals; and /docs shows it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jsonschema_rs
+import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_31
+
+from tests.http.agreement import disagreements
+from tests.support import serving
+from wallet_api import openapi, operations, routes
+
+Node = dict[str, Any]
+
+# Rules that no operation can come upon, and why.
+NOT_OVER_HTTP: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def document(api: httpx2.Client) -> Node:
+    found: Node = api.get("/openapi.json").json()
+    return found
+
+
+def described(document: Node) -> list[tuple[str, str, Node]]:
+    return [
+        (method.upper(), path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_it_is_openapi_3_1(document: Node) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert list(jsonschema_rs.validator_for(OPENAPI_31).iter_errors(document)) == []
+
+
+def test_all_references_lead_somewhere_and_all_schemas_are_used(document: Node) -> None:
+    used = set(re.findall(r"'#/components/schemas/(\w+)'", str(document)))
+    assert used == set(document["components"]["schemas"])
+
+
+def test_it_describes_each_route_and_no_other(document: Node) -> None:
+    served = {
+        (method, route.path) for route in routes._routes() for method in (route.methods or ()) if method != "HEAD"
+    }
+    assert served == {(method, path) for method, path, _ in described(document)}
+    assert len(served) == len(operations.ALL)
+
+
+def test_each_path_allows_the_methods_that_are_described(api: httpx2.Client, document: Node) -> None:
+    for path, methods in document["paths"].items():
+        response = api.request("TRACE", path.replace("{id}", "1"))
+        assert response.status_code == 405
+        assert set(response.headers["allow"].split(", ")) - {"HEAD"} == {method.upper() for method in methods}
+
+
+def test_each_rule_is_a_refusal_of_some_operation_with_its_words(document: Node) -> None:
+    told = {
+        code: example["value"]["Error"]
+        for _, _, operation in described(document)
+        for response in operation["responses"].values()
+        for code, example in response["content"].get("application/json", {}).get("examples", {}).items()
+        if re.fullmatch(r"W[A-Z]\d{3}", code)
+    }
+    rules = openapi.refusals()
+    assert rules
+    assert told == {code: words for code, words in rules.items() if code not in NOT_OVER_HTTP}
+
+
+def test_ranges_are_those_that_the_rules_tell(document: Node) -> None:
+    request = document["components"]["schemas"]["CreateAccountRequest"]
+    assert (request["properties"]["Name"]["minLength"], request["properties"]["Name"]["maxLength"]) == (1, 255)
+
+
+def test_service_and_document_agree(database: str, tmp_path: Path) -> None:
+    """`make agree` asks for longer."""
+    with serving(DATABASE_URL=database) as server:
+        found, statuses = disagreements(server.url, tmp_path, "--max-examples", "15", "--seed", "1")
+    assert not found, found
+    answered = {operation.name for operation in operations.ALL}
+    assert set(statuses) == answered
+    # where nothing is granted, nothing is proved
+    assert {name for name, counted in statuses.items() if counted[200] >= 3} == answered
+
+
+def test_docs_shows_every_operation_field_and_refusal(api: httpx2.Client, document: Node) -> None:
+    page = api.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for method, path, operation in described(document):
+        article = page.text.split(f'<article id="{operation["operationId"]}">')[1].split("</article>")[0]
+        assert f"{method}</span> {path}<" in article
+        for parameter in operation.get("parameters", []):
+            assert f"<code>{parameter['name']}</code>" in article
+        for response in operation["responses"].values():
+            for header in response.get("headers", {}):
+                assert header in article
+            for example in response["content"].get("application/json", {}).get("examples", {}).values():
+                assert example["value"]["Error"].replace("'", "&#x27;") in article
+    for schema in document["components"]["schemas"].values():
+        for name in schema["properties"]:
+            assert name in page.text
+
+
+def test_docs_needs_nothing_from_elsewhere(api: httpx2.Client) -> None:
+    page = api.get("/docs")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(r"<script|<img|<iframe|\ssrc=|@import|url\(|\son\w+=", page.text)
+    links = set(re.findall(r'href="([^"#]+)"', page.text))
+    assert links == {"openapi.json", "data:,"}
