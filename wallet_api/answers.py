@@ -2,13 +2,16 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote_plus
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wallet_api import messages
-from wallet_api.fields import Schema, Shape
+from wallet_api.fields import AMOUNT, INTEGER, Schema, Shape
 from wallet_api.operation import Operation, database
+from wallet_api.wire import Rows
 
 REPLAYED = (b"idempotency-replayed", b"true")
 
@@ -64,29 +67,26 @@ class Special:
 class One:
     """The object that the function returns, of its one row.
 
-    Where details can be asked for, `detailed` is the object with them. Where a request is `repeatable`, the function's
+    Where details can be asked for, `brief` is the object without them. Where a request is `repeatable`, the function's
     column `replayed` says that it was repeated.
     """
 
     shape: Shape
-    detailed: Shape | None = None
+    brief: Shape | None = None
     repeatable: bool = False
 
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers its row."""
         values = await operation.read(request)
-        shape = self.detailed if self.detailed is not None and values["details"] else self.shape
+        shape = self.shape if self.brief is None or values["details"] else self.brief
         columns = (*shape.columns, "replayed") if self.repeatable else shape.columns
-        rows = await database(request).call(operation.call(columns), operation.arguments(values))
+        rows = await database(request).call(*operation.call(columns, values))
         [row] = rows.first(len(shape.columns)).objects()
-        answer = messages.Answer(row)
-        if self.repeatable and rows.values[0][-1]:
-            answer.raw_headers.append(REPLAYED)
-        return answer
+        return messages.Answer(row, *([REPLAYED] if self.repeatable and rows.values[0][-1] else []))
 
     def content(self) -> dict[str, Schema]:
         """The object."""
-        return json(component((self.detailed or self.shape).name))
+        return json(component(self.shape.name))
 
     def headers(self) -> dict[str, Schema]:
         """That it was made before."""
@@ -94,7 +94,7 @@ class One:
 
     def shapes(self) -> tuple[Shape, ...]:
         """The object."""
-        return (self.detailed or self.shape,)
+        return (self.shape,)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Place:
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers where to find what it made."""
         values = await operation.read(request)
-        rows = await database(request).call(operation.call(["id"]), operation.arguments(values))
+        rows = await database(request).call(*operation.call(["id"], values))
         return messages.Answer("{}", (b"location", f"{self.path}{rows.values[0][0]}".encode()))
 
     def content(self) -> dict[str, Schema]:
@@ -123,22 +123,114 @@ class Place:
         return ()
 
 
+class Listed:
+    """How a list is written: {"name":[…]}, or {} where there is nothing in it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def head(self, first: Rows) -> str:
+        """What stands before the rows."""
+        return f'{{"{self._name}":['
+
+    def objects(self, page: Rows) -> list[str]:
+        """The rows of a page."""
+        return page.objects()
+
+    def whole(self, first: Rows, objects: list[str]) -> str:
+        """All of it."""
+        return f"{self.head(first)}{','.join(objects)}]}}" if objects else "{}"
+
+
+class _Lines(Listed):
+    """How a statement is written. The first row of each page is no line: it has the balance before the others."""
+
+    def __init__(self, account_id: int) -> None:
+        super().__init__("Lines")
+        self._account_id = account_id
+
+    def head(self, first: Rows) -> str:
+        """What stands before the lines."""
+        opening = first.values[0][[name for name, _ in first.columns].index("balance")]
+        return f'{{"AccountID":{self._account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
+
+    def objects(self, page: Rows) -> list[str]:
+        """The lines of a page."""
+        return page._replace(values=page.values[1:]).objects()
+
+    def whole(self, first: Rows, objects: list[str]) -> str:
+        """All of it."""
+        return f"{self.head(first)}{','.join(objects)}]}}"
+
+
 @dataclass(frozen=True)
 class Listing:
-    """{"name":[…]} of all rows, or {} where there are none, page by page."""
+    """All rows of a function that gives them page by page; or one page, where a limit is asked for."""
 
     name: str
     shape: Shape
+    brief: Shape | None = None
 
     async def respond(self, operation: Operation, request: Request) -> Response:
-        """Begins the list."""
-        pages = request.app.state.lists.pages(operation.call(self.shape.columns, "after_id", "limit"))
-        return await messages.listed(self.name, pages, request)
+        """Begins the list, or gives a page of it, and says where the next one is."""
+        values = await operation.read(request)
+        shape = self.shape if self.brief is None or values["details"] else self.brief
+        query, arguments = operation.call((*shape.columns, "more"), values)
+        form = self._form(values)
+        if values["limit"] is None:
+            return await messages.listed(form, request.app.state.lists.pages(query, arguments), request)
+        page = (await database(request).call(query, arguments)).page()
+        return messages.Answer(form.whole(page, form.objects(page)), *_next(operation, request, values, page))
+
+    def _form(self, values: dict[str, Any]) -> messages.Form:
+        return Listed(self.name)
 
     def content(self) -> dict[str, Schema]:
         """The list."""
         rows = {"type": "array", "items": component(self.shape.name), "minItems": 1}
         return json({"type": "object", "properties": {self.name: rows}})
+
+    def headers(self) -> dict[str, Schema]:
+        """Where the next page is."""
+        schema = {"type": "string", "pattern": '^</[^>]+>; rel="next"$'}
+        return {"Link": {"description": "of a page that is not the last one: where the next one is", "schema": schema}}
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """That of a row."""
+        return (self.shape,)
+
+
+@dataclass(frozen=True)
+class Statement(Listing):
+    """The same of an account's statement, which has a head."""
+
+    def _form(self, values: dict[str, Any]) -> messages.Form:
+        return _Lines(values["id"])
+
+    def content(self) -> dict[str, Schema]:
+        """The statement."""
+        account = INTEGER.shown | {"description": "the number of the account"}
+        opening = AMOUNT.shown | {"description": "the balance before the first line"}
+        lines = {"type": "array", "items": component(self.shape.name)}
+        properties = {"AccountID": account, "OpeningAmount": opening, self.name: lines}
+        return json({"type": "object", "properties": properties, "required": list(properties)})
+
+
+@dataclass(frozen=True)
+class Few:
+    """All rows of a function that gives them at once."""
+
+    name: str
+    shape: Shape
+
+    async def respond(self, operation: Operation, request: Request) -> Response:
+        """Calls the function, and answers its rows."""
+        rows = await database(request).call(*operation.call(self.shape.columns, await operation.read(request)))
+        return messages.Answer(Listed(self.name).whole(rows, rows.objects()))
+
+    def content(self) -> dict[str, Schema]:
+        """The list."""
+        return Listing(self.name, self.shape).content()
 
     def headers(self) -> dict[str, Schema]:
         """None."""
@@ -147,3 +239,13 @@ class Listing:
     def shapes(self) -> tuple[Shape, ...]:
         """That of a row."""
         return (self.shape,)
+
+
+def _next(operation: Operation, request: Request, values: dict[str, Any], page: Rows) -> list[tuple[bytes, bytes]]:
+    """The header that says where the next page is, if there is one: at the same URL, but for `after`."""
+    if page.goes_on is None:
+        return []
+    parts = request.scope["query_string"].decode().split("&")
+    kept = [quote(part, "%=+:,/-._~") for part in parts if unquote_plus(part.partition("=")[0]).lower() != "after"]
+    address = f"{operation.address(values)}?{'&'.join([*kept, f'after={page.goes_on}'])}"
+    return [(b"link", f'<{address}>; rel="next"'.encode())]

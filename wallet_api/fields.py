@@ -10,7 +10,7 @@ import datetime
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -160,7 +160,8 @@ MOMENT = Kind(
 class Field:
     """A field of a request. `argument` is that of the SQL function, without its p_; "" where it has none.
 
-    That it is `required` is for the reader of the document: it is the rulebook that refuses NULL.
+    That it is `required` is for the reader of the document: it is the rulebook that refuses NULL. One that is missing
+    is NULL, or, with `defaults`, not passed at all, so that the function's default holds.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Field:
     about: str
     example: Any = None
     required: bool = False
+    defaults: bool = False
 
     @functools.cached_property
     def key(self) -> str:
@@ -185,10 +187,10 @@ def reader(fields: Sequence[Field]) -> Callable[[Getter], tuple[Any, ...]]:
 
     Compiled, as namedtuple's methods are: every payment goes this way. The names are ours.
     """
-    scope: dict[str, Any] = {f"read{n}": field.kind.from_json for n, field in enumerate(fields)}
+    scope: dict[str, Any] = {f"read{n}": asked.kind.from_json for n, asked in enumerate(fields)}
     values = [
-        f"None if (value := get({field.key!r})) is None else read{n}(value, {field.name!r}),"
-        for n, field in enumerate(fields)
+        f"None if (value := get({asked.key!r})) is None else read{n}(value, {asked.name!r}),"
+        for n, asked in enumerate(fields)
     ]
     read: Callable[[Getter], tuple[Any, ...]] = eval(f"lambda get: ({' '.join(values)})", scope)  # noqa: S307
     return read
@@ -198,22 +200,42 @@ def reader(fields: Sequence[Field]) -> Callable[[Getter], tuple[Any, ...]]:
 _COLUMNS: Mapping[str, tuple[Kind, str]] = {
     "id": (INTEGER, "its number, by which it is asked for"),
     "name": (TEXT, "its name"),
+    "scale": (INTEGER, "how many decimals its amounts may have"),
     "currency_id": (INTEGER, "the number of its currency"),
     "currency_name": (TEXT, "the name of its currency"),
-    "amount": (AMOUNT, "how much; of an account, its balance"),
+    "amount": (AMOUNT, "how much"),
+    "balance": (AMOUNT, "what was on the account after it"),
     "buyer_account_id": (INTEGER, "the account that pays"),
     "seller_account_id": (INTEGER, "the account that is paid"),
+    "counterparty_account_id": (INTEGER, "the account on the other side"),
+    "counterparty_name": (TEXT, "the name of the account on the other side"),
     "operation_timestamp": (MOMENT, "when it was made, in UTC"),
+    "expires_at": (MOMENT, "when it ends by itself, in UTC"),
+    "status": (TEXT, "active; frozen, which can be paid but pays nothing; or closed"),
+    "held": (AMOUNT, "how much of the balance is held for payments to come"),
+    "available": (AMOUNT, "how much it could pay now: balance and credit limit, without what is held"),
+    "credit_limit": (AMOUNT, "how far below zero the balance may go"),
+    "payment_id": (INTEGER, "the number of the payment"),
+    "captured_amount": (AMOUNT, "how much of it was paid"),
+    "description": (TEXT, "what it is for, as its maker said"),
+    "reference": (TEXT, "what its maker knows it by"),
+    "refunded_payment_id": (INTEGER, "the payment that this one gives back"),
+    "refunded_amount": (AMOUNT, "how much of it has been given back"),
+    "hold_id": (INTEGER, "the hold that it was made from"),
 }
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An object that is answered: names of columns, those that are never NULL first. NULL is left out."""
+    """An object that is answered: columns that are never NULL, then those that may be, and are left out if they are.
+
+    `about` says of a column what it means here, where that is more than it means elsewhere.
+    """
 
     name: str
     always: tuple[str, ...]
     sometimes: tuple[str, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -225,7 +247,8 @@ class Shape:
         return {
             "type": "object",
             "properties": {
-                wire_name(column): _COLUMNS[column][0].shown | {"description": _COLUMNS[column][1]}
+                wire_name(column): _COLUMNS[column][0].shown
+                | {"description": self.about.get(column, _COLUMNS[column][1])}
                 for column in self.columns
             },
             "required": [wire_name(column) for column in self.always],

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
+from typing import Protocol
 
 import psycopg
 from starlette.exceptions import HTTPException
@@ -63,17 +64,30 @@ class Answer(Response):
         self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON, *headers]
 
 
-async def listed(name: str, pages: AsyncGenerator[Rows], request: Request) -> Response:
-    """{"name":[…]} of all rows of all pages, or {} where there are none."""
+class Form(Protocol):
+    """How a list is written."""
+
+    def head(self, first: Rows) -> str:
+        """What stands before its rows, of which this is the first page. After them stands ]}."""
+
+    def objects(self, page: Rows) -> list[str]:
+        """The rows of a page."""
+
+    def whole(self, first: Rows, objects: list[str]) -> str:
+        """All of it: of this first page, these rows."""
+
+
+async def listed(form: Form, pages: AsyncGenerator[Rows], request: Request) -> Response:
+    """A list of all rows of all pages."""
     first = await anext(pages)
     # HTTP/1.0 knows no chunks, and so no difference between an end and a connection that broke.
-    if first.more and request.scope["http_version"] != "1.0":
+    if first.goes_on is not None and request.scope["http_version"] != "1.0":
         settings: Settings = request.app.state.settings
-        return _Stream(name, first, pages, settings.list_timeout)
-    objects = first.objects()
+        return _Stream(form, first, pages, settings.list_timeout)
+    objects = form.objects(first)
     async for page in pages:
-        objects += page.objects()
-    return Answer(f'{{"{name}":[{",".join(objects)}]}}' if objects else "{}")
+        objects += form.objects(page)
+    return Answer(form.whole(first, objects))
 
 
 class _Stream(Response):
@@ -84,11 +98,11 @@ class _Stream(Response):
     wallet_api.protocol.)
     """
 
-    def __init__(self, name: str, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
+    def __init__(self, form: Form, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = [_JSON]
-        self._name = name
+        self._form = form
         self._first = first
         self._pages = pages
         self._limit = limit
@@ -113,12 +127,12 @@ class _Stream(Response):
             gone.cancel()
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
-        await self._send(send, f'{{"{self._name}":[{",".join(self._first.objects())}')
+        await self._send(send, self._form.head(self._first) + ",".join(self._form.objects(self._first)))
         async for page in self._pages:
             if gone.done():
                 return
             if page.values:
-                await self._send(send, ",".join(["", *page.objects()]))
+                await self._send(send, ",".join(["", *self._form.objects(page)]))
         await self._send(send, "]}")
 
     async def _send(self, send: Send, text: str, *, more: bool = True) -> None:

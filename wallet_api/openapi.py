@@ -13,6 +13,9 @@ from wallet_api.operation import Operation
 _CODE = re.compile(r"W[A-Z]\d{3}")
 _WORDS = re.compile(r"when '(W[A-Z]\d{3})' then '((?:[^']|'')*)'")
 
+# What a function's helpers may refuse, but never do for it.
+_CANNOT_BE = re.compile(r"(W[A-Z]\d{3}, )*W[A-Z]\d{3} \(which cannot be\)")
+
 # What rules say that JSON Schema can say too: "Name should have 1 to 255 characters", "Scale should be 0 to 15",
 # "Status should be active, frozen or closed".
 _RANGE = re.compile(r"([\w ]+) should (have|be) (\d+) to (\d+)( \w+)?")
@@ -193,7 +196,8 @@ def _codes(declared: Operation) -> list[str]:
     if not declared.function:
         return []
     header = re.match(r"(--.*\n)+", (DB / f"functions/{declared.function}.sql").read_text())
-    return list(dict.fromkeys(_CODE.findall(header[0] if header else "")))
+    text = re.sub(r"\s*\n--\s*", " ", header[0] if header else "")
+    return list(dict.fromkeys(_CODE.findall(_CANNOT_BE.sub("", text))))
 
 
 def _forms(declared: Operation) -> list[tuple[int, Refusal]]:

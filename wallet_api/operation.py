@@ -84,17 +84,19 @@ class Operation:
         """Whether the body may not be empty."""
         return any(asked.required for asked in self.body_fields)
 
-    def call(self, columns: Sequence[str], *more: str) -> str:
-        """The query that calls the function, of what `arguments` returns. It names all that it gives and takes."""
-        return _query(self.function, tuple(columns), (*more, *(asked.argument for asked in self._arguments)))
+    def call(self, columns: Sequence[str], values: dict[str, Any]) -> tuple[str, list[Any]]:
+        """The query that calls the function with a request's values. It names all that it gives and takes."""
+        passed = [asked for asked in self._arguments if not (asked.defaults and values[asked.name] is None)]
+        query = _query(self.function, tuple(columns), tuple(asked.argument for asked in passed))
+        return query, [values[asked.name] for asked in passed]
 
-    def arguments(self, values: dict[str, Any]) -> list[Any]:
-        """What the query takes of a request's values."""
-        return [values[asked.name] for asked in self._arguments]
+    def address(self, values: dict[str, Any]) -> str:
+        """The path of a request with these values."""
+        return self.path.format_map(values)
 
     @functools.cached_property
     def _arguments(self) -> tuple[Field, ...]:
-        fields = self.in_path + self.query + self.body_fields
+        fields = self.query + self.in_path + self.body_fields
         return tuple(asked for asked in fields if asked.argument)
 
     @functools.cached_property

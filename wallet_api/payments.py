@@ -10,7 +10,7 @@ from starlette.responses import Response
 from wallet_api import errors, messages, operation, wire
 from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
 from wallet_api.coalescing import Call, repeated
-from wallet_api.fields import AMOUNT, BOOLEAN, INTEGER, Field, Shape, array_of, reader
+from wallet_api.fields import AMOUNT, BOOLEAN, INTEGER, TEXT, Field, Shape, array_of, reader
 from wallet_api.operation import Operation
 from wallet_api.pool import Database
 from wallet_api.wire import Fields
@@ -19,24 +19,35 @@ PATH = "/payments"
 BATCH_LIMIT = 4 * 1024 * 1024
 MOST_PAYMENTS = 10_000
 
-FIELDS = (
+PARTIES = (
     Field("BuyerAccountID", INTEGER, "buyer_account_id", "the account that pays", 1, required=True),
     Field("SellerAccountID", INTEGER, "seller_account_id", "the account that is paid", 2, required=True),
-    Field("Amount", AMOUNT, "amount", "how much, in their currency", "500.1", required=True),
 )
-_FIELDS = (*FIELDS, operation.KEY)
+AMOUNT_PAID = Field("Amount", AMOUNT, "amount", "how much, in their currency", "500.1", required=True)
+TERMS = (
+    Field("Description", TEXT, "description", "what it is for, to be read by people", "Two books"),
+    Field(
+        "Reference", TEXT, "reference", "what you know it by, an order perhaps; payments can be found by it", "order 17"
+    ),
+)
+FIELDS = (*PARTIES, AMOUNT_PAID, *TERMS)
 MADE = Shape(
     "Payment",
     ("id", "currency_id", "amount", "buyer_account_id", "seller_account_id", "operation_timestamp"),
+    ("description", "reference"),
 )
 
-# A payment that is asked for: its fields, and its idempotency key.
-Payment = tuple[int | None, int | None, Decimal | None, str | None]
+# A payment that is asked for: buyer, seller, amount, idempotency key, description, reference.
+Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None]
+_FIELDS = (*PARTIES, AMOUNT_PAID, operation.KEY, *TERMS)
 _read = reader(_FIELDS)
 
 _MAKE_PAYMENTS = f"""
     select {", ".join(MADE.columns)}, replayed, error_code, error
-    from wallet.make_payments(%s, %s, %s, %s, %s, %s)"""  # noqa: S608
+    from wallet.make_payments(
+        p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_idempotency_keys => %s,
+        p_descriptions => %s, p_references => %s, p_atomic => %s, p_wait => %s
+    )"""  # noqa: S608
 
 
 class Replayed(str):
@@ -53,12 +64,13 @@ def maker(database: Database, *, atomic: bool = False, wait: bool = True) -> Cal
     """What makes payments in one call on this database."""
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
-        buyers, sellers, amounts, keys = zip(*payments, strict=True)
-        arrays = [wire.array(column) for column in (buyers, sellers, amounts)]
-        keyed = wire.text_array(keys) if any(key is not None for key in keys) else None
-        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, keyed])
+        buyers, sellers, amounts, *texts = zip(*payments, strict=True)
+        arrays: list[str | None] = [wire.array(column) for column in (buyers, sellers, amounts)]
+        # most payments have none of what is text
+        arrays += [None if column.count(None) == len(column) else wire.text_array(column) for column in texts]
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait])
         # the last three columns: whether it was made before, the code and the words of a refusal
-        made = iter(wire.Rows(columns[:-3], [row[:-3] for row in values if row[-2] is None]).objects())
+        made = iter(wire.Rows(columns[:-3], [row for row in values if row[-2] is None]).objects())
         return [row[-2:] if row[-2] is not None else Replayed(next(made)) if row[-3] else next(made) for row in values]
 
     return make
@@ -79,7 +91,7 @@ async def make_payment(request: Request) -> Response:
     header = operation.header_key(request)
     payment = _read(wire.decode(await messages.body(request)).get)
     if header is not None:
-        payment = (*payment[:3], operation.one_key(header, payment[3]))
+        payment = (*payment[:3], operation.one_key(header, payment[3]), *payment[4:])
     outcome = await request.app.state.payments.outcome(payment)
     return _answer(outcome, outcome) if isinstance(outcome, str) else errors.refused(*outcome)
 

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor, adapters
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
@@ -18,7 +19,7 @@ from wallet_api.wire import Rows
 # Seconds that an answer may take on its way, after all that the server itself would allow.
 _GRACE = 5
 
-# Rows of a page: enough that the calls cost little, few enough that nobody waits for one to be written.
+# Rows of a page: as many as there may be, and few enough that nobody waits for one to be written.
 _PAGE = 1000
 
 # What is answered is durable, so a server whose default is synchronous_commit off is not taken at its word, and its
@@ -133,23 +134,27 @@ class Database:
         """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
         await self._pool.drain()
 
-    async def pages(self, query: str) -> AsyncGenerator[Rows]:
-        """Runs a query of two arguments, the id after which a page begins and how many rows it has at most.
+    async def pages(self, query: str, arguments: Sequence[object]) -> AsyncGenerator[Rows]:
+        """Runs a query whose first two arguments are the id after which a page begins, and how many rows it may have.
 
-        Yields all pages, all of one moment; at least one, which may be empty. The first column is the id. Holds a
-        connection until it is closed. Raises what `call` raises.
+        Yields all pages, all of one moment; at least one, which is empty if there is nothing at all. The columns are
+        those that Rows.page wants. Holds a connection until it is closed. Raises what `call` raises.
         """
+        begin, _, *others = arguments
         connection = await self._connection()
         page: asyncio.Task[Rows] | None = None
         try:
             await self._run(connection, "begin isolation level repeatable read read only")
-            page = asyncio.create_task(self._run(connection, query, [None, _PAGE]))
+            page = asyncio.create_task(self._run(connection, query, [begin, _PAGE, *others]))
             while page is not None:
-                rows = await page
-                more = len(rows.values) == _PAGE
-                page = asyncio.create_task(self._run(connection, query, [rows.values[-1][0], _PAGE])) if more else None
-                await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
-                yield rows._replace(more=more)
+                rows = (await page).page()
+                page = None
+                if rows.goes_on is not None:
+                    following = [Int8(int(rows.goes_on)), _PAGE, *others]
+                    page = asyncio.create_task(self._run(connection, query, following))
+                    await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
+                if rows.values or page is None:
+                    yield rows
         except psycopg.errors.FeatureNotSupported:
             await connection.close()  # as in `call`; but part of the list may be written already
             raise

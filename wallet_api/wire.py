@@ -112,18 +112,29 @@ def _quoted(text: str) -> str:
 
 
 class Rows(NamedTuple):
-    """What a function returned: columns, each a name and the OID of its type, and rows.
+    """What a function returned: columns, each a name and the OID of its type, and rows, which may have more values.
 
-    All values are text as PostgreSQL writes it, in UTC. `more`: this is a page, and not the last.
+    All values are text as PostgreSQL writes it, in UTC. `goes_on`: this is a page, and the next one begins after the
+    row with this id.
     """
 
     columns: tuple[tuple[str, int], ...]
     values: Sequence[tuple[Any, ...]]
-    more: bool = False
+    goes_on: str | None = None
 
     def first(self, number: int) -> "Rows":
-        """The same rows, with so many of their columns."""
-        return self._replace(columns=self.columns[:number], values=[row[:number] for row in self.values])
+        """The same rows, of which so many columns are shown."""
+        return self._replace(columns=self.columns[:number])
+
+    def page(self) -> "Rows":
+        """The rows as a page, of columns that begin with the id and end with `more`: whether there is another page.
+
+        Where a page ends before it is full, its last row is none: it has nothing but the id at which it ended.
+        """
+        last = self.values[-1] if self.values else (None, None)
+        is_marker = last[0] is not None and last[1:-1].count(None) == len(last) - 2
+        values = self.values[:-1] if is_marker else self.values
+        return Rows(self.columns[:-1], values, last[0] if last[-1] else None)
 
     def objects(self) -> list[str]:
         """Each row as a JSON object, its fields as the contract spells them (buyer_account_id: BuyerAccountID).
@@ -132,7 +143,7 @@ class Rows(NamedTuple):
         """
         columns: list[Sequence[str]] = []
         members: list[str] = []
-        for about, column in zip(self.columns, zip(*self.values, strict=True), strict=bool(self.values)):
+        for about, column in zip(self.columns, zip(*self.values, strict=True), strict=False):
             convert, member = _encoding(about)
             missing = column.count(None) if None in column else 0
             if not missing:

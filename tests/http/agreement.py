@@ -22,6 +22,9 @@ from wallet_api import embedded, migrations, wire
 Node = dict[str, Any]
 Statuses = dict[str, Counter[int]]
 
+# A hold can be captured or voided once.
+_HOLDS = range(1, 31)
+
 # All checks, but for one: whether a request is granted depends on more than its form. (That those are granted that
 # should be is what all other tests are about; here, that each operation grants some.)
 #
@@ -35,8 +38,12 @@ positive_data_acceptance.enabled = false
 [[operations]]
 include-operation-id = "makePayments"
 checks.negative_data_rejection.enabled = false
+[[operations]]
+include-path-regex = "^/hold/"
+parameters = { "path.id" = { dictionary = "holds", probability = 0.8 } }
 [dictionaries]
 ids.values = [1, 2, 3, 4]
+holds.values = [HOLDS]
 amounts.values = ["0.01", "0.5", "1"]
 [parameters]
 "path.id" = { dictionary = "ids", probability = 0.7 }
@@ -59,7 +66,7 @@ def disagreements(url: str, folder: Path, *options: str) -> tuple[str, Statuses]
         _fill(api)
         document = api.get("/openapi.json").json()
     (folder / "openapi.json").write_text(json.dumps(_closed(document)))
-    (folder / "schemathesis.toml").write_text(_CONFIGURATION + _BODIES)
+    (folder / "schemathesis.toml").write_text(_CONFIGURATION.replace("HOLDS", ", ".join(map(str, _HOLDS))) + _BODIES)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml")]
     command += ["run", str(folder / "openapi.json"), "--url", url, "--report", "har", "--report-har-path"]
     command += [str(folder / "har.json"), "--no-color", *options]
@@ -68,12 +75,15 @@ def disagreements(url: str, folder: Path, *options: str) -> tuple[str, Statuses]
 
 
 def _fill(api: httpx2.Client) -> None:
-    """Makes what has the numbers 1 to 4: accounts, and payments between them."""
+    """Makes what has the numbers 1 to 4, accounts, and payments between them; and holds."""
     for name in ("one", "two", "three"):
         open_account(api, f"agreement {name}", "1e9")
     open_account(api, "agreement rouble", "1e9", 2)
+    payment = {"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1}
     for _ in range(4):
-        api.post("/payments", json={"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1})
+        api.post("/payments", json=payment)
+    for _ in _HOLDS:
+        api.post("/holds", json=payment)
 
 
 def _closed(document: Node) -> Node:

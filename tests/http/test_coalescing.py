@@ -502,19 +502,28 @@ def test_a_payment_waits_for_a_locked_account_only_so_long(admin: Connection, da
         assert api.get("/livez").status_code == 200
 
 
-REPLACED = """alter function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[])
-        rename to _make_payments;
-    create function wallet.make_payments(b bigint[], s bigint[], a numeric[], p_atomic boolean, p_wait boolean, k text[])
+REPLACED = """alter function wallet.make_payments rename to _make_payments;
+    create function wallet.make_payments(
+        p_buyer_account_ids bigint[], p_seller_account_ids bigint[], p_amounts numeric[], p_idempotency_keys text[],
+        p_descriptions text[], p_references text[], p_atomic boolean, p_wait boolean
+    )
         returns table (id bigint, currency_id bigint, amount numeric, buyer_account_id bigint, seller_account_id bigint,
-                       operation_timestamp timestamptz, replayed boolean, error_code text, error text)
+                       operation_timestamp timestamptz, description text, reference text,
+                       replayed boolean, error_code text, error text)
         language plpgsql security definer as $$
-        begin {body} return query select * from wallet._make_payments(b, s, a, p_atomic, p_wait, k); end $$;
+        begin
+            {body}
+            return query select * from wallet._make_payments(
+                p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
+                p_descriptions, p_references
+            );
+        end $$;
     grant execute on function wallet.make_payments to wallet_app"""
 
 
 def test_a_payment_that_makes_a_call_fail_harms_no_neighbour(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(10)]
-    admin.execute(REPLACED.format(body="if 13 = any (a) then raise 'bad luck'; end if;"))
+    admin.execute(REPLACED.format(body="if 13 = any (p_amounts) then raise 'bad luck'; end if;"))
     with busy_lines(admin, database, **PATIENT) as (api, clients, holder):
         payments = [clients.submit(pay, api, ids[n], ids[(n + 1) % 10], 13 if n == 5 else 1) for n in range(10)]
         wait_until(lambda: all(payment.running() for payment in payments))

@@ -17,6 +17,7 @@ from starlette.types import Message
 
 from tests.conftest import Connection, clone
 from tests.support import PATIENCE, Server, serving, totals, wait_until
+from wallet_api.answers import Listed
 from wallet_api.messages import _Stream
 from wallet_api.pool import _PAGE
 from wallet_api.wire import Rows
@@ -213,7 +214,7 @@ def test_a_reader_who_hangs_up_frees_the_connection(long_database: str, watcher:
 
 
 def test_a_list_without_end_ends_when_the_reader_is_gone() -> None:
-    page = Rows((("id", 20),), [(1,)], more=True)
+    page = Rows((("id", 20),), [("1",)], goes_on="1")
 
     async def pages() -> AsyncGenerator[Rows]:
         while True:
@@ -231,7 +232,7 @@ def test_a_list_without_end_ends_when_the_reader_is_gone() -> None:
     async def test() -> None:
         async with asyncio.timeout(PATIENCE):
             scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
-            await _Stream("Numbers", page, pages(), PATIENCE)(scope, receive, send)
+            await _Stream(Listed("Numbers"), page, pages(), PATIENCE)(scope, receive, send)
 
     asyncio.run(test())
 
