@@ -178,6 +178,7 @@ def test_slow_readers_keep_nobody_else_waiting(long_database: str, watcher: Conn
     ):
         wait_until(lambda: bool(in_transaction(watcher)))
         assert api.get("/account/1").status_code == 200
+        assert len(api.get("/payments?limit=5").json()["Payments"]) == 5
         assert api.get("/accounts").status_code == 503  # lists wait for lists
 
 

@@ -1,0 +1,325 @@
+"""Lists with a limit are pages: walked by their links, they are the whole list. Filters narrow both."""
+
+import itertools
+import json
+import re
+import urllib.parse
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.conftest import Connection
+from tests.support import account, open_account, serving
+
+Row = dict[str, Any]
+_names = (f"pages {number}" for number in itertools.count())
+
+
+def rows(response: httpx2.Response) -> list[Row]:
+    """What a list has, whatever its name."""
+    assert response.status_code == 200, response.text
+    found: list[list[Row]] = [value for value in response.json().values() if isinstance(value, list)]
+    return found[0] if found else []
+
+
+def next_page(response: httpx2.Response) -> str | None:
+    link = response.headers.get("link")
+    if link is None:
+        return None
+    match = re.fullmatch('<([^>]+)>; rel="next"', link)
+    assert match is not None, link
+    return match[1]
+
+
+def walk(api: httpx2.Client, path: str) -> list[list[Row]]:
+    """All pages, from one link to the next."""
+    pages = []
+    url: str | None = path
+    while url is not None:
+        response = api.get(url)
+        pages.append(rows(response))
+        url = next_page(response)
+    return pages
+
+
+@pytest.fixture(scope="module")
+def pair(api: httpx2.Client) -> tuple[int, int]:
+    """Two accounts, and twelve payments of 1 to 12 from the first to the second; every third one has a reference."""
+    buyer, seller = (open_account(api, next(_names), 1000) for _ in range(2))
+    for amount in range(1, 13):
+        payment: Row = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+        if amount % 3 == 0:
+            payment |= {"Reference": f"pages {buyer}", "Description": f"payment {amount}"}
+        assert api.post("/payments", json=payment).status_code == 200
+    return buyer, seller
+
+
+@pytest.fixture(scope="module")
+def paths(pair: tuple[int, int]) -> list[str]:
+    """Lists of twelve rows."""
+    buyer, seller = pair
+    return [f"/payments?account={buyer}", f"/payments?seller={seller}&min=1", f"/account/{buyer}/statement?"]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 11, 12, 13, 1000])
+def test_pages_are_the_whole_list_and_the_last_one_has_no_link(
+    api: httpx2.Client, paths: list[str], limit: int
+) -> None:
+    for path in paths:
+        whole = rows(api.get(path))
+        assert len(whole) == 12
+        pages = walk(api, f"{path}&limit={limit}")
+        assert [len(page) for page in pages] == [len(whole[n : n + limit]) for n in range(0, 12, limit)]
+        assert [row for page in pages for row in page] == whole
+
+
+def test_after_without_a_limit_is_the_rest(api: httpx2.Client, paths: list[str]) -> None:
+    for path in paths:
+        whole = rows(api.get(path))
+        response = api.get(f"{path}&after={whole[4].get('ID', whole[4].get('PaymentID'))}")
+        assert rows(response) == whole[5:]
+        assert "link" not in response.headers
+
+
+def test_a_link_is_the_same_url_but_for_after(api: httpx2.Client, pair: tuple[int, int]) -> None:
+    reference = urllib.parse.quote(f"pages {pair[0]}")
+    first = api.get(f"/payments?LIMIT=2&After=0&reference={reference}&Other=%3E%22&after=1")
+    link = next_page(first)
+    assert link == f"/payments?LIMIT=2&reference={reference}&Other=%3E%22&after={rows(first)[-1]['ID']}"
+    assert [row["Amount"] for row in rows(api.get(link))] == ["9", "12"]
+    assert api.get(f"/account/%2B0{pair[0]}/statement?limit=1").headers["link"].startswith(f"</account/{pair[0]}/stat")
+
+
+def test_head_has_the_link_too(api: httpx2.Client, paths: list[str]) -> None:
+    response = api.head(f"{paths[0]}&limit=1")
+    assert (response.status_code, response.content) == (200, b"")
+    assert next_page(response)
+
+
+def test_a_list_of_nothing(api: httpx2.Client) -> None:
+    empty = open_account(api, next(_names))
+    for query in ("", "&limit=5", "&after=3"):
+        response = api.get(f"/payments?account={empty}{query}")
+        assert (response.text, "link" in response.headers) == ("{}", False)
+        statement = api.get(f"/account/{empty}/statement?{query}")
+        assert statement.text == f'{{"AccountID":{empty},"OpeningAmount":"0","Lines":[]}}'
+    assert api.get("/accounts?name=nobody has this name").text == "{}"
+
+
+def moment(api: httpx2.Client, path: str, number: int) -> str:
+    return str(rows(api.get(path))[number]["OperationTimestamp"])
+
+
+def test_payments_that_are_searched_for(api: httpx2.Client, pair: tuple[int, int]) -> None:
+    buyer, seller = pair
+    fifth, ninth = (moment(api, f"/payments?account={buyer}", number) for number in (4, 8))
+    later = fifth.replace("Z", "+00:00")  # the plus sign is a blank by the time it arrives
+    for query, amounts in {
+        f"buyer={buyer}": range(1, 13),
+        f"buyer={seller}": [],
+        f"seller={seller}": range(1, 13),
+        f"account={seller}&min=3&max=5.0": [3, 4, 5],
+        f"buyer={buyer}&min=1e1": [10, 11, 12],
+        f"buyer={buyer}&from={fifth}&to={ninth}": [5, 6, 7, 8],
+        f"buyer={buyer}&from={later}": range(5, 13),
+        f"from={fifth}&buyer={buyer}&to={fifth}": [],
+        f"reference=pages {buyer}": [3, 6, 9, 12],
+        f"reference=pages {buyer}&currency=USD&max=6": [3, 6],
+        f"reference=pages {buyer}&currency=1": [3, 6, 9, 12],
+        f"reference=pages {buyer}&currency=RUB": [],
+        f"BUYER=0&Buyer={buyer}&max=2&unknown=x": [1, 2],
+    }.items():
+        for limit in ("", "&limit=1000"):
+            found = rows(api.get(f"/payments?{query}{limit}"))
+            assert [row["Amount"] for row in found] == [str(amount) for amount in amounts], query
+
+
+def test_what_a_payment_has_is_shown_and_what_it_has_not_is_left_out(api: httpx2.Client, pair: tuple[int, int]) -> None:
+    first, _, third, *_ = rows(api.get(f"/payments?account={pair[0]}"))
+    fields = ["ID", "CurrencyID", "CurrencyName", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
+    assert list(first) == fields
+    assert list(third) == [*fields, "Description", "Reference"]
+    assert (third["Description"], third["Reference"]) == ("payment 3", f"pages {pair[0]}")
+    assert api.get(f"/payment/{third['ID']}").json() == third
+
+
+def test_accounts_that_are_searched_for(api: httpx2.Client) -> None:
+    prefix = next(_names)
+    ids = [
+        open_account(api, f"{prefix} {letter}", 1, currency)
+        for letter, currency in zip("aAb%", (1, 1, 2, 1), strict=True)
+    ]
+    assert api.post(f"/account/{ids[1]}/status", json={"Status": "frozen"}).status_code == 200
+    everybody = f"name_prefix={urllib.parse.quote(prefix + ' ')}"
+    for query, found in {
+        everybody: ids,
+        f"name={prefix} a": ids[:1],
+        f"name={prefix}": [],
+        f"name_prefix={urllib.parse.quote(prefix + ' %')}": ids[3:],
+        f"{everybody}&currency=RUB": ids[2:3],
+        f"{everybody}&currency=1": [ids[0], ids[1], ids[3]],
+        f"{everybody}&status=frozen": ids[1:2],
+        f"{everybody}&status=closed": [],
+        f"{everybody}&after={ids[1]}": ids[2:],
+    }.items():
+        assert [row["ID"] for row in rows(api.get(f"/accounts?{query}"))] == found, query
+        assert [row["ID"] for page in walk(api, f"/accounts?{query}&limit=1") for row in page] == found, query
+
+
+def test_details_of_accounts_are_for_who_asks_for_them(api: httpx2.Client, pair: tuple[int, int]) -> None:
+    brief = api.get(f"/account/{pair[0]}").json()
+    assert list(brief) == ["ID", "Name", "CurrencyID", "CurrencyName", "Amount"]
+    detailed = brief | {"Status": "active", "Held": "0", "Available": brief["Amount"], "CreditLimit": "0"}
+    for query, expected in {"details=true": detailed, "details=false": brief}.items():
+        assert list(api.get(f"/account/{pair[0]}?{query}").json().items()) == list(expected.items())
+        assert rows(api.get(f"/accounts?name={brief['Name']}&{query}")) == [expected]
+
+
+def test_a_search_that_takes_long_goes_on_from_page_to_page(admin: Connection, database: str) -> None:
+    """A page looks at 10,000 payments where its filter narrows what an index gives. Its end may be no payment."""
+    buyer, seller = account(admin, "buyer", 10**9), account(admin, "seller")
+    for amount, number in ((1, 12_345), (7, 3), (1, 20_000), (7, 2)):
+        admin.execute(
+            """select count(*) from wallet.make_payments(
+                   array_fill(%s::bigint, array[%s]), array_fill(%s::bigint, array[%s]), array_fill(%s::numeric, array[%s]))""",
+            [buyer, number, seller, number, amount, number],
+        )
+    expected = [*range(12_346, 12_349), 32_349, 32_350]
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        pages = walk(api, "/payments?min=7&limit=2")
+        assert [] in pages
+        assert [row["ID"] for page in pages for row in page] == expected
+        assert [row["ID"] for row in rows(api.get("/payments?min=7"))] == expected
+        assert api.get("/payments?min=8").text == "{}"
+        assert api.get("/payments?min=8&limit=5").text == "{}"
+        assert len(json.loads(api.get("/payments?max=1").content)["Payments"]) == 32_345
+
+
+INTEGER = "should be a 64-bit integer"
+MOMENT = "should be a moment as 2019-06-13T03:21:29Z or 2019-06-13T05:21:29.933672+02:00"
+WRONG_INTEGERS = [
+    "abc",
+    "",
+    "1.5",
+    "1e3",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "1%00",
+    "%D9%A1",
+    "1_0",
+    "0x1",
+    "+1",
+    "true",
+]
+WRONG_MOMENTS = [
+    "", "now", "2019-06-13", "2019-06-13T03:21:29", "2019-06-13 03:21:29", "2019-02-30T00:00:00Z", "2019-06-13T24:00:00Z",
+    "0000-01-01T00:00:00Z", "2019-06-13T03:21Z", "2019-06-13T03:21:61Z", "2019-06-13T03:21:29%2B16:00", "2019-06-13T03:21:29%2B02:60",
+    "2019-06-13T03:21:29Z%00", "2019-06-13T03:21:29.Z", "infinity", "2019-13-01T00:00:00Z", "10000-01-01T00:00:00Z",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [(f"/payments?{name}={text}", f"{name} {INTEGER}") for name in ("limit", "after", "account") for text in WRONG_INTEGERS]
+    + [(f"/payments?from={text}", f"from {MOMENT}") for text in WRONG_MOMENTS]
+    + [(f"/payments?min={text}", "Min and max should be amounts") for text in ("abc", "", "1e99", "NaN", "1%00")]
+    + [(f"/accounts?details={text}", "details should be true or false") for text in ("maybe", "", "1", "TRUE", "true%00")]
+    + [
+        ("/payments?limit=0", "Limit should be 1 to 1000"),
+        ("/payments?limit=1001", "Limit should be 1 to 1000"),
+        ("/accounts?limit=-1", "Limit should be 1 to 1000"),
+        ("/account/1/statement?limit=0", "Limit should be 1 to 1000"),
+        ("/account/1/statement?to=x", f"to {MOMENT}"),
+        ("/account/1?at=x", f"at {MOMENT}"),
+        ("/payments?currency=XXX", "Currency not found"),
+        ("/accounts?currency=", "Currency not found"),
+        ("/accounts?status=open", "Status should be active, frozen or closed"),
+        ("/accounts?name=%00", "name should not contain a NUL character"),
+        ("/payments?reference=a%00b", "reference should not contain a NUL character"),
+        ("/payments?reference=%FF", "The query of the URL should be valid UTF-8"),
+        ("/payments?other=%ED%A0%80", "The query of the URL should be valid UTF-8"),
+        ("/account/x/statement", "The ID in the URL should be a 64-bit integer"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_cannot_be_read_is_named(api: httpx2.Client, path: str, sentence: str) -> None:
+    response = api.get(path)
+    assert (response.status_code, response.json()) == (400, {"Error": sentence})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2019-06-13T03:21:29Z",
+        "2019-06-13t03:21:29.9z",
+        "2019-06-13T03:21:29.933672999999999999999999999Z",
+        "2019-06-13T03:21:29%2B02:00",
+        "2019-06-13T03:21:29+02:00",
+        "2019-06-13T03:21:29-15:59",
+        "2016-12-31T23:59:60Z",
+        "0001-01-01T00:00:00%2B15:00",
+        "9999-12-31T23:59:59.999999999-15:59",
+        "2020-02-29 00:00:00Z",
+    ],
+)
+def test_a_moment_may_be_written_in_many_ways(api: httpx2.Client, pair: tuple[int, int], text: str) -> None:
+    for path in (f"/payments?buyer={pair[0]}&from=", f"/account/{pair[0]}/statement?to=", f"/account/{pair[0]}?at="):
+        assert api.get(path + text).status_code == 200
+
+
+def test_an_unknown_account_has_no_statement(api: httpx2.Client) -> None:
+    for query in ("", "?limit=5"):
+        response = api.get(f"/account/{10**18}/statement{query}")
+        assert (response.status_code, response.json()) == (404, {"Error": "Account not found"})
+
+
+def test_a_statement_goes_from_balance_to_balance(api: httpx2.Client, pair: tuple[int, int]) -> None:
+    buyer, seller = pair
+    statement = api.get(f"/account/{buyer}/statement").json()
+    assert list(statement) == ["AccountID", "OpeningAmount", "Lines"]
+    assert (statement["AccountID"], statement["OpeningAmount"]) == (buyer, "1000")
+    name = api.get(f"/account/{seller}").json()["Name"]
+    balances = itertools.accumulate(range(1, 13), lambda balance, amount: balance - amount, initial=1000)
+    for line, balance, amount in zip(statement["Lines"], list(balances)[1:], range(1, 13), strict=True):
+        assert (line["Balance"], line["Amount"], line["CounterpartyName"]) == (str(balance), f"-{amount}", name)
+    assert list(statement["Lines"][0]) == [
+        "PaymentID",
+        "CounterpartyAccountID",
+        "CounterpartyName",
+        "Amount",
+        "Balance",
+        "OperationTimestamp",
+    ]
+    assert [line["Amount"] for line in rows(api.get(f"/account/{seller}/statement"))] == [str(n) for n in range(1, 13)]
+
+
+def test_each_page_of_a_statement_opens_with_what_was_left_before_it(api: httpx2.Client, pair: tuple[int, int]) -> None:
+    opening, url = "1000", f"/account/{pair[0]}/statement?limit=5"
+    for _ in range(3):
+        response = api.get(url)
+        assert response.json()["OpeningAmount"] == opening
+        opening = response.json()["Lines"][-1]["Balance"]
+        url = next_page(response) or url
+    third, sixth = (moment(api, f"/payments?account={pair[0]}", number) for number in (2, 5))
+    part = api.get(f"/account/{pair[0]}/statement?from={third}&to={sixth}").json()
+    assert (part["OpeningAmount"], [line["Amount"] for line in part["Lines"]]) == ("997", ["-3", "-4", "-5"])
+    assert api.get(f"/account/{pair[0]}?at={third}").json()["Amount"] == "994"
+    assert "Status" not in api.get(f"/account/{pair[0]}?at={third}&details=true").json()
+
+
+def test_a_long_statement_is_one_statement(admin: Connection, database: str) -> None:
+    """Written page by page, its opening stands once."""
+    buyer, seller = account(admin, "buyer", 10_000), account(admin, "seller")
+    admin.execute(
+        """select count(*) from wallet.make_payments(array_fill(%s::bigint, array[2500]),
+               array_fill(%s::bigint, array[2500]), array_fill(1::numeric, array[2500]))""",
+        [buyer, seller],
+    )
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        response = api.get(f"/account/{buyer}/statement")
+        assert response.headers["transfer-encoding"] == "chunked"
+        assert response.json()["OpeningAmount"] == "10000"
+        assert [line["Balance"] for line in response.json()["Lines"]] == [str(10_000 - n) for n in range(1, 2501)]
+        pages = walk(api, f"/account/{buyer}/statement?limit=1000")
+        assert [len(page) for page in pages] == [1000, 1000, 500]
+        assert [line for page in pages for line in page] == response.json()["Lines"]
