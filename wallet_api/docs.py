@@ -28,7 +28,8 @@ h1 { margin: .5rem 0; } h2 { margin: 3rem 0 0; padding-bottom: .25rem; border-bo
 h3 { margin: 2.5rem 0 .25rem; font-size: 1.05rem; } h4 { margin: 1.25rem 0 .25rem; font-size: .95rem; }
 code, pre { font: 14px/1.5 ui-monospace, Menlo, Consolas, monospace; }
 code { overflow-wrap: break-word; } h3 code { font-size: 1.05rem; }
-pre { margin: .5rem 0; padding: .6rem .8rem; background: var(--soft); border-radius: 6px; overflow-x: auto; }
+pre { margin: .5rem 0; padding: .6rem .8rem; background: var(--soft); border-radius: 6px;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
 p { margin: .25rem 0; } table { border-collapse: collapse; width: 100%; margin: .25rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-top: 1px solid var(--line); }
 th { font-weight: 600; color: var(--faint); border-top: 0; } td:first-child { white-space: nowrap; }
@@ -221,22 +222,22 @@ def _resolved(document: Node, schema: Node) -> Node:
 
 def _type(schema: Node) -> str:
     """The type of a value, in words."""
-    if "$ref" in schema:
-        return "object"
-    if "anyOf" in schema:
-        return "object"
-    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     if "items" in schema:
-        most = f"at most {schema['maxItems']:,} " if "maxItems" in schema else ""
-        return f"array of {most}objects"
-    names = {
-        "integer": "64-bit integer",
-        "string": "moment" if "format" in schema else "string",
-        "boolean": "true or false",
-    }
-    if "number" in types:
+        return f"array of at most {schema['maxItems']:,} objects" if "maxItems" in schema else "array of objects"
+    if "enum" in schema:
+        return " or ".join(f"<code>{escape(choice)}</code>" for choice in schema["enum"])
+    if "number" in schema["type"]:
         return "number or string"
-    return " or ".join(str(names.get(one, one)) for one in types if one != "null")
+    if schema.get("format") == "date-time":
+        return "moment"
+    if "string" in schema["type"]:
+        return (
+            f"string, {schema['minLength']} to {schema['maxLength']} characters" if "maxLength" in schema else "string"
+        )
+    if "integer" in schema["type"]:
+        small = schema.get("maximum", 2**63) < 2**63 - 1
+        return f"{schema['minimum']} to {schema['maximum']}" if small else "64-bit integer"
+    return "true or false" if "boolean" in schema["type"] else "object"
 
 
 def _table(heads: list[str], rows: Iterable[list[str]]) -> Iterator[str]:

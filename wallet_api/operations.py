@@ -53,7 +53,7 @@ _HOLD_ID = Field("id", INTEGER, "hold_id", "the number of the hold", 1, required
 # A list's first two, in the order in which Database.pages wants them.
 _PAGE = (
     Field("after", INTEGER, "after_id", "what comes after the one with this number"),
-    Field("limit", INTEGER, "limit", "a page of at most so many; without it, all"),
+    Field("limit", INTEGER, "limit", "a page of at most so many; without it, all", 100),
 )
 _DETAILS = Field("details", BOOLEAN, "", "whether to tell Status, Held, Available and CreditLimit too")
 _CURRENCY_FILTER = Field("currency", TEXT, "currency", "of this currency: its number or its name")

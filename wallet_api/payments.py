@@ -152,9 +152,10 @@ def _result(outcome: Outcome) -> str:
 
 
 _PAYMENTS = array_of(component("MakePaymentRequest"), MOST_PAYMENTS)
+_EXAMPLE = {asked.name: asked.example for asked in (*PARTIES, AMOUNT_PAID)}
 _BATCH = (
-    Field("Payments", _PAYMENTS, "", "the payments, in the order in which they are made", required=True),
-    Field("Atomic", BOOLEAN, "", "whether none is to be made if one is refused"),
+    Field("Payments", _PAYMENTS, "", "the payments, in the order in which they are made", [_EXAMPLE], required=True),
+    Field("Atomic", BOOLEAN, "", "whether none is to be made if one is refused", True),
 )
 _read_batch = reader(_BATCH)
 
