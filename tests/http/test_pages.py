@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import urllib.parse
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx2
@@ -114,7 +115,9 @@ def moment(api: httpx2.Client, path: str, number: int) -> str:
 def test_payments_that_are_searched_for(api: httpx2.Client, pair: tuple[int, int]) -> None:
     buyer, seller = pair
     fifth, ninth = (moment(api, f"/payments?account={buyer}", number) for number in (4, 8))
-    later = fifth.replace("Z", "+00:00")  # the plus sign is a blank by the time it arrives
+    # the plus sign is a blank by the time it arrives
+    elsewhere = datetime.fromisoformat(fifth).astimezone(timezone(timedelta(hours=2))).isoformat()
+    assert elsewhere.endswith("+02:00")
     for query, amounts in {
         f"buyer={buyer}": range(1, 13),
         f"buyer={seller}": [],
@@ -122,7 +125,7 @@ def test_payments_that_are_searched_for(api: httpx2.Client, pair: tuple[int, int
         f"account={seller}&min=3&max=5.0": [3, 4, 5],
         f"buyer={buyer}&min=1e1": [10, 11, 12],
         f"buyer={buyer}&from={fifth}&to={ninth}": [5, 6, 7, 8],
-        f"buyer={buyer}&from={later}": range(5, 13),
+        f"buyer={buyer}&from={elsewhere}": range(5, 13),
         f"from={fifth}&buyer={buyer}&to={fifth}": [],
         f"reference=pages {buyer}": [3, 6, 9, 12],
         f"reference=pages {buyer}&currency=USD&max=6": [3, 6],
