@@ -5,9 +5,8 @@ import decimal
 import itertools
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,107 +24,40 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import Connection
+from tests.http.model import Account, Hold, Made, Model, Outcome, Refused, Terms
 from tests.support import Server, wait_until
 
-CURRENCIES = {1: "USD", 2: "RUB"}
-LIMIT = Decimal("1e15")
-NOT_AN_AMOUNT = "Amount should be a number of at most 15 integer digits and 15 decimals"
-TAKEN = "Idempotency key belongs to another payment"
 NOBODY = 10**18
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 # A payment that waits for an account goes on waiting.
 PATIENT = {"WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_LOCK_TIMEOUT": "20"}
 PROBLEMS = "select * from wallet.check_ledger() where account_id = any (%s) or payment_id = any (%s)"
 WAITING = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+# As if the hold's time were over by now.
+EXPIRE = "update ledger.hold set expires_at = operation_timestamp + interval '1 microsecond' where id = %s"
 
 
-class Asked(NamedTuple):
-    """A payment as a request asks for it."""
+class Action(NamedTuple):
+    """A request that changes something: where it goes, what it says, and what the model makes of it."""
 
-    buyer: int
-    seller: int
-    amount: str
+    path: str
+    body: dict[str, object]
     key: str | None
+    judge: Callable[[Model], Outcome]
 
-    def json(self) -> dict[str, object]:
-        return {"BuyerAccountID": self.buyer, "SellerAccountID": self.seller, "Amount": self.amount}
+    def outcome(self, model: Model) -> Outcome:
+        try:
+            return self.judge(model)
+        except Refused as refused:
+            return Outcome(error=refused.sentence, status=refused.status)
 
-
-@dataclass
-class Made:
-    """A payment that was made; its JSON is known when it was told for the first time."""
-
-    buyer: int
-    seller: int
-    amount: Decimal
-    json: dict[str, Any] = field(default_factory=dict)
-
-
-class Outcome(NamedTuple):
-    """What becomes of a payment that is asked for."""
-
-    payment: Made | None = None
-    replayed: bool = False
-    error: str = ""
-
-    def told(self) -> tuple[int, bool, str]:
-        """How an answer tells it: its status, whether it was made before, the error."""
-        return status(self.error) if self.error else 200, self.replayed, self.error
-
-
-@dataclass
-class Model:
-    """The whole wallet."""
-
-    currencies: dict[int, int] = field(default_factory=dict)
-    balances: dict[int, Decimal] = field(default_factory=dict)
-    payments: list[Made] = field(default_factory=list)
-    keys: dict[str, Made] = field(default_factory=dict)
-
-    def copy(self) -> "Model":
-        return Model(self.currencies.copy(), self.balances.copy(), self.payments.copy(), self.keys.copy())
-
-    def pay(self, asked: Asked) -> Outcome:
-        buyer, seller, key = asked.buyer, asked.seller, asked.key
-        amount = Decimal(asked.amount)
-        if key is not None and not 1 <= len(key) <= 255:
-            return Outcome(error="Idempotency key should have 1 to 255 characters")
-        if key in self.keys:
-            made = self.keys[key]
-            same = (made.buyer, made.seller, made.amount) == (buyer, seller, amount)
-            return Outcome(made, replayed=True) if same else Outcome(error=TAKEN)
-        if refusal := self._refusal(buyer, seller, amount):
-            return Outcome(error=refusal)
-        self.balances[buyer] -= amount
-        self.balances[seller] += amount
-        self.payments.append(made := Made(buyer, seller, amount))
-        if key is not None:
-            self.keys[key] = made
-        return Outcome(made)
-
-    def _refusal(self, buyer: int, seller: int, amount: Decimal) -> str | None:
-        if buyer == seller:
-            return "Could not make payment to self"
-        if amount <= 0:
-            return "Amount should be positive"
-        if amount >= LIMIT or amount != round(amount, 15):
-            return NOT_AN_AMOUNT
-        if buyer not in self.balances or seller not in self.balances:
-            return "Account not found"
-        if self.currencies[buyer] != self.currencies[seller]:
-            return "Payment allowed only when account currencies match"
-        if self.balances[buyer] < amount:
-            return "Buyer account does not have sufficient balance"
-        if self.balances[seller] + amount >= LIMIT:
-            return "Seller account balance would have more than 15 integer digits"
-        return None
+    def send(self, client: httpx2.Client) -> httpx2.Response:
+        headers = {} if self.key is None else {b"Idempotency-Key": self.key.encode()}
+        return client.post(self.path, json=self.body, headers=headers)
 
 
 def plain(amount: Decimal) -> str:
     return f"{amount.normalize():f}"
-
-
-def status(error: str) -> int:
-    return 422 if error == TAKEN else 400
 
 
 class Instances:
@@ -165,26 +97,28 @@ class Instances:
         assert [server.stop() for server in self.servers] == [0, 0]
 
 
-def pay(client: httpx2.Client, asked: Asked) -> httpx2.Response:
-    headers = {} if asked.key is None else {b"Idempotency-Key": asked.key.encode()}
-    return client.post("/payments", json=asked.json(), headers=headers)
-
-
 def heard(response: httpx2.Response) -> tuple[int, bool, str]:
     """What a response says, as Outcome.told does."""
     return response.status_code, "idempotency-replayed" in response.headers, response.json().get("Error", "")
+
+
+def texts(terms: Terms) -> dict[str, object]:
+    named = {"Description": terms.description, "Reference": terms.reference}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 _names = itertools.count()
 GOOD = ["1", "1.00", "1e0", "2.5", "0.000000000000001"]
 BAD = ["1000", "999999999999999", "1e15", "0.0000000000000001", "0", "-1"]
 amounts = st.sampled_from(GOOD) | st.sampled_from(GOOD + BAD)
+parts = st.none() | amounts
 keys = st.sampled_from([None, *"abcdef"]) | st.sampled_from([None, '"{é,}\\', "k" * 255, "k" * 256, ""])
+says = st.sampled_from([None, None, None, "x", '"{é,}\\', "k" * 255, "k" * 256, ""])
+all_terms = st.builds(Terms, keys, says, says)
 places = st.integers(0, 7)
 # of an account, or of none; those that are there from the beginning are pairs of one currency
 pairs = st.sampled_from([(0, 1), (1, 0), (2, 3), (3, 2)]) | st.tuples(places, places)
-payments = st.tuples(pairs, amounts, keys)
-Drawn = tuple[tuple[int, int], str, str | None]
+times = st.sampled_from([3600, 31_536_000, 1_000, 0, 31_536_001])
 
 
 class Wallet(RuleBasedStateMachine):
@@ -197,8 +131,8 @@ class Wallet(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.name = next(_names)
-        self.model = Model()
-        self.asked: list[Asked] = []
+        self.model = Model({1: 15, 2: 15})
+        self.asked: list[Action] = []
         self.restarted = False
 
     @initialize()
@@ -206,62 +140,151 @@ class Wallet(RuleBasedStateMachine):
         for currency, amount in ((1, "1000"), (1, "2.5"), (2, "10"), (2, "999999999999998")):
             self.create(currency, amount)
 
-    @precondition(lambda self: len(self.model.balances) < 7)
-    @rule(currency=st.sampled_from(list(CURRENCIES)), amount=st.sampled_from(["0", "0.50", "1e3", "999999999999999"]))
-    def create(self, currency: int, amount: str) -> None:
-        name = f"{self.name} {len(self.model.balances)}"
-        response = self.instances.client().post(
-            "/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency}
+    # What may be asked for.
+
+    def action(self, draw: st.DataObject) -> Action:
+        kind = draw.draw(st.sampled_from(["pay"] * 4 + ["refund", "hold", "capture", "void", "status", "limit"]))
+        action: Action = getattr(self, f"_{kind}")(draw)
+        self.asked.append(action)
+        return action
+
+    def _terms(self, draw: st.DataObject) -> Terms:
+        terms = draw.draw(all_terms)
+        if terms.key is not None and 0 < len(terms.key) < 256:
+            terms = terms._replace(key=f"{self.name} {terms.key}"[:255])
+        return terms
+
+    def _account(self, place: int) -> int:
+        ids = [*self.model.accounts, NOBODY]
+        return ids[place % len(ids)]
+
+    def _told(self, place: int, things: list[Any]) -> int:
+        ids = [*(thing.json["ID"] for thing in things), NOBODY]
+        return int(ids[place % len(ids)])
+
+    def _parties(self, draw: st.DataObject) -> tuple[int, int, str, dict[str, object]]:
+        buyer, seller = (self._account(place) for place in draw.draw(pairs))
+        amount = draw.draw(amounts)
+        return buyer, seller, amount, {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+
+    def _pay(self, draw: st.DataObject) -> Action:
+        buyer, seller, amount, body = self._parties(draw)
+        terms = self._terms(draw)
+        judge = lambda model: model.pay(buyer, seller, Decimal(amount), terms)  # noqa: E731
+        return Action("/payments", body | texts(terms), terms.key, judge)
+
+    def _refund(self, draw: st.DataObject) -> Action:
+        payment, amount = self._told(draw.draw(places), self.model.payments), draw.draw(parts)
+        terms = self._terms(draw)
+        body = {} if amount is None else {"Amount": amount}
+        judge = lambda model: model.refund(payment, None if amount is None else Decimal(amount), terms)  # noqa: E731
+        return Action(f"/payment/{payment}/refund", body | texts(terms), terms.key, judge)
+
+    def _hold(self, draw: st.DataObject) -> Action:
+        buyer, seller, amount, body = self._parties(draw)
+        terms, seconds = self._terms(draw), draw.draw(times)
+        judge = lambda model: model.create_hold(buyer, seller, Decimal(amount), seconds, terms)  # noqa: E731
+        return Action("/holds", body | {"ExpiresIn": seconds} | texts(terms), terms.key, judge)
+
+    def _capture(self, draw: st.DataObject) -> Action:
+        hold, amount = self._told(draw.draw(places), self.model.holds), draw.draw(parts)
+        terms = Terms(self._terms(draw).key)
+        body: dict[str, object] = {} if amount is None else {"Amount": amount}
+        judge = lambda model: model.capture(hold, None if amount is None else Decimal(amount), terms)  # noqa: E731
+        return Action(f"/hold/{hold}/capture", body, terms.key, judge)
+
+    def _void(self, draw: st.DataObject) -> Action:
+        hold = self._told(draw.draw(places), self.model.holds)
+        return Action(f"/hold/{hold}/void", {}, None, lambda model: model.void(hold))
+
+    def _status(self, draw: st.DataObject) -> Action:
+        account = self._account(draw.draw(places))
+        status = draw.draw(st.sampled_from(["active", "active", "frozen", "closed", "Active"]))
+        return Action(
+            f"/account/{account}/status", {"Status": status}, None, lambda model: model.set_status(account, status)
         )
+
+    def _limit(self, draw: st.DataObject) -> Action:
+        account, amount = self._account(draw.draw(places)), draw.draw(amounts)
+        judge = lambda model: model.set_limit(account, Decimal(amount))  # noqa: E731
+        return Action(f"/account/{account}/credit-limit", {"Amount": amount}, None, judge)
+
+    # What happens.
+
+    @precondition(lambda self: len(self.model.accounts) < 7)
+    @rule(place=places, amount=st.sampled_from(["0", "0.50", "1e3", "999999999999999", "0.001"]))
+    def open_account(self, place: int, amount: str) -> None:
+        self.create([*self.model.scales][place % len(self.model.scales)], amount)
+
+    def create(self, currency: int, amount: str) -> None:
+        name = f"{self.name} {len(self.model.accounts)}"
+        body = {"Name": name, "Amount": amount, "CurrencyID": currency}
+        response = self.instances.client().post("/accounts", json=body)
+        if amount == "0.001" and self.model.scales[currency] < 3:
+            assert heard(response) == (400, False, "Amount should have no more decimals than its currency has")
+            return
         assert (response.status_code, response.json()) == (200, {})
         id_ = int(response.headers["location"].rpartition("/")[2])
-        self.model.currencies[id_] = currency
-        self.model.balances[id_] = Decimal(amount)
+        self.model.accounts[id_] = Account(currency, Decimal(amount), Decimal(amount))
 
-    @rule(drawn=payments)
-    def pay(self, drawn: Drawn) -> None:
-        asked = self.request(drawn)
-        self.check(pay(self.instances.client(), asked), self.model.pay(asked))
+    @precondition(lambda self: len(self.model.scales) < 4)
+    @rule(scale=st.sampled_from([0, 1, 2]))
+    def create_currency(self, scale: int) -> None:
+        name = f"{self.name}/{len(self.model.scales)}"
+        responses = [
+            client.post("/currencies", json={"Name": name, "Scale": scale}) for client in self.instances.clients
+        ]
+        assert heard(responses[1]) == (409, False, "Currency name already exists")
+        currency = responses[0].json()
+        assert currency == {"ID": currency["ID"], "Name": name, "Scale": scale}
+        assert currency in self.instances.client().get("/currencies").json()["Currencies"]
+        self.model.scales[currency["ID"]] = scale
+
+    @rule(draw=st.data())
+    def ask(self, draw: st.DataObject) -> None:
+        action = self.action(draw)
+        self.check(action.send(self.instances.client()), action.outcome(self.model))
 
     @precondition(lambda self: self.asked)
     @rule(place=places, spelling=st.sampled_from(["{}", "{}0", "0{}"]))
-    def pay_again(self, place: int, spelling: str) -> None:
+    def ask_again(self, place: int, spelling: str) -> None:
         """The same request, refused or not, its amount perhaps in other digits."""
-        asked = self.asked[-1 - place % len(self.asked)]
-        if "e" not in asked.amount and "." in asked.amount and not asked.amount.startswith("-"):
-            asked = asked._replace(amount=spelling.format(asked.amount))
-        self.check(pay(self.instances.client(), asked), self.model.pay(asked))
+        action = self.asked[-1 - place % len(self.asked)]
+        amount = str(action.body.get("Amount", ""))
+        if "e" not in amount and "." in amount and not amount.startswith("-"):
+            action = action._replace(body=action.body | {"Amount": spelling.format(amount)})
+        self.check(action.send(self.instances.client()), action.outcome(self.model))
 
-    @rule(drawn=payments, other=st.none() | payments)
-    def pay_two_at_the_same_moment(self, drawn: Drawn, other: Drawn | None) -> None:
-        """Two requests with one key, equal ones or not, each to an instance: they are judged in either order."""
-        first = self.request(drawn)
-        asked = [first, self.request(other)._replace(key=first.key) if other else first]
+    @rule(draw=st.data(), same=st.booleans())
+    def ask_for_two_things_at_the_same_moment(self, draw: st.DataObject, same: bool) -> None:
+        """Two requests, perhaps the same one, each to an instance: they are judged in either order."""
+        first = self.action(draw)
+        asked = [first, first if same else self.action(draw)]
         with ThreadPoolExecutor(2) as threads:
-            responses = list(threads.map(pay, self.instances.clients, asked))
+            responses = list(threads.map(Action.send, asked, self.instances.clients))
         told = [heard(response) for response in responses]
         for order in ((0, 1), (1, 0)):
             model = self.model.copy()
-            by_number = {number: model.pay(asked[number]) for number in order}
+            by_number = {number: asked[number].outcome(model) for number in order}
             outcomes = [by_number[0], by_number[1]]
             if [outcome.told() for outcome in outcomes] == told:
                 break
         self.model = model
-        for response, outcome in zip(responses, outcomes, strict=True):
-            self.check(response, outcome)
+        for number in order:
+            self.check(responses[number], outcomes[number])
         self.model.payments.sort(key=lambda made: made.json["ID"])
 
-    @rule(drawn=st.lists(payments, min_size=1, max_size=5), atomic=st.booleans())
-    def pay_many(self, drawn: list[Drawn], atomic: bool) -> None:
-        asked = [self.request(one) for one in drawn]
-        items = [one.json() | ({} if one.key is None else {"IdempotencyKey": one.key}) for one in asked]
+    @rule(draw=st.data(), number=st.integers(1, 5), atomic=st.booleans())
+    def pay_many(self, draw: st.DataObject, number: int, atomic: bool) -> None:
+        asked = [self._pay(draw) for _ in range(number)]
+        items = [one.body | ({} if one.key is None else {"IdempotencyKey": one.key}) for one in asked]
         response = self.instances.client().post("/payments/batch", json={"Payments": items, "Atomic": atomic})
         model = self.model.copy() if atomic else self.model
-        outcomes = [model.pay(one) for one in asked]
-        refused = [(index, outcome.error) for index, outcome in enumerate(outcomes) if outcome.error]
+        outcomes = [one.outcome(model) for one in asked]
+        refused = [(index, outcome) for index, outcome in enumerate(outcomes) if outcome.error]
         if atomic and refused:
-            index, error = refused[0]
-            assert (response.status_code, response.json()) == (status(error), {"Error": error, "Index": index})
+            index, outcome = refused[0]
+            assert (response.status_code, response.json()) == (outcome.status, {"Error": outcome.error, "Index": index})
             return
         self.model = model
         assert response.status_code == 200
@@ -270,35 +293,42 @@ class Wallet(RuleBasedStateMachine):
         for result, outcome in zip(response.json()["Results"], outcomes, strict=True):
             self.check_result(result, outcome)
 
+    @precondition(lambda self: any(hold.status == "open" for hold in self.model.holds))
+    @rule(place=places)
+    def let_a_hold_expire(self, place: int) -> None:
+        there = [hold for hold in self.model.holds if hold.status == "open"]
+        hold = there[place % len(there)]
+        with self.admin.transaction():
+            self.admin.execute("set local session_replication_role = replica")
+            self.admin.execute(EXPIRE, [hold.json["ID"]])
+        hold.status = "expired"
+        hold.expires_in = None  # nobody can ask for it again as it is now
+
     @precondition(lambda self: not self.restarted and len(self.model.payments) > 2)
-    @rule(drawn=payments)
-    def restart_during_a_payment(self, drawn: Drawn) -> None:
+    @rule(draw=st.data())
+    def restart_during_a_payment(self, draw: st.DataObject) -> None:
         """Who got no answer asks again, under the key. The database may have gone on, and made the payment."""
         self.restarted = True
-        asked = self.request(drawn)._replace(key=f"{self.name} restart")
+        buyer, seller, amount, body = self._parties(draw)
+        key = f"{self.name} restart"
+        asked = Action("/payments", body, key, lambda model: model.pay(buyer, seller, Decimal(amount), Terms(key)))
         with psycopg.connect(self.database) as holder, ThreadPoolExecutor(1) as threads:
-            holder.execute("select from ledger.account where id = any (%s) for update", [list(self.model.balances)])
-            first = threads.submit(pay, self.instances.clients[0], asked)
+            holder.execute("select from ledger.account where id = any (%s) for update", [list(self.model.accounts)])
+            first = threads.submit(asked.send, self.instances.clients[0])
             wait_until(lambda: first.done() or self.admin.execute(WAITING).fetchone() is not None)
             self.instances.in_flight += not first.done()
             with self.instances.restarting():
                 holder.rollback()
-        outcome = self.model.pay(asked)
+        outcome = asked.outcome(self.model)
         if first.exception() is None:
             self.check(first.result(), outcome)
-            outcome = self.model.pay(asked)
-        response = pay(self.instances.client(), asked)
+            outcome = asked.outcome(self.model)
+        response = asked.send(self.instances.client())
         if first.exception() is not None and not outcome.error:
             outcome = outcome._replace(replayed="idempotency-replayed" in response.headers)
         self.check(response, outcome)
 
-    def request(self, drawn: Drawn) -> Asked:
-        (buyer, seller), amount, key = drawn
-        ids = [*self.model.balances, NOBODY]
-        if key is not None and 0 < len(key) < 256:
-            key = f"{self.name} {key}"[:255]
-        self.asked.append(Asked(ids[buyer % len(ids)], ids[seller % len(ids)], amount, key))
-        return self.asked[-1]
+    # What is answered.
 
     def check(self, response: httpx2.Response, outcome: Outcome) -> None:
         assert heard(response) == outcome.told()
@@ -307,32 +337,129 @@ class Wallet(RuleBasedStateMachine):
     def check_result(self, result: dict[str, Any], outcome: Outcome) -> None:
         if outcome.error:
             assert result == {"Error": outcome.error}
-            return
-        made = outcome.payment
-        assert made is not None
-        made.json = made.json or result
-        assert result == made.json
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", result["OperationTimestamp"])
-        assert result == {
-            "ID": result["ID"],
-            "CurrencyID": self.model.currencies[made.buyer],
+        elif isinstance(outcome.thing, Made):
+            made = outcome.thing
+            made.json = made.json or result
+            assert result == made.json == self.payment_json(made, result)
+        elif isinstance(outcome.thing, Hold):
+            hold = outcome.thing
+            hold.json = hold.json or result
+            assert result == self.hold_json(hold, result)
+        elif isinstance(outcome.thing, Account):
+            [id_] = [id_ for id_, account in self.model.accounts.items() if account is outcome.thing]
+            assert result == self.account_json(id_)
+
+    def payment_json(self, made: Made, told: dict[str, Any]) -> dict[str, Any]:
+        """A payment as it should be told; its id and moment are the database's."""
+        assert MOMENT.fullmatch(told["OperationTimestamp"])
+        fields = {
+            "ID": made.json["ID"],
+            "CurrencyID": self.model.accounts[made.buyer].currency,
             "Amount": plain(made.amount),
             "BuyerAccountID": made.buyer,
             "SellerAccountID": made.seller,
-            "OperationTimestamp": result["OperationTimestamp"],
+            "OperationTimestamp": told["OperationTimestamp"],
+            "Description": made.description,
+            "Reference": made.reference,
+            "RefundedPaymentID": made.refunded,
+            "HoldID": made.hold,
         }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def hold_json(self, hold: Hold, told: dict[str, Any]) -> dict[str, Any]:
+        assert MOMENT.fullmatch(told["OperationTimestamp"])
+        assert MOMENT.fullmatch(told["ExpiresAt"])
+        captured = [made for made in self.model.payments if made.hold is not None and made.hold == hold.json["ID"]]
+        assert len(captured) == (hold.status == "captured")
+        fields = {
+            "ID": hold.json["ID"],
+            "CurrencyID": self.model.accounts[hold.buyer].currency,
+            "Amount": plain(hold.amount),
+            "BuyerAccountID": hold.buyer,
+            "SellerAccountID": hold.seller,
+            "OperationTimestamp": hold.json["OperationTimestamp"],
+            "ExpiresAt": told["ExpiresAt"],
+            "Status": hold.status,
+            "PaymentID": captured[0].json["ID"] if captured else None,
+            "CapturedAmount": plain(captured[0].amount) if captured else None,
+            "Description": hold.description,
+            "Reference": hold.reference,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def account_json(self, id_: int) -> dict[str, Any]:
+        account = self.model.accounts[id_]
+        [(name, currency)] = self.admin.execute(
+            "select name, currency_name from wallet.get_account(%s)", [id_]
+        ).fetchall()
+        return {
+            "ID": id_,
+            "Name": name,
+            "CurrencyID": account.currency,
+            "CurrencyName": currency,
+            "Amount": plain(account.balance),
+            "Status": account.status,
+            "Held": plain(self.model.held(id_)),
+            "Available": plain(self.model.available(id_)),
+            "CreditLimit": plain(account.limit),
+        }
+
+    @rule(place=places, limit=st.integers(1, 3))
+    def read_an_account(self, place: int, limit: int) -> None:
+        """Its details, its statement page by page, and its balance at the moment of each payment."""
+        id_ = list(self.model.accounts)[place % len(self.model.accounts)]
+        client = self.instances.client()
+        assert client.get(f"/account/{id_}?details=true").json() == self.account_json(id_)
+        own = [made for made in self.model.payments if id_ in (made.buyer, made.seller)]
+        balance, lines = self.model.accounts[id_].opening, []
+        for made in own:
+            before, balance = balance, made.balances[id_ == made.seller]
+            lines.append((made.json["ID"], plain(balance - before), plain(balance)))
+        for start in range(0, max(1, len(own)), limit):
+            after = lines[start - 1][0] if start else 0
+            response = client.get(f"/account/{id_}/statement?limit={limit}&after={after}")
+            page = response.json()
+            opening = lines[start - 1][2] if start else plain(self.model.accounts[id_].opening)
+            assert (page["AccountID"], page["OpeningAmount"]) == (id_, opening)
+            assert [(line["PaymentID"], line["Amount"], line["Balance"]) for line in page["Lines"]] == lines[
+                start : start + limit
+            ]
+            assert ("next" in response.links) == (start + limit < len(lines))
+        for (_, _, balance_then), made in zip(lines, own, strict=True):
+            at = made.json["OperationTimestamp"]
+            if [one.json["OperationTimestamp"] for one in own].count(at) == 1:
+                assert client.get(f"/account/{id_}?at={at}").json()["Amount"] == balance_then
+
+    @precondition(lambda self: self.model.payments)
+    @rule(place=places)
+    def read_payments_and_holds(self, place: int) -> None:
+        client = self.instances.client()
+        made = self.model.payments[place % len(self.model.payments)]
+        id_ = made.json["ID"]
+        refunded = sum((refund.amount for refund in self.model.refunds(id_)), Decimal(0))
+        shown = client.get(f"/payment/{id_}").json()
+        shown.pop("CurrencyName")
+        assert shown == made.json | ({"RefundedAmount": plain(refunded)} if refunded else {})
+        of_account = client.get(f"/payments?account={made.buyer}&limit=1000").json()["Payments"]
+        assert [one["ID"] for one in of_account] == [
+            one.json["ID"] for one in self.model.payments if made.buyer in (one.buyer, one.seller)
+        ]
+        for hold in self.model.holds:
+            told = client.get(f"/hold/{hold.json['ID']}").json()
+            assert told == self.hold_json(hold, told)
 
     @invariant()
     def the_lists_and_the_books_agree(self) -> None:
         accounts = self.instances.client().get("/accounts").json()["Accounts"]
-        balances = {one["ID"]: one["Amount"] for one in accounts if one["ID"] in self.model.balances}
-        assert balances == {id_: plain(amount) for id_, amount in self.model.balances.items()}
+        balances = {one["ID"]: one["Amount"] for one in accounts if one["ID"] in self.model.accounts}
+        assert balances == {id_: plain(account.balance) for id_, account in self.model.accounts.items()}
         listed = self.instances.client().get("/payments").json().get("Payments", [])
-        assert [one for one in listed if one["BuyerAccountID"] in self.model.balances] == [
-            made.json | {"CurrencyName": CURRENCIES[made.json["CurrencyID"]]} for made in self.model.payments
-        ]
-        own = [list(self.model.balances), [made.json["ID"] for made in self.model.payments]]
-        assert self.admin.execute(PROBLEMS, own).fetchall() == []
+        own = [one for one in listed if one["BuyerAccountID"] in self.model.accounts]
+        names = [one.pop("CurrencyName") for one in own]
+        assert len(set(zip(names, (one["CurrencyID"] for one in own), strict=True))) == len(set(names))
+        assert own == [made.json for made in self.model.payments]
+        ids = [list(self.model.accounts), [made.json["ID"] for made in self.model.payments]]
+        assert self.admin.execute(PROBLEMS, ids).fetchall() == []
 
 
 def test_the_wallet_answers_as_the_model_does(admin: Connection, database: str) -> None:
