@@ -164,7 +164,10 @@ class Wallet(RuleBasedStateMachine):
 
     def _parties(self, draw: st.DataObject) -> tuple[int, int, str, dict[str, object]]:
         buyer, seller = (self._account(place) for place in draw.draw(pairs))
-        amount = draw.draw(amounts)
+        amount = draw.draw(amounts | st.sampled_from(["all", "all", "too much"]))
+        if amount in ("all", "too much"):
+            most = self.model.available(buyer) if buyer in self.model.accounts else Decimal(1)
+            amount = plain(most + (amount == "too much"))
         return buyer, seller, amount, {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
 
     def _pay(self, draw: st.DataObject) -> Action:
