@@ -316,7 +316,7 @@ class Wallet(RuleBasedStateMachine):
         hold.status = "expired"
         hold.expires_in = None  # nobody can ask for it again as it is now
 
-    @precondition(lambda self: not self.restarted and len(self.model.payments) > 2)
+    @precondition(lambda self: not self.restarted and self.model.payments)
     @rule(draw=st.data())
     def restart_during_a_payment(self, draw: st.DataObject) -> None:
         """Who got no answer asks again, under the key. The database may have gone on, and made the payment."""
@@ -482,7 +482,10 @@ def test_the_wallet_answers_as_the_model_does(admin: Connection, database: str) 
     long = settings(max_examples=20, stateful_step_count=30, phases=phases, print_blob=True)
     try:
         with decimal.localcontext(prec=50):  # balances have up to 30 digits
-            run_state_machine_as_test(Wallet, settings=long)
+            for _ in range(3):
+                run_state_machine_as_test(Wallet, settings=long)
+                if instances.in_flight:  # chance may leave an instance's end out of one run
+                    break
     finally:
         instances.stop()
     assert instances.in_flight > 0
