@@ -3,7 +3,8 @@
 -- The words of every refusal, and the one place that raises them. The class of a code (its first two
 -- characters) says what kind of refusal it is, and is all that the HTTP layer knows of it:
 --
---   WB  the caller's request cannot be granted    WN  there is no such thing    WC  it is taken
+--   WB  the caller's request cannot be granted    WN  there is no such thing
+--   WC  it is taken, or what there is does not allow it
 --   WK  its idempotency key stands for another request
 --
 -- 55P03 is PostgreSQL's own, and no refusal: what could not be looked at now may be asked for again.
