@@ -127,13 +127,20 @@ class _Stream(Response):
             gone.cancel()
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
-        await self._send(send, self._form.head(self._first) + ",".join(self._form.objects(self._first)))
+        """Sends what there is, as it comes. What has to be looked for may be a long time in coming, or be nothing."""
+        begun = await self._send_objects(send, self._first, begun=False)
         async for page in self._pages:
             if gone.done():
                 return
-            if page.values:
-                await self._send(send, ",".join(["", *self._form.objects(page)]))
-        await self._send(send, "]}")
+            begun = await self._send_objects(send, page, begun=begun)
+        await self._send(send, "]}" if begun else self._form.whole(self._first, []))
+
+    async def _send_objects(self, send: Send, page: Rows, *, begun: bool) -> bool:
+        """Sends the rows of a page, if it has any, and says whether the list has begun."""
+        objects = self._form.objects(page)
+        if objects:
+            await self._send(send, ("," if begun else self._form.head(self._first)) + ",".join(objects))
+        return begun or bool(objects)
 
     async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
         await send({"type": "http.response.body", "body": text.encode(), "more_body": more})

@@ -137,8 +137,8 @@ class Database:
     async def pages(self, query: str, arguments: Sequence[object]) -> AsyncGenerator[Rows]:
         """Runs a query whose first two arguments are the id after which a page begins, and how many rows it may have.
 
-        Yields all pages, all of one moment; at least one, which is empty if there is nothing at all. The columns are
-        those that Rows.page wants. Holds a connection until it is closed. Raises what `call` raises.
+        Yields all pages, all of one moment; at least one, and any of them may be empty. The columns are those that
+        Rows.page wants. Holds a connection until it is closed. Raises what `call` raises.
         """
         begin, _, *others = arguments
         connection = await self._connection()
@@ -153,8 +153,7 @@ class Database:
                     following = [Int8(int(rows.goes_on)), _PAGE, *others]
                     page = asyncio.create_task(self._run(connection, query, following))
                     await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
-                if rows.values or page is None:
-                    yield rows
+                yield rows
         except psycopg.errors.FeatureNotSupported:
             await connection.close()  # as in `call`; but part of the list may be written already
             raise
