@@ -101,6 +101,14 @@ def ops(rolled_back_database: str) -> Iterator[Connection]:
         connection.rollback()
 
 
+@pytest.fixture
+def keeper(rolled_back_database: str) -> Iterator[Connection]:
+    """The same for a superuser, who can do to the tables what no function does: have a hold expire, put clocks back."""
+    with psycopg.connect(rolled_back_database) as connection:
+        yield connection
+        connection.rollback()
+
+
 @pytest.fixture(scope="session")
 def api_url(http_database: str) -> Iterator[str]:
     with serving(DATABASE_URL=http_database) as server:
