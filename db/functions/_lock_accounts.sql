@@ -16,13 +16,15 @@ create or replace function wallet._let_go_of_expired_holds(p_account_id bigint)
     language plpgsql
 as $$
 declare
+    -- a variable, as the index on time is of no use for what may change from row to row
+    v_now timestamptz := clock_timestamp();
     v_expired numeric;
     v_held numeric;
 begin
     with expired as (
         update ledger.hold as hold
         set status = 'expired', ended_at = hold.expires_at
-        where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= clock_timestamp()
+        where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= v_now
         returning hold.amount
     )
     select sum(expired.amount) into v_expired from expired;

@@ -23,11 +23,13 @@ declare
     v_id bigint;
 begin
     if p_currency is not null then
+        -- Each by its index: who calls this may have told PostgreSQL not to read whole tables.
         select currency.id into v_id
         from ledger.currency as currency
-        where currency.id::text = p_currency or currency.name = p_currency
-        order by currency.id::text = p_currency desc
-        limit 1;
+        where currency.id = case when p_currency ~ '^[1-9][0-9]{0,17}$' then p_currency::bigint end;
+        if v_id is null then
+            select currency.id into v_id from ledger.currency as currency where currency.name = p_currency;
+        end if;
         if v_id is null then
             perform wallet._refuse('WB013');
         end if;

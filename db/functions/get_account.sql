@@ -7,14 +7,15 @@
 -- Locks:   nothing
 -- Raises:  WN001 no such account
 
--- What is held, without holds that have expired since somebody looked.
+-- What is held, without holds that have expired since somebody looked. "(select …)": else the time might change from row
+-- to row, and the index on it would be of no use.
 create or replace function wallet._held_now(p_account_id bigint, p_held numeric)
     returns numeric
     language sql stable
 as $$
     select p_held - coalesce(sum(hold.amount), 0)
     from ledger.hold as hold
-    where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= clock_timestamp()
+    where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= (select clock_timestamp())
 $$;
 
 comment on function wallet._held_now(bigint, numeric) is

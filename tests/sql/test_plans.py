@@ -1,0 +1,266 @@
+"""What a page costs does not depend on how much there is, nor on where the page is. Held against counters, not clocks.
+
+A ledger of 20,000 payments of 2,000 accounts: account 1 is a party of half of them, account 77 of a few.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import Connection, clone
+from tests.sql.calls import Row, held, paid, row, rows
+
+PAYMENTS, ACCOUNTS = 20_000, 2_000
+LIMIT = 20
+LOOKED_AT = 10_000
+BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+FILL = f"""
+    insert into ledger.account (name, currency_id, opening_balance, balance, created_at, status)
+    select
+        case n % 2 when 0 then 'even ' else 'odd ' end || n, 1 + n % 3, 0, 0, '2019-01-01',
+        case n % 500 when 0 then 'frozen' else 'active' end
+    from generate_series(1, {ACCOUNTS}) as n;
+
+    insert into ledger.payment (
+        currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
+        reference
+    )
+    select
+        1, case n % 4 when 0 then 1 else 2 + n * 7 % {ACCOUNTS - 1} end,
+        case n % 4 when 2 then 1 else 2 + (n * 7 + 1) % {ACCOUNTS - 1} end, 1 + n % 100, n, n,
+        timestamptz '2020-01-01 00:00+00' + n * interval '1 second',
+        case when n % 5 = 0 then 'many' when n % 7 = 0 then 'one ' || n end
+    from generate_series(1, {PAYMENTS}) as n;
+"""
+
+
+def moment(number: int) -> datetime:
+    """When the payment with this number was made."""
+    return BEGIN + timedelta(seconds=number)
+
+
+@pytest.fixture(scope="module")
+def large(cluster: str) -> Iterator[Connection]:
+    for conninfo in clone(cluster, "wallet"):
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(FILL)
+            connection.execute("set session_replication_role = origin")
+            connection.execute("vacuum analyze ledger.account, ledger.payment")
+            yield connection
+
+
+class Cost:
+    """What a call reads: rows of each table, buffers; and which tables it reads from end to end."""
+
+    def __init__(self, connection: Connection, function: str, *arguments: object, **named: object) -> None:
+        for _ in range(2):  # the first time, the catalog is read too
+            with connection.transaction(force_rollback=True):
+                before = _counters(connection)
+                places = ["%s"] * len(arguments) + [f"p_{name} => %s" for name in named]
+                query = f"select * from wallet.{function}({', '.join(places)})"
+                [([plan],)] = connection.execute(
+                    f"explain (analyze, buffers, timing off, format json) {query}", [*arguments, *named.values()]
+                ).fetchall()
+                counted = {table: counts - before[table] for table, counts in _counters(connection).items()}
+        self.rows = {table: counts.rows for table, counts in counted.items()}
+        self.scanned = {table for table, counts in counted.items() if counts.scans}
+        self.buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+
+
+class _Counts:
+    def __init__(self, scans: int, read: int) -> None:
+        self.scans, self.rows = scans, read
+
+    def __sub__(self, other: "_Counts") -> "_Counts":
+        return _Counts(self.scans - other.scans, self.rows - other.rows)
+
+
+def _counters(connection: Connection) -> dict[str, _Counts]:
+    query = """select relname, seq_scan, seq_tup_read + coalesce(idx_tup_fetch, 0)
+               from pg_stat_xact_user_tables where schemaname = 'ledger'"""
+    return {name: _Counts(scans, read) for name, scans, read in connection.execute(query).fetchall()}
+
+
+# Pages that are full, wherever they are.
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"account_id": 1},
+    {"buyer_account_id": 1},
+    {"seller_account_id": 1},
+    {"reference": "many"},
+    {"from": BEGIN},
+    {"to": moment(10**6)},
+    {"from": BEGIN, "to": moment(10**6)},
+    {"account_id": 1, "from": BEGIN, "to": moment(10**6)},
+    {"buyer_account_id": 1, "from": BEGIN},
+    {"seller_account_id": 1, "to": moment(10**6)},
+]
+FIRST, MIDDLE, LAST = None, PAYMENTS // 2, PAYMENTS - 20 * LIMIT
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: " ".join(filters) or "none")
+def test_the_first_page_of_payments_and_the_last_cost_the_same(large: Connection, filters: dict[str, Any]) -> None:
+    costs = [Cost(large, "list_payments", after, LIMIT, **filters) for after in (FIRST, MIDDLE, LAST)]
+    for cost in costs:
+        assert cost.scanned == set()
+        # Of an account, as a buyer and as a seller; and a few to find where a moment is.
+        assert LIMIT < cost.rows["payment"] <= 2 * (LIMIT + 1) + 8
+        assert cost.buffers <= 3 * min(other.buffers for other in costs) + 20
+
+
+@pytest.mark.parametrize("reference", ["one 7", "none"])
+def test_a_reference_reads_what_has_it(large: Connection, reference: str) -> None:
+    cost = Cost(large, "list_payments", None, LIMIT, reference=reference)
+    assert (cost.scanned, cost.rows["payment"]) == (set(), int(reference != "none"))
+
+
+def test_an_account_of_few_payments_reads_these(large: Connection) -> None:
+    number = len(rows(large, "list_payments", account_id=77))
+    assert 0 < number < LIMIT
+    for call in (("list_payments", None, LIMIT, 77), ("get_statement", 77, None, LIMIT)):
+        cost = Cost(large, *call)
+        assert cost.scanned == set()
+        assert cost.rows["payment"] == number
+
+
+NARROW: list[dict[str, Any]] = [
+    {"currency": "ETC"},
+    {"min": 101},
+    {"max": "0.5"},
+    {"from": BEGIN, "min": 101},
+    {"to": moment(10**6), "currency": "4"},
+    {"account_id": 1, "min": 101},
+    {"reference": "many", "min": 101},
+    {"buyer_account_id": 1, "seller_account_id": 1},
+    {"buyer_account_id": 1, "account_id": 3, "max": "0.5"},
+    {"reference": "many", "from": moment(10**6)},
+    {"seller_account_id": 1, "from": BEGIN, "currency": "RUB"},
+]
+
+
+@pytest.mark.parametrize("filters", NARROW, ids=lambda filters: " ".join(filters))
+def test_what_narrows_and_finds_nothing_looks_at_so_many_says_where_to_go_on_and_comes_to_the_end(
+    large: Connection, filters: dict[str, Any]
+) -> None:
+    after, markers = None, 0
+    while True:
+        cost = Cost(large, "list_payments", after, LIMIT, **filters)
+        assert cost.scanned == set()
+        # Of an account, as many as a buyer and as a seller; and a few to find where a moment is. Looked at twice: once
+        # to find where the page ends.
+        assert cost.rows["payment"] <= 2 * LOOKED_AT + 8
+        page = rows(large, "list_payments", after, LIMIT, **filters)
+        if not page:
+            break
+        [marker] = page
+        assert {name for name, value in marker.items() if value is not None} == {"id", "more"}
+        assert marker["more"] is True
+        assert marker["id"] > (after or 0)
+        after = marker["id"]
+        markers += 1
+    assert markers <= PAYMENTS // LOOKED_AT
+
+
+def test_a_page_that_narrows_ends_after_so_many_even_if_some_were_found(large: Connection) -> None:
+    """Each hundredth payment is one of 100: 10,000 payments hold 100 of them, and the page would hold 150."""
+    found: list[Row] = []
+    after, pages = None, 0
+    while True:
+        page = rows(large, "list_payments", after, 150, min=100)
+        pages += 1
+        found += [payment for payment in page if payment["amount"] is not None]
+        if not page or not page[-1]["more"]:
+            break
+        after = page[-1]["id"]
+    assert [payment["id"] for payment in found] == list(range(99, PAYMENTS, 100))
+    assert pages == 3
+
+
+@pytest.mark.parametrize("account_id", [1, 77])
+def test_the_first_page_of_a_statement_and_the_last_cost_the_same(large: Connection, account_id: int) -> None:
+    pages: list[tuple[Any, ...]] = [
+        *((account_id, after, LIMIT) for after in (FIRST, MIDDLE, LAST)),
+        *((account_id, None, LIMIT, moment(n), moment(n + 50)) for n in (1, MIDDLE, LAST)),
+        *((account_id, None, LIMIT, moment(n)) for n in (1, MIDDLE, LAST)),
+    ]
+    for page in pages:
+        cost = Cost(large, "get_statement", *page)
+        assert cost.scanned == set()
+        assert cost.rows["payment"] <= 2 * (LIMIT + 1) + 12
+        assert cost.rows["account"] <= LIMIT + 2
+        assert cost.buffers <= 220
+
+
+@pytest.mark.parametrize("account_id", [1, 77])
+def test_a_balance_at_a_moment_is_found_and_not_added_up(large: Connection, account_id: int) -> None:
+    for number in (1, MIDDLE, LAST, 10**6):
+        cost = Cost(large, "get_account", account_id, moment(number))
+        assert not cost.scanned & {"payment", "account"}
+        assert 0 < cost.rows["payment"] <= 8
+        assert cost.buffers <= 60
+
+
+# Filters of the accounts, the rows that a page of them reads at most (an index read for its order may be of two
+# accounts for one that is asked for), and how many there are.
+ACCOUNT_FILTERS: list[tuple[dict[str, str], int, int]] = [
+    ({}, LIMIT + 1, ACCOUNTS),
+    ({"name": "odd 77"}, 1, 1),
+    ({"name": "none"}, 0, 0),
+    ({"name_prefix": "even 77"}, 10, 5),
+    ({"name_prefix": "even "}, 3 * LIMIT, ACCOUNTS // 2),
+    ({"name_prefix": "none"}, 0, 0),
+    ({"currency": "RUB"}, 4 * LIMIT, 667),
+    ({"currency": "4"}, 0, 0),
+    ({"status": "frozen"}, 4, 4),
+    ({"status": "closed"}, 0, 0),
+    ({"status": "active"}, LIMIT + 2, ACCOUNTS - 4),
+    ({"status": "frozen", "currency": "RUB"}, 4, 1),
+    ({"status": "frozen", "name_prefix": "even 1"}, 4, 2),
+]
+
+
+@pytest.mark.parametrize(("filters", "read", "number"), ACCOUNT_FILTERS, ids=str)
+def test_a_page_of_accounts_reads_no_more_than_it_shows(
+    large: Connection, filters: dict[str, str], read: int, number: int
+) -> None:
+    assert len(rows(large, "list_accounts", **filters)) == number
+    for after in (None, ACCOUNTS // 2, ACCOUNTS - 5 * LIMIT):
+        cost = Cost(large, "list_accounts", after, LIMIT, **filters)
+        assert "account" not in cost.scanned
+        assert cost.rows["account"] <= read
+        assert cost.buffers <= 40
+
+
+def test_an_account_of_very_many_open_holds_is_as_quick_as_any(admin: Connection) -> None:
+    """Whoever locks it looks for those that have expired, not at all of them."""
+    for name, amount in (("buyer", 50_000), ("seller", 100)):
+        row(admin, "create_account", name, amount, 1)
+    hold = held(admin, 1, 2, 1)
+    admin.execute("set session_replication_role = replica")
+    admin.execute(
+        """insert into ledger.hold (currency_id, buyer_account_id, seller_account_id, amount, expires_at)
+           select 1, 1, 2, 1, clock_timestamp() + n * interval '1 minute' from generate_series(1, 20000) as n"""
+    )
+    admin.execute("update ledger.account set held = held + 20000 where id = 1")
+    admin.execute("set session_replication_role = origin")
+    admin.execute("analyze ledger.hold")
+    payment = paid(admin, 2, 1, 1)
+    calls: list[tuple[Any, ...]] = [
+        ("make_payment", 1, 2, 1),
+        ("make_payments", [1], [2], [1]),
+        ("create_hold", 1, 2, 1),
+        ("refund_payment", payment),
+        ("capture_hold", hold),
+        ("void_hold", hold),
+        ("set_credit_limit", 1, 5),
+        ("set_account_status", 1, "frozen"),
+        ("get_account", 1),
+        ("list_accounts",),
+    ]
+    for call in calls:
+        cost = Cost(admin, *call)
+        assert cost.rows["hold"] <= 8, call
