@@ -55,7 +55,7 @@ begin
     end if;
 
     balance := wallet._balance_after(v_account, v_after_id);
-    more := false;
+    more := exists (select from wallet._history_of(v_account.id, v_after_id, v_until_id, 1));
     return next;
     return query
         select

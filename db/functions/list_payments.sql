@@ -146,8 +146,10 @@ begin
             and ($11 is null or source.amount <= $11)
             and ($12 is null or source.buyer_account_id = $12)
             and ($13 is null or source.seller_account_id = $13)
-            and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
-            and source.operation_timestamp >= $7 and source.operation_timestamp < $8'
+            and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))'
+            -- of an account, or by time, the source has seen to that
+            || case when p_reference is not null
+                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end
         else 'true' end
     )
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, coalesce(v_after_moment, '-infinity'),

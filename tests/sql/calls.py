@@ -63,3 +63,20 @@ def as_if_an_hour_ago(connection: Connection, hold_id: int, expired_since: str =
 def state(connection: Connection) -> list[Any]:
     """All that a refused call must not change: accounts with what they may and what is held of them, and payments."""
     return [rows(connection, "list_accounts"), rows(connection, "list_payments")]
+
+
+def at(connection: Connection, payment_id: int, moment: str) -> int:
+    """Has a payment made at another moment than it was, for a superuser: as if the clock had said so."""
+    connection.execute("set local session_replication_role = replica")
+    connection.execute(
+        "update ledger.payment set operation_timestamp = %s::timestamptz where id = %s", [moment, payment_id]
+    )
+    connection.execute("set local session_replication_role = origin")
+    return payment_id
+
+
+def opened_at(connection: Connection, account_id: int, moment: str) -> None:
+    """The same of an account."""
+    connection.execute("set local session_replication_role = replica")
+    connection.execute("update ledger.account set created_at = %s::timestamptz where id = %s", [moment, account_id])
+    connection.execute("set local session_replication_role = origin")
