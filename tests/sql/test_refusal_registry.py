@@ -6,18 +6,39 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.sql import test_create_account, test_idempotency_keys, test_make_payment, test_reading
+from tests.sql import (
+    test_account_terms,
+    test_create_account,
+    test_currencies,
+    test_history,
+    test_holds,
+    test_idempotency_keys,
+    test_lists,
+    test_make_payment,
+    test_reading,
+    test_refunds,
+    test_statements,
+)
 from tests.support import PROJECT
 from wallet_api import errors
 
 CODES = re.findall(r"when '(W\w{4})' then", (PROJECT / "db/functions/_refuse.sql").read_text())
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
 USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
-TESTED = {
-    code
-    for table in (test_make_payment, test_idempotency_keys, test_create_account, test_reading)
-    for _, code in table.REFUSALS
-}
+TABLES: list[list[tuple[str, str]]] = [
+    test_account_terms.REFUSALS,
+    test_create_account.REFUSALS,
+    test_currencies.REFUSALS,
+    test_history.REFUSALS,
+    test_holds.REFUSALS,
+    test_idempotency_keys.REFUSALS,
+    test_lists.REFUSALS,
+    test_make_payment.REFUSALS,
+    test_reading.REFUSALS,
+    test_refunds.REFUSALS,
+    test_statements.REFUSALS,
+]
+TESTED = {code for table in TABLES for _, code in table}
 
 
 def test_the_functions_use_each_code_of_the_registry_and_no_other() -> None:

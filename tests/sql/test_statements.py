@@ -82,7 +82,8 @@ def test_every_line_tells_what_it_refunds_or_captures(ops: Connection) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7, 1000])
 def test_the_pages_are_the_whole(keeper: Connection, saver: int, limit: int) -> None:
     whole = rows(keeper, "get_statement", saver)
-    lines, after = [], None
+    lines: list[Row] = []
+    after = None
     while True:
         opening, *page = rows(keeper, "get_statement", saver, after, limit)
         assert opening["balance"] == (lines[-1]["balance"] if lines else 100)

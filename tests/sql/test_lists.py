@@ -1,0 +1,246 @@
+"""list_accounts() and list_payments(): filters, and pages that together are the whole."""
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connection
+from tests.sql.calls import Row, at, held, paid, refusal_of, row, rows
+from tests.support import account
+
+HOURS = [f"2020-01-01 {hour:02}:00:00+00" for hour in range(24)]
+Names = dict[str, int]
+
+
+@pytest.fixture
+def ledger(keeper: Connection) -> Names:
+    """Accounts in two currencies, and payments among them, one an hour from 1 on, each of as much as its hour."""
+    names = {name: account(keeper, name, 1000, currency) for name, currency in
+             (("Anna", 1), ("Anton", 1), ("anna", 1), ("Bert", 1), ("Än%", 2), ("An_", 2), ("An\\", 2))}  # fmt: skip
+    payments = [
+        ("Anna", "Anton", "one"), ("Anton", "Anna", None), ("Anna", "Bert", "two"), ("Än%", "An_", "one"),
+        ("Bert", "Anna", None), ("Anna", "Anton", "two"), ("An_", "Än%", None), ("Anton", "Bert", "one"),
+    ]  # fmt: skip
+    for hour, (buyer, seller, reference) in enumerate(payments, 1):
+        number = paid(keeper, names[buyer], names[seller], hour, description=f"hour {hour}", reference=reference)
+        names[f"payment {hour}"] = at(keeper, number, HOURS[hour])
+    row(keeper, "set_account_status", names["Anton"], "frozen")
+    return names
+
+
+def whole(connection: Connection, function: str, limit: int, **filters: object) -> list[Row]:
+    """All pages, one after another."""
+    found: list[Row] = []
+    after = None
+    while True:
+        page = rows(connection, function, after, limit, **filters)
+        assert len(page) <= limit
+        found += page
+        if not page or not page[-1]["more"]:
+            return found
+        assert all(shown["more"] for shown in page)
+        after = page[-1]["id"]
+
+
+# Payments.
+
+
+def hours(payments: list[Row]) -> list[int]:
+    """The payments by their hours, which are their amounts."""
+    return [int(payment["amount"]) for payment in payments]
+
+
+FILTERS: list[tuple[dict[str, Any], list[int]]] = [
+    ({}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ({"account_id": "Anna"}, [1, 2, 3, 5, 6]),
+    ({"buyer_account_id": "Anna"}, [1, 3, 6]),
+    ({"seller_account_id": "Anna"}, [2, 5]),
+    ({"account_id": "anna"}, []),
+    ({"account_id": 0}, []),
+    ({"buyer_account_id": 2**63 - 1}, []),
+    ({"buyer_account_id": "Anna", "seller_account_id": "Anton"}, [1, 6]),
+    ({"buyer_account_id": "Anna", "account_id": "Bert"}, [3]),
+    ({"seller_account_id": "Anna", "account_id": "Bert"}, [5]),
+    ({"buyer_account_id": "Anna", "account_id": "Anna"}, [1, 3, 6]),
+    ({"buyer_account_id": "Anna", "seller_account_id": "Anna"}, []),
+    ({"currency": "RUB"}, [4, 7]),
+    ({"currency": "2"}, [4, 7]),
+    ({"currency": "BTC"}, []),
+    ({"account_id": "Anna", "currency": "RUB"}, []),
+    ({"from": HOURS[3]}, [3, 4, 5, 6, 7, 8]),
+    ({"to": HOURS[3]}, [1, 2]),
+    ({"from": HOURS[3], "to": HOURS[6]}, [3, 4, 5]),
+    ({"from": HOURS[6], "to": HOURS[3]}, []),
+    ({"from": "2020-01-01 05:30:00+02:30", "to": HOURS[4]}, [3]),
+    ({"from": "-infinity", "to": "infinity"}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ({"account_id": "Anna", "from": HOURS[2], "to": HOURS[6]}, [2, 3, 5]),
+    ({"seller_account_id": "Anton", "from": HOURS[2]}, [6]),
+    ({"min": 5}, [5, 6, 7, 8]),
+    ({"max": "5.000"}, [1, 2, 3, 4, 5]),
+    ({"min": "2.5", "max": "5.5"}, [3, 4, 5]),
+    ({"min": 6, "max": 5}, []),
+    ({"min": -1}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ({"account_id": "Anna", "min": 3, "max": 5}, [3, 5]),
+    ({"from": HOURS[2], "min": 4, "currency": "USD"}, [5, 6, 8]),
+    ({"reference": "one"}, [1, 4, 8]),
+    ({"reference": "One"}, []),
+    ({"reference": ""}, []),
+    ({"reference": "one", "currency": "USD"}, [1, 8]),
+    ({"reference": "one", "from": HOURS[2]}, [4, 8]),
+    ({"reference": "one", "from": HOURS[2], "to": HOURS[8]}, [4]),
+    ({"reference": "two", "seller_account_id": "Anton"}, [6]),
+    ({"reference": "two", "account_id": "Anna", "to": HOURS[6]}, [3]),
+    ({"reference": "two", "account_id": "Anna", "min": 4}, [6]),
+]
+
+
+def asked(names: Names, filters: dict[str, Any]) -> dict[str, Any]:
+    return {name: names.get(value, value) for name, value in filters.items()}
+
+
+@pytest.mark.parametrize(("filters", "expected"), FILTERS, ids=lambda value: " ".join(map(str, value)))
+def test_what_is_asked_for(keeper: Connection, ledger: Names, filters: dict[str, Any], expected: list[int]) -> None:
+    found = rows(keeper, "list_payments", **asked(ledger, filters))
+    assert hours(found) == expected
+    assert [payment["more"] for payment in found] == [True] * (len(found) - 1) + [False] * bool(found)
+    for limit in (1, 2, 3, 1000):
+        assert whole(keeper, "list_payments", limit, **asked(ledger, filters)) == found
+    # After any payment, one that was asked for or not: after is an id, whoever it is of.
+    for hour in range(1, 9):
+        rest = rows(keeper, "list_payments", ledger[f"payment {hour}"], **asked(ledger, filters))
+        assert hours(rest) == [later for later in expected if later > hour]
+
+
+def test_a_payment_as_it_is_listed_and_as_it_is_shown(keeper: Connection, ledger: Names) -> None:
+    listed = rows(keeper, "list_payments")[3]
+    assert list(listed) == [
+        "id", "currency_id", "currency_name", "amount", "buyer_account_id", "seller_account_id", "operation_timestamp",
+        "description", "reference", "refunded_payment_id", "hold_id", "more",
+    ]  # fmt: skip
+    assert (listed["currency_id"], listed["currency_name"]) == (2, "RUB")
+    assert (listed["description"], listed["reference"]) == ("hour 4", "one")
+    shown = row(keeper, "get_payment", listed["id"])
+    del listed["more"]
+    assert shown == listed | {"refunded_amount": None}
+
+
+@pytest.mark.parametrize("after", [None, 0, -1, -(2**63)])
+def test_after_nothing_is_from_the_beginning(keeper: Connection, ledger: Names, after: int | None) -> None:
+    for filters in ({}, {"from": HOURS[0]}, {"reference": "one"}, {"account_id": ledger["Anna"]}, {"min": 0}):
+        assert hours(rows(keeper, "list_payments", after, 1, **filters)) == [1]
+
+
+def test_after_what_there_is_not_yet_is_nothing(keeper: Connection, ledger: Names) -> None:
+    for filters in ({}, {"from": HOURS[0]}, {"reference": "one"}, {"account_id": ledger["Anna"]}, {"min": 0}):
+        assert rows(keeper, "list_payments", 2**63 - 1, 10, **filters) == []
+
+
+def test_by_time_they_come_in_the_order_of_time_and_then_of_ids(keeper: Connection, ledger: Names) -> None:
+    for hour, moment in ((2, 20), (5, 10), (6, 20), (7, 10)):
+        at(keeper, ledger[f"payment {hour}"], HOURS[moment])
+    expected = [1, 3, 4, 8, 5, 7, 2, 6]
+    assert hours(rows(keeper, "list_payments", **{"from": HOURS[0]})) == expected
+    for limit in (1, 2, 3):
+        assert hours(whole(keeper, "list_payments", limit, **{"from": HOURS[0]})) == expected
+        assert hours(whole(keeper, "list_payments", limit, min=3, to=HOURS[20])) == [3, 4, 8, 5, 7]
+    # Without a time, or of an account, by ids.
+    assert hours(rows(keeper, "list_payments")) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert hours(rows(keeper, "list_payments", account_id=ledger["Anna"], **{"from": HOURS[0]})) == [1, 2, 3, 5, 6]
+
+
+# Accounts.
+
+
+ACCOUNT_FILTERS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["Anna", "Anton", "anna", "Bert", "Än%", "An_", "An\\"]),
+    ({"name": "Anna"}, ["Anna"]),
+    ({"name": "ANNA"}, []),
+    ({"name": "An%"}, []),
+    ({"name": ""}, []),
+    ({"name_prefix": "An"}, ["Anna", "Anton", "An_", "An\\"]),
+    ({"name_prefix": "an"}, ["anna"]),
+    ({"name_prefix": "Ä"}, ["Än%"]),
+    ({"name_prefix": "%"}, []),
+    ({"name_prefix": "_"}, []),
+    ({"name_prefix": "An_"}, ["An_"]),
+    ({"name_prefix": "An\\"}, ["An\\"]),
+    ({"name_prefix": "Än%"}, ["Än%"]),
+    ({"name_prefix": "Anna Karenina"}, []),
+    ({"name_prefix": "'; drop"}, []),
+    ({"name_prefix": ""}, ["Anna", "Anton", "anna", "Bert", "Än%", "An_", "An\\"]),
+    ({"currency": "USD"}, ["Anna", "Anton", "anna", "Bert"]),
+    ({"currency": "2"}, ["Än%", "An_", "An\\"]),
+    ({"currency": "ETC"}, []),
+    ({"status": "active"}, ["Anna", "anna", "Bert", "Än%", "An_", "An\\"]),
+    ({"status": "frozen"}, ["Anton"]),
+    ({"status": "closed"}, []),
+    ({"name_prefix": "An", "currency": "1", "status": "active"}, ["Anna"]),
+    ({"name": "Anna", "name_prefix": "B"}, []),
+]
+
+
+@pytest.mark.parametrize(("filters", "expected"), ACCOUNT_FILTERS, ids=str)
+def test_the_accounts_that_are_asked_for(
+    keeper: Connection, ledger: Names, filters: dict[str, Any], expected: list[str]
+) -> None:
+    found = rows(keeper, "list_accounts", **filters)
+    assert [shown["name"] for shown in found] == expected
+    assert [shown["more"] for shown in found] == [True] * (len(found) - 1) + [False] * bool(found)
+    for limit in (1, 2, 3, 1000):
+        assert whole(keeper, "list_accounts", limit, **filters) == found
+
+
+def test_an_account_is_listed_as_it_is_shown(keeper: Connection, ledger: Names) -> None:
+    row(keeper, "set_credit_limit", ledger["Anna"], "5.5")
+    held(keeper, ledger["Anna"], ledger["Bert"], 7)
+    for listed in rows(keeper, "list_accounts"):
+        assert row(keeper, "get_account", listed["id"]) == {name: listed[name] for name in listed if name != "more"}
+
+
+def test_accounts_after_an_id(keeper: Connection, ledger: Names) -> None:
+    assert [shown["name"] for shown in rows(keeper, "list_accounts", ledger["Bert"], 2)] == ["Än%", "An_"]
+    assert [shown["name"] for shown in rows(keeper, "list_accounts", -5, 1)] == ["Anna"]
+    assert rows(keeper, "list_accounts", 2**63 - 1, 1) == []
+
+
+def test_a_currency_is_named_by_its_id_first(keeper: Connection, ledger: Names) -> None:
+    """Even where another one has that for a name."""
+    odd = row(keeper, "create_currency", "2", 2)["id"]
+    account(keeper, "odd", 0, odd)
+    assert [shown["name"] for shown in rows(keeper, "list_accounts", currency=str(odd))] == ["odd"]
+    assert len(rows(keeper, "list_accounts", currency="2")) == 3
+
+
+REFUSALS = [
+    ("list_payments(null, 0)", "WB061"),
+    ("list_payments(null, -1)", "WB061"),
+    ("list_payments(null, 1001)", "WB061"),
+    ("list_payments(null, 9223372036854775807)", "WB061"),
+    ("list_accounts(null, 0)", "WB061"),
+    ("list_accounts(null, 1001)", "WB061"),
+    ("list_payments(p_min => 'NaN')", "WB062"),
+    ("list_payments(p_max => 'NaN')", "WB062"),
+    ("list_payments(p_min => '-Infinity')", "WB062"),
+    ("list_payments(p_max => 'Infinity')", "WB062"),
+    ("list_payments(p_min => -1e15)", "WB062"),
+    ("list_payments(p_min => 1, p_max => 0.0000000000000001)", "WB062"),
+    ("list_payments(p_currency => '')", "WB013"),
+    ("list_payments(p_currency => 'usd')", "WB013"),
+    ("list_payments(p_currency => '0')", "WB013"),
+    ("list_payments(p_currency => '01')", "WB013"),
+    ("list_payments(p_currency => ' 1')", "WB013"),
+    ("list_payments(p_currency => '99')", "WB013"),
+    ("list_payments(p_currency => '9223372036854775807')", "WB013"),
+    ("list_payments(p_currency => repeat('9', 1000))", "WB013"),
+    ("list_accounts(p_currency => 'XXX')", "WB013"),
+    ("list_accounts(p_status => '')", "WB041"),
+    ("list_accounts(p_status => 'Frozen')", "WB041"),
+    # Of two reasons, the one that stands first in the contract:
+    ("list_payments(null, 0, p_min => 'NaN')", "WB061"),
+    ("list_accounts(null, 0, p_status => '')", "WB061"),
+]
+
+
+@pytest.mark.parametrize(("call", "code"), REFUSALS)
+def test_refusals(keeper: Connection, ledger: Names, call: str, code: str) -> None:
+    assert refusal_of(keeper, call) == code
