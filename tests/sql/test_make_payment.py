@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
+from tests.sql.calls import rows
 from tests.support import account, balance
 
 MOST = Decimal("999999999999999.999999999999999")
@@ -85,6 +86,24 @@ def test_amounts_have_no_needless_zeros(ops: Connection, buyer: int, seller: int
     assert text == shown
 
 
+@pytest.mark.parametrize("text", ["d", " ", "ä" * 255, "😀" * 255, "'; drop schema ledger cascade; --", "a\nb", "NULL"])
+def test_it_says_what_its_caller_says_of_it(ops: Connection, buyer: int, seller: int, text: str) -> None:
+    query = f"select id, description, reference from make_payment({buyer}, {seller}, 1, null, %s, %s)"
+    for description, reference in ((text, None), (None, text), (text, text)):
+        [made] = ops.execute(query, [description, reference]).fetchall()
+        assert made[1:] == (description, reference)
+        shown = ops.execute("select id, description, reference from get_payment(%s)", [made[0]]).fetchall()
+        assert shown == [made]
+    listed = ops.execute("select description, reference from list_payments()").fetchall()
+    assert listed == [(text, None), (None, text), (text, text)]
+
+
+def test_several_payments_may_have_one_reference(ops: Connection, buyer: int, seller: int) -> None:
+    for _ in range(2):
+        ops.execute(f"select make_payment({buyer}, {seller}, 1, p_reference => 'order 1')")
+    assert ops.execute("select count(*) from list_payments(p_reference => 'order 1')").fetchall() == [(2,)]
+
+
 def test_both_balances_after_it_are_recorded(admin: Connection) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller", 5)
     pay(admin, buyer, seller, Decimal("2.5"))
@@ -143,6 +162,13 @@ REFUSALS = [
     ("{buyer}, {seller}, 999999999999999.999999999999999", "WB006"),
     ("{buyer}, {full}, 0.000000000000001", "WB007"),
     ("{buyer}, {full}, 1000", "WB007"),
+    ("{frozen}, {seller}, 1", "WB010"),
+    ("{closed}, {seller}, 1", "WB014"),
+    ("{buyer}, {closed}, 1", "WB015"),
+    ("{holding}, {seller}, 4.000000000000001", "WB006"),
+    ("{credit}, {seller}, 7.000000000000001", "WB006"),
+    ("{cents}, {full_cents}, 0.001", "WB009"),
+    ("{cents}, {full_cents}, 1.010000000000001", "WB009"),
     # Of two reasons, the one that stands first in the contract:
     ("{buyer}, {buyer}, null", "WB001"),
     ("{buyer}, {buyer}, 'NaN'", "WB001"),
@@ -151,19 +177,87 @@ REFUSALS = [
     ("0, {other}, 5000", "WB004"),
     ("{buyer}, {other}, 5000", "WB005"),
     ("{poor}, {full}, 5000", "WB006"),
+    ("{frozen}, {other}, 5000", "WB005"),
+    ("{frozen_cents}, {closed_cents}, 0.001", "WB009"),
+    ("{frozen}, {closed}, 5000", "WB010"),
+    ("{closed}, {closed_too}, 5000", "WB014"),
+    ("{buyer}, {closed}, 5000", "WB015"),
 ]
+
+# Of those that have a key, a description, a reference as well. {buyer} has paid {seller} 1 under 'used', with 'd' and 'r'.
+TEXTS = [
+    ("{buyer}, {seller}, 1, null, ''", "WB016"),
+    ("{buyer}, {seller}, 1, null, repeat('d',256)", "WB016"),
+    ("{buyer}, {seller}, 1, null, null, ''", "WB017"),
+    ("{buyer}, {seller}, 1, null, null, repeat('ä',256)", "WB017"),
+    ("{buyer}, {seller}, 1, 'used'", "WK001"),
+    ("{buyer}, {seller}, 1, 'used', 'd'", "WK001"),
+    ("{buyer}, {seller}, 1, 'used', null, 'r'", "WK001"),
+    ("{buyer}, {seller}, 1, 'used', 'r', 'd'", "WK001"),
+    ("{buyer}, {seller}, 1, 'used', 'D', 'r'", "WK001"),
+    ("{buyer}, {seller}, 1, 'used', '', 'r'", "WK001"),
+    ("{buyer}, {seller}, 1, '', '', ''", "WB008"),
+    ("{buyer}, {buyer}, 0, null, '', ''", "WB001"),
+    ("{buyer}, {seller}, 0, null, '', ''", "WB002"),
+    ("{buyer}, {seller}, 'NaN', null, '', ''", "WB003"),
+    ("{buyer}, {seller}, 1, null, '', ''", "WB016"),
+    ("{buyer}, 0, 1, null, null, ''", "WB017"),
+]
+
+
+def scene(connection: Connection) -> dict[str, int]:
+    """The accounts that the refusals speak of, but for the buyer and the seller."""
+    cents = rows(connection, "create_currency", "CENT", 2)[0]["id"]
+    openings: dict[str, tuple[object, int]] = {
+        "other": (1000, 2),
+        "full": (MOST, 1),
+        "poor": (0, 1),
+        "frozen": (10, 1),
+        "closed": (0, 1),
+        "closed_too": (0, 1),
+        "holding": (10, 1),
+        "credit": (2, 1),
+        "cents": (10, cents),
+        "full_cents": ("999999999999999.99", cents),
+        "frozen_cents": (10, cents),
+        "closed_cents": (0, cents),
+    }
+    accounts = {name: account(connection, name, *opening) for name, opening in openings.items()}
+    for name, status in (
+        ("frozen", "frozen"),
+        ("frozen_cents", "frozen"),
+        ("closed", "closed"),
+        ("closed_too", "closed"),
+    ):
+        rows(connection, "set_account_status", accounts[name], status)
+    rows(connection, "set_account_status", accounts["closed_cents"], "closed")
+    rows(connection, "create_hold", accounts["holding"], accounts["poor"], 6)
+    rows(connection, "set_credit_limit", accounts["credit"], 5)
+    return accounts
 
 
 @pytest.mark.parametrize(("arguments", "code"), REFUSALS)
 def test_refusals(ops: Connection, buyer: int, seller: int, arguments: str, code: str) -> None:
-    others = {"other": account(ops, "other", 1000, 2), "full": account(ops, "full", MOST), "poor": account(ops, "poor")}
-    arguments = arguments.format(buyer=buyer, seller=seller, **others)
+    arguments = arguments.format(buyer=buyer, seller=seller, **scene(ops))
     before = ops.execute("select * from wallet.list_accounts()").fetchall()
     with pytest.raises(psycopg.Error) as refusal, ops.transaction():
         ops.execute(f"select * from wallet.make_payment({arguments})")
     assert refusal.value.sqlstate == code
     assert ops.execute("select * from wallet.list_accounts()").fetchall() == before
     assert ops.execute("select count(*) from wallet.list_payments()").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize(("arguments", "code"), TEXTS)
+def test_refusals_of_what_its_caller_says_of_it(
+    ops: Connection, buyer: int, seller: int, arguments: str, code: str
+) -> None:
+    ops.execute("select make_payment(%s, %s, 1, 'used', 'd', 'r')", [buyer, seller])
+    with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+        ops.execute(f"select make_payment({arguments.format(buyer=buyer, seller=seller)})")
+    assert refusal.value.sqlstate == code
+    again = ops.execute("select replayed from make_payment(%s, %s, 1, 'used', 'd', 'r')", [buyer, seller]).fetchall()
+    assert again == [(True,)]
+    assert [balance(ops, buyer), balance(ops, seller)] == [999, 1]
 
 
 @pytest.mark.parametrize("arguments", ["1, 1, 1", "1, 2, -1", "1, 2, 'NaN'"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from psycopg.types.numeric import Int8
 
 from tests.conftest import Connection
-from tests.sql.test_make_payment import LEAST, MOST, REFUSALS
+from tests.sql.calls import as_if_an_hour_ago, held, paid, row
+from tests.sql.test_make_payment import LEAST, MOST, REFUSALS, TEXTS, scene
 from tests.support import account, balance, broken_books, totals
 
 # buyer, seller, amount, and an idempotency key, if any of the payments of a call has one
@@ -31,7 +32,7 @@ def pay(connection: Connection, payments: list[Payment], atomic: bool = False) -
 @pytest.fixture
 def accounts(ops: Connection) -> list[int]:
     """Two with 1000 USD, one with nothing."""
-    return [account(ops, "one", 1000), account(ops, "two", 1000), account(ops, "poor")]
+    return [account(ops, "one", 1000), account(ops, "two", 1000), account(ops, "empty")]
 
 
 def test_an_outcome_for_each_in_order(ops: Connection, accounts: list[int]) -> None:
@@ -84,9 +85,8 @@ def test_each_starts_from_what_the_one_before_it_left(ops: Connection) -> None:
 @pytest.mark.parametrize("atomic", [False, True])
 @pytest.mark.parametrize(("arguments", "code"), REFUSALS)
 def test_refusals(ops: Connection, accounts: list[int], arguments: str, code: str, atomic: bool) -> None:
-    one, two, poor = accounts
-    others = {"other": account(ops, "other", 1000, 2), "full": account(ops, "full", MOST), "poor": poor}
-    buyer, seller, amount = arguments.format(buyer=one, seller=poor, **others).split(", ")
+    one, two, empty = accounts
+    buyer, seller, amount = arguments.format(buyer=one, seller=empty, **scene(ops)).split(", ")
     neighbours = account(ops, "neighbour", 10), two
     query = f"""select error_code from wallet.make_payments(
                     array[{neighbours[0]}, {buyer}, {neighbours[0]}]::bigint[],
@@ -102,6 +102,38 @@ def test_refusals(ops: Connection, accounts: list[int], arguments: str, code: st
         assert ops.execute(query).fetchall() == [(None,), (code,), (None,)]
     paid = 0 if atomic else 2
     assert [balance(ops, id_) for id_ in (*accounts, *neighbours)] == [1000, 1000 + paid, 0, 10 - paid, 1000 + paid]
+
+
+@pytest.mark.parametrize(("arguments", "code"), TEXTS)
+def test_refusals_of_what_its_caller_says_of_it(
+    ops: Connection, accounts: list[int], arguments: str, code: str
+) -> None:
+    one, two, empty = accounts
+    ops.execute("select make_payment(%s, %s, 1, 'used', 'd', 'r')", [one, empty])
+    asked = [*arguments.format(buyer=one, seller=empty).split(", "), *["null"] * 3]
+    columns = [f"array[{two}, {item}]" for item in asked[:2]] + [f"array[1::numeric, {asked[2]}]"]
+    columns += [f"array[null, {item}]" for item in asked[3:6]]
+    query = "select error_code from make_payments({}, {}, {}, p_idempotency_keys => {}, p_descriptions => {}, p_references => {})"
+    columns[1] = f"array[{one}, {asked[1]}]"
+    assert ops.execute(query.format(*columns)).fetchall() == [(None,), (code,)]
+    assert [balance(ops, id_) for id_ in accounts] == [1000, 999, 1]
+
+
+def test_descriptions_and_references(ops: Connection, accounts: list[int]) -> None:
+    one, two, _ = accounts
+    query = """select amount, description, reference from make_payments(
+                   %s::bigint[], %s::bigint[], array[1, 2, 3], p_descriptions => %s, p_references => %s)"""
+    outcomes = ops.execute(query, [[one] * 3, [two] * 3, ["a", None, "NULL"], ["r", "s", None]]).fetchall()
+    assert outcomes == [(1, "a", "r"), (2, None, "s"), (3, "NULL", None)]
+    assert ops.execute("select amount, description, reference from list_payments()").fetchall() == outcomes
+    outcomes = ops.execute(query, [[one] * 3, [two] * 3, None, ["r", None, None]]).fetchall()
+    assert outcomes == [(1, None, "r"), (2, None, None), (3, None, None)]
+
+
+@pytest.mark.parametrize("texts", ["p_descriptions => array['a', 'b']", "p_references => array[]::text[]"])
+def test_texts_of_another_number_than_payments(ops: Connection, accounts: list[int], texts: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="of the same length"), ops.transaction():
+        ops.execute(f"select * from wallet.make_payments(array[1], array[2], array[1], {texts})")
 
 
 def test_atomic_all_or_nothing(ops: Connection, accounts: list[int]) -> None:
@@ -222,66 +254,108 @@ def test_a_batch_as_large_as_one_over_http(admin: Connection) -> None:
     assert broken_books(admin) == []
 
 
-# One after another. The accounts: three of dollars, two of roubles, one as full as can be; and two that are none.
-OPENING = [(Decimal(3), 1), (Decimal("0.5"), 1), (Decimal(0), 1), (Decimal(2), 2), (Decimal(0), 2), (MOST, 1)]
-parties = st.sampled_from([*range(len(OPENING)), -1, 1000, None])
+# One after another. The accounts, which are made once: three of dollars, two of roubles, one as full as can be, one that
+# is frozen, a closed one, one with a credit limit, two of which something is held, of one of them by a hold that has
+# expired; two of a currency with 2 decimals; and three that are none.
+OPENING: list[tuple[object, int | str]] = [
+    (3, 1),
+    ("0.5", 1),
+    (0, 1),
+    (2, 2),
+    (0, 2),
+    (MOST, 1),
+    (2, 1),
+    (0, 1),
+    (0, 1),
+    (3, 1),
+    (3, 1),
+    (3, "CENT"),
+    (0, "CENT"),
+]
+_, _, _, _, _, _, FROZEN, CLOSED, CREDIT, HOLDING, EXPIRED, _, _ = range(len(OPENING))
+parties = st.sampled_from([*range(len(OPENING)), *range(len(OPENING)), -1, 1000, None])
 amounts = st.sampled_from(
-    [Decimal(text) for text in ("0.5", "1", "1.50", "2", "3", "0", "-1", "NaN", "Infinity", "1e15")]
+    [Decimal(text) for text in ("0.5", "1", "1.50", "2", "3", "0.01", "0.001", "0", "-1", "NaN", "Infinity", "1e15")]
     + [LEAST, LEAST / 10, MOST, None]
 )
-keys = st.sampled_from([None, None, None, "a", "b", "c", "", "k" * 256])
-requests = st.lists(st.tuples(parties, parties, amounts, keys), max_size=25)
+keys = st.sampled_from([None, None, None, "a", "b", "c", "of a refund", "", "k" * 256])
+texts = st.sampled_from([None, None, None, None, "t", "u", "", "t" * 255, "t" * 256])
+requests = st.lists(st.tuples(parties, parties, amounts, keys, texts, texts), max_size=25)
 
 
 @pytest.fixture(scope="module")
-def books(rolled_back_database: str) -> Iterator[Connection]:
-    with psycopg.connect(rolled_back_database, user="wallet_ops") as connection:
-        yield connection
+def books(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
+    """The accounts, and the id of the first of them."""
+    with psycopg.connect(rolled_back_database) as connection:
+        cents = row(connection, "create_currency", "CENT", 2)["id"]
+        ids = [
+            account(connection, f"account {n}", amount, cents if currency == "CENT" else int(currency))
+            for n, (amount, currency) in enumerate(OPENING)
+        ]
+        row(connection, "set_account_status", ids[FROZEN], "frozen")
+        row(connection, "set_account_status", ids[CLOSED], "closed")
+        row(connection, "set_credit_limit", ids[CREDIT], 2)
+        held(connection, ids[HOLDING], ids[0], 2)
+        as_if_an_hour_ago(connection, held(connection, ids[EXPIRED], ids[0], 2))
+        row(connection, "refund_payment", paid(connection, ids[0], ids[1], "0.5"), None, "of a refund")
+        assert broken_books(connection) == []
+        yield connection, ids[0]
         connection.rollback()
 
 
 def one_after_another(connection: Connection, payments: list[Payment]) -> list[tuple[Any, ...]]:
     outcomes: list[tuple[Any, ...]] = []
-    for buyer, seller, amount, *key in payments:
+    for buyer, seller, amount, *rest in payments:
         arguments = [None if id_ is None else Int8(id_) for id_ in (buyer, seller)]
         try:
             with connection.transaction():
-                query = f"select {COLUMNS}, replayed from wallet.make_payment(%s, %s, %s, %s)"
-                [row] = connection.execute(query, [*arguments, amount, *key]).fetchall()
-                outcomes.append((*row[:-1], None, None, row[-1]))
+                query = f"select {COLUMNS}, replayed, description, reference from wallet.make_payment(%s, %s, %s, %s, %s, %s)"
+                [(*made, replayed, description, reference)] = connection.execute(query, [*arguments, amount, *rest])
+                outcomes.append((*made, None, None, replayed, description, reference))
         except psycopg.Error as error:
-            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary, None))
+            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary, *[None] * 3))
     return outcomes
 
 
-def comparable(connection: Connection, outcomes: list[tuple[Any, ...]], first: int) -> tuple[Any, ...]:
-    """Outcomes and balances without what has to differ: the time, and the ids but for their order."""
+def all_together(connection: Connection, payments: list[Payment], atomic: bool = False) -> list[tuple[Any, ...]]:
+    query = f"""select {COLUMNS}, error_code, error, replayed, description, reference from wallet.make_payments(
+                    %s::bigint[], %s::bigint[], %s::numeric[], %s, true, %s::text[], %s::text[], %s::text[])"""
+    buyers, sellers, amounts, *rest = ([list(column) for column in zip(*payments, strict=True)]) or [[]] * 6
+    return connection.execute(query, [buyers, sellers, amounts, atomic, *rest]).fetchall()
+
+
+def comparable(connection: Connection, outcomes: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Outcomes and accounts without what has to differ: the time, and the ids but for their order."""
     ids = sorted({outcome[0] for outcome in outcomes if outcome[0] is not None})
-    rows = [(outcome[0] and ids.index(outcome[0]), *outcome[1:5], *outcome[6:]) for outcome in outcomes]
-    return rows, [balance(connection, first + number) for number in range(len(OPENING))]
+    listed = [(outcome[0] and ids.index(outcome[0]), *outcome[1:5], *outcome[6:]) for outcome in outcomes]
+    payments = "select amount, buyer_balance, seller_balance, description, reference from ledger.payment order by id"
+    accounts = connection.execute("select * from wallet.list_accounts()").fetchall()
+    return listed, accounts, connection.execute(payments).fetchall(), broken_books(connection)
 
 
 @given(requests)
-def test_a_batch_gives_what_its_payments_give_one_after_another(books: Connection, asked: list[Payment]) -> None:
-    with books.transaction(force_rollback=True):
-        first, *_ = [account(books, f"account {n}", *opening) for n, opening in enumerate(OPENING)]
-        payments: list[Payment] = [
-            (None if buyer is None else buyer + first, None if seller is None else seller + first, amount, key)
-            for buyer, seller, amount, key in asked
-        ]
-        with books.transaction(force_rollback=True):
-            one_by_one = comparable(books, one_after_another(books, payments), first)
-        with books.transaction(force_rollback=True):
-            together = comparable(books, pay(books, payments), first)
-        assert together == one_by_one
-        refused = [(code, index) for index, (*_, code, _, _) in enumerate(one_by_one[0]) if code is not None]
-        with books.transaction(force_rollback=True):
-            if refused:
-                with pytest.raises(psycopg.Error) as refusal:
-                    pay(books, payments, atomic=True)
-                assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == (
-                    refused[0][0],
-                    f"Index: {refused[0][1]}",
-                )
-            else:
-                assert comparable(books, pay(books, payments, atomic=True), first) == one_by_one
+def test_a_batch_gives_what_its_payments_give_one_after_another(
+    books: tuple[Connection, int], asked: list[Payment]
+) -> None:
+    connection, first = books
+    payments: list[Payment] = [
+        (None if buyer is None else buyer + first, None if seller is None else seller + first, *rest)
+        for buyer, seller, *rest in asked
+    ]
+    with connection.transaction(force_rollback=True):
+        one_by_one = comparable(connection, one_after_another(connection, payments))
+    assert one_by_one[-1] == []
+    with connection.transaction(force_rollback=True):
+        together = comparable(connection, all_together(connection, payments))
+    assert together == one_by_one
+    refused = [(outcome[5], index) for index, outcome in enumerate(one_by_one[0]) if outcome[5] is not None]
+    with connection.transaction(force_rollback=True):
+        if refused:
+            with pytest.raises(psycopg.Error) as refusal:
+                all_together(connection, payments, atomic=True)
+            assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == (
+                refused[0][0],
+                f"Index: {refused[0][1]}",
+            )
+        else:
+            assert comparable(connection, all_together(connection, payments, atomic=True)) == one_by_one

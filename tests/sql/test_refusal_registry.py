@@ -34,6 +34,7 @@ TABLES: list[list[tuple[str, str]]] = [
     test_idempotency_keys.REFUSALS,
     test_lists.REFUSALS,
     test_make_payment.REFUSALS,
+    test_make_payment.TEXTS,
     test_reading.REFUSALS,
     test_refunds.REFUSALS,
     test_statements.REFUSALS,
