@@ -93,20 +93,31 @@ def admin(database: str) -> Iterator[Connection]:
         yield connection
 
 
-@pytest.fixture
-def ops(rolled_back_database: str) -> Iterator[Connection]:
-    """The door of psql: a connection as wallet_ops. What the test does with it is rolled back."""
+# One connection for all of them, which has prepared its functions once: a new one would take longer than most tests.
+@pytest.fixture(scope="session")
+def ops_connection(rolled_back_database: str) -> Iterator[Connection]:
     with psycopg.connect(rolled_back_database, user="wallet_ops") as connection:
         yield connection
-        connection.rollback()
 
 
 @pytest.fixture
-def keeper(rolled_back_database: str) -> Iterator[Connection]:
-    """The same for a superuser, who can do to the tables what no function does: have a hold expire, put clocks back."""
+def ops(ops_connection: Connection) -> Iterator[Connection]:
+    """The door of psql: a connection as wallet_ops. What the test does with it is rolled back."""
+    yield ops_connection
+    ops_connection.rollback()
+
+
+@pytest.fixture(scope="session")
+def keeper_connection(rolled_back_database: str) -> Iterator[Connection]:
     with psycopg.connect(rolled_back_database) as connection:
         yield connection
-        connection.rollback()
+
+
+@pytest.fixture
+def keeper(keeper_connection: Connection) -> Iterator[Connection]:
+    """The same for a superuser, who can do to the tables what no function does: have a hold expire, put clocks back."""
+    yield keeper_connection
+    keeper_connection.rollback()
 
 
 @pytest.fixture(scope="session")

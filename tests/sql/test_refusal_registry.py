@@ -59,14 +59,14 @@ def test_each_code_is_the_wallet_s_own_and_has_a_status(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_each_code_stands_in_the_documentation_with_its_status_and_words(admin: Connection, code: str) -> None:
-    [(message,)] = admin.execute("select wallet._refusal_message(%s)", [code]).fetchall()
+def test_each_code_stands_in_the_documentation_with_its_status_and_words(keeper: Connection, code: str) -> None:
+    [(message,)] = keeper.execute("select wallet._refusal_message(%s)", [code]).fetchall()
     line = f"| `{code}` | {errors._REFUSALS[code[:2]]} | {message} |"
     assert line in (PROJECT / "db/README.md").read_text().splitlines()
 
 
-def test_a_refusal_is_raised_with_its_code_and_words(admin: Connection) -> None:
+def test_a_refusal_is_raised_with_its_code_and_words(keeper: Connection) -> None:
     with pytest.raises(psycopg.Error) as refusal:
-        admin.execute("select wallet._refuse('WB006')")
+        keeper.execute("select wallet._refuse('WB006')")
     assert refusal.value.sqlstate == "WB006"
     assert refusal.value.diag.message_primary == "Buyer account does not have sufficient balance"
