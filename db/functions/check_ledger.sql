@@ -193,6 +193,10 @@ as $$
             coalesce(hold.currency_id, payment.currency_id) as currency_id, hold.buyer_account_id as account_id,
             payment.id as payment_id, coalesce(hold.id, payment.hold_id) as hold_id, case
                 when hold.id is null then 'there is none that this payment captured'
+                when (buyer.currency_id = hold.currency_id and seller.currency_id = hold.currency_id) is not true then
+                    'its currency is not that of its accounts'
+                when (hold.amount > 0 and min_scale(hold.amount) <= buyer.currency_scale) is not true then
+                    'its amount is not above zero, or has more decimals than its currency'
                 when hold.status = 'captured' and payment.id is null then 'it was captured, and there is no payment'
                 when hold.status <> 'captured' and payment.id is not null then 'it has a payment, and was not captured'
                 when count(*) over (partition by hold.id) > 1 then 'it was captured more than once'
@@ -206,8 +210,21 @@ as $$
         full join (
             select payment.* from ledger.payment as payment where payment.hold_id is not null
         ) as payment on payment.hold_id = hold.id
+        left join ledger.account as buyer on buyer.id = hold.buyer_account_id
+        left join ledger.account as seller on seller.id = hold.seller_account_id
     ) as judged
     where judged.problem is not null
+
+    union all
+    select hold.currency_id, hold.buyer_account_id, null, format('Hold %s: another one has the same idempotency key', hold.id)
+    from ledger.hold as hold
+    where hold.idempotency_key in (
+        select keyed.idempotency_key
+        from ledger.hold as keyed
+        where keyed.idempotency_key is not null
+        group by keyed.idempotency_key
+        having count(*) > 1
+    )
 
     order by 1, 2, 3, 4
 $$;

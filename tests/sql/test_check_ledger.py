@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection
+from tests.sql.calls import as_if_an_hour_ago, held, paid, row
 from tests.support import PROJECT, account
 
 GAP = "The balance after this payment does not follow from the one before it"
@@ -128,6 +129,210 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
 def test_each_damage_is_seen(books: Connection, damage: str, found: list[tuple[Any, ...]]) -> None:
     books.execute(damage)
     assert sorted(problems(books), key=str) == sorted(found, key=str)
+
+
+# What accounts may do, holds, refunds, and decimals.
+
+
+@pytest.fixture
+def names(keeper: Connection) -> dict[str, int]:
+    """A ledger with all of it, healthy: {one} and {two}, in dollars; of {one}'s, {open} holds 7, and {overdue} 3, which
+    has expired; {bank} has a credit limit of 30, then 40, and has {used} 30 of it; {frozen} was frozen after {before};
+    {closed} was closed, opened, closed again; of {sale}, 20, {part} gave back 5, and another refund too; {capture} paid 6
+    of the 8 of {captured}; {cent} and {cent_too} have a currency of 2 decimals.
+    """
+    cents = row(keeper, "create_currency", "CENT", 2)["id"]
+    names = {name: account(keeper, name, 100) for name in ("one", "two", "frozen")}
+    names |= {name: account(keeper, name, 100, cents) for name in ("cent", "cent_too")}
+    names |= {name: account(keeper, name) for name in ("bank", "closed")} | {"cents": cents}
+    one, two, frozen, closed = (names[name] for name in ("one", "two", "frozen", "closed"))
+    names["before"] = paid(keeper, frozen, two, 1)
+    for name, status in (("frozen", "frozen"), ("closed", "closed"), ("closed", "active"), ("closed", "frozen")):
+        row(keeper, "set_account_status", names[name], status)
+    paid(keeper, two, frozen, 1)
+    paid(keeper, one, closed, 1)
+    row(keeper, "set_account_status", closed, "active")
+    paid(keeper, closed, one, 1)
+    row(keeper, "set_account_status", closed, "closed")
+    row(keeper, "set_credit_limit", names["bank"], 30)
+    names["used"] = paid(keeper, names["bank"], two, 30)
+    row(keeper, "set_credit_limit", names["bank"], 40)
+    names["sale"] = paid(keeper, one, two, 20)
+    names["part"] = row(keeper, "refund_payment", names["sale"], 5)["id"]
+    row(keeper, "refund_payment", names["sale"], 5)
+    for name, amount in (("open", 7), ("overdue", 3), ("captured", 8), ("voided", 9), ("expired", 1)):
+        names[name] = held(keeper, one, two, amount, idempotency_key=name)
+    names["capture"] = row(keeper, "capture_hold", names["captured"], 6)["id"]
+    row(keeper, "void_hold", names["voided"])
+    as_if_an_hour_ago(keeper, names["expired"])
+    paid(keeper, names["cent"], names["cent_too"], "0.01")
+    paid(keeper, two, one, "0.000000000000001")
+    as_if_an_hour_ago(keeper, names["overdue"])
+    assert problems(keeper) == []
+    names["next"] = keeper.execute("select last_value + 1 from ledger.payment_id_seq").fetchall()[0][0]
+    keeper.execute("set local session_replication_role = replica")  # no trigger, no foreign key
+    for table in ("account", "payment", "hold", "account_change"):
+        constraints = keeper.execute(
+            "select conname from pg_constraint where conrelid = %s::regclass and contype in ('c', 'u')",
+            [f"ledger.{table}"],
+        ).fetchall()
+        for (name,) in constraints:
+            keeper.execute(f"alter table ledger.{table} drop constraint {name} cascade")
+    keeper.execute("drop index ledger.payment_hold_key, ledger.hold_idempotency_key_key")
+    return names
+
+
+# A payment that fits the books but for one thing: each of its accounts has {} before it, and the balance after it.
+MADE = """insert into ledger.payment (
+              id, currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance,
+              refunded_payment_id, hold_id
+          )
+          overriding system value
+          select {next} + %(after)s, buyer.currency_id, buyer.id, seller.id, %(amount)s, buyer.balance - %(amount)s,
+              seller.balance + %(amount)s, %(refunds)s, %(captures)s
+          from ledger.account as buyer, ledger.account as seller where buyer.id = {%(buyer)s} and seller.id = {%(seller)s};
+          update ledger.account set balance = balance - %(amount)s where id = {%(buyer)s};
+          update ledger.account set balance = balance + %(amount)s where id = {%(seller)s};"""
+
+
+def made(buyer: str, seller: str, amount: object, after: int = 0, refunds: str = "null", captures: str = "null") -> str:
+    return MADE % {
+        "buyer": buyer, "seller": seller, "amount": amount, "after": after, "refunds": refunds, "captures": captures,
+    }  # fmt: skip
+
+
+RANGE = "The credit limit, or what is held, is below zero"
+CHANGED = "Its status and credit limit are not those of its last change"
+SCALE = "Its currency has another number of decimals"
+BACK = "It does not give back what it says"
+Found = list[tuple[str | None, str | None, str]]
+
+# Each damage, and all that is wrong then: account, payment, problem, by their names.
+DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
+    ("update ledger.account set held = held + 1 where id = {one}", [("one", None, "11 is held; its open holds are 10")]),
+    ("update ledger.account set held = 0.5 where id = {two}", [("two", None, "0.5 is held; its open holds are 0")]),
+    (
+        "update ledger.hold set status = 'voided', ended_at = now() where id = {open}",
+        [("one", None, "10 is held; its open holds are 3")],
+    ),
+    ("update ledger.hold set amount = 9.5 where id = {open}", [("one", None, "10 is held; its open holds are 12.5")]),
+    ("update ledger.hold set status = 'open' where id = {voided}", [("one", None, "10 is held; its open holds are 19")]),
+    (
+        "update ledger.account set held = -1 where id = {two}",
+        [("two", None, RANGE), ("two", None, "-1 is held; its open holds are 0")],
+    ),
+    ("update ledger.account set credit_limit = -1 where id = {two}", [("two", None, RANGE), ("two", None, CHANGED)]),
+    (
+        "update ledger.account set held = 500 where id = {frozen}",
+        [
+            ("frozen", None, "500 is held; its open holds are 0"),
+            ("frozen", None, "The balance is 100, the credit limit 0, and 500 is held"),
+        ],
+    ),
+    (
+        "update ledger.account set credit_limit = 29 where id = {bank}",
+        [("bank", None, "The balance is -30, the credit limit 29, and 0 is held"), ("bank", None, CHANGED)],
+    ),
+    ("update ledger.account set credit_limit = 41 where id = {bank}", [("bank", None, CHANGED)]),
+    ("update ledger.account set status = 'frozen' where id = {two}", [("two", None, CHANGED)]),
+    ("update ledger.account set status = 'active' where id = {frozen}", [("frozen", None, CHANGED)]),
+    (
+        "update ledger.account set status = 'closed' where id = {two}",
+        [("two", None, "It is closed, and something is on it"), ("two", None, CHANGED)],
+    ),
+    (
+        "update ledger.account set held = 1, credit_limit = 1 where id = {closed}",
+        [
+            ("closed", None, "1 is held; its open holds are 0"),
+            ("closed", None, "It is closed, and something is on it"),
+            ("closed", None, CHANGED),
+        ],
+    ),
+    ("delete from ledger.account_change where account_id = {frozen}", [("frozen", None, CHANGED)]),
+    (made("frozen", "one", 1), [("frozen", "next", "The buyer was frozen")]),
+    (
+        made("one", "closed", 1) + made("closed", "one", 1, after=1),
+        [("closed", "next", "The seller was closed"), ("closed", "next + 1", "The buyer was closed")],
+    ),
+    (
+        "update ledger.account_change set last_payment_id = 0 where account_id = {frozen}",
+        [("frozen", "before", "The buyer was frozen")],
+    ),
+    (
+        "update ledger.account_change set last_payment_id = {used} where account_id = {bank}",
+        [("bank", "used", "The balance after it is -30, and the credit limit was 0")],
+    ),
+    (
+        "update ledger.account_change set credit_limit = 20 where account_id = {bank} and credit_limit = 30",
+        [("bank", "used", "The balance after it is -30, and the credit limit was 20")],
+    ),
+    ("update ledger.account set currency_scale = 3 where id = {cent}", [("cent", None, SCALE)]),
+    ("update ledger.currency set scale = 3 where id = {cents}", [("cent", None, SCALE), ("cent_too", None, SCALE)]),
+    (made("cent", "cent_too", "0.001"), [(None, "next", "The amount has more decimals than its currency")]),
+    (made("two", "one", "10.5", refunds="{sale}"), [(None, "sale", "Its refunds are 20.5, and its amount is 20")]),
+    (made("one", "two", 1, refunds="{part}"), [(None, "next", BACK)]),
+    (made("one", "two", 1, refunds="{sale}"), [(None, "next", BACK)]),
+    (made("cent_too", "cent", 1, refunds="{sale}"), [(None, "next", BACK)]),
+    ("update ledger.payment set refunded_payment_id = 0 where id = {part}", [(None, "part", BACK)]),
+    ("update ledger.payment set refunded_payment_id = {part} where id = {part}", [(None, "part", BACK)]),
+    ("update ledger.payment set refunded_payment_id = {next} where id = {part};" + made("one", "two", 9),
+     [(None, "part", BACK)]),
+    (
+        "update ledger.payment set hold_id = 0 where id = {capture}",
+        [
+            (None, "capture", "Hold 0: there is none that this payment captured"),
+            ("one", None, "Hold {captured}: it was captured, and there is no payment"),
+        ],
+    ),
+    (
+        "update ledger.hold set status = 'voided' where id = {captured}",
+        [("one", "capture", "Hold {captured}: it has a payment, and was not captured")],
+    ),
+    (
+        made("one", "two", 1, captures="{captured}"),
+        [
+            ("one", payment, "Hold {captured}: it was captured more than once")
+            for payment in ("capture", "next")
+        ],
+    ),
+    (
+        "update ledger.hold set amount = 5.5 where id = {captured}",
+        [("one", "capture", "Hold {captured}: more was captured than it held")],
+    ),
+    (
+        "update ledger.hold set seller_account_id = {frozen} where id = {captured}",
+        [("one", "capture", "Hold {captured}: it was captured between other accounts")],
+    ),
+    (
+        "update ledger.hold set currency_id = 2 where id = {voided}",
+        [("one", None, "Hold {voided}: its currency is not that of its accounts")],
+    ),
+    (
+        "update ledger.hold set seller_account_id = {cent} where id = {open}",
+        [("one", None, "Hold {open}: its currency is not that of its accounts")],
+    ),
+    (
+        "update ledger.hold set amount = 0 where id = {voided}",
+        [("one", None, "Hold {voided}: its amount is not above zero, or has more decimals than its currency")],
+    ),
+    (
+        "update ledger.hold set idempotency_key = 'open' where id = {voided}",
+        [("one", None, f"Hold {{{name}}}: another one has the same idempotency key") for name in ("open", "voided")],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "found"), DAMAGES_TO_TERMS)
+def test_each_damage_to_terms_holds_and_refunds_is_seen(
+    keeper: Connection, names: dict[str, int], damage: str, found: Found
+) -> None:
+    keeper.execute(damage.format(**names))
+    numbers = names | {"next + 1": names["next"] + 1}
+    expected = [
+        (None if who is None else numbers[who], None if payment is None else numbers[payment], problem.format(**names))
+        for who, payment, problem in found
+    ]
+    assert sorted(problems(keeper), key=str) == sorted(expected, key=str)
 
 
 def test_it_names_the_first_payment_that_does_not_follow(books: Connection) -> None:
