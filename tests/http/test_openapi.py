@@ -79,7 +79,7 @@ def test_ranges_are_those_that_the_rules_tell(document: Node) -> None:
 def test_service_and_document_agree(database: str, tmp_path: Path) -> None:
     """`make agree` asks for longer."""
     with serving(DATABASE_URL=database) as server:
-        found, statuses = disagreements(server.url, tmp_path, "--max-examples", "15", "--seed", "1")
+        found, statuses = disagreements(server.url, tmp_path, "--max-examples", "10", "--seed", "1")
     assert not found, found
     answered = {operation.name for operation in operations.ALL}
     assert set(statuses) == answered
