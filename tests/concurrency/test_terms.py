@@ -306,6 +306,21 @@ def test_who_waited_is_told_what_has_happened_meanwhile(
         assert asked.result() == told
 
 
+@pytest.mark.parametrize(("first", "late"), [(first, late) for first, late, told in WAITED if told != "replayed"])
+def test_in_repeatable_read_what_has_changed_meanwhile_is_a_serialization_failure(
+    shared: str, scene: tuple[Connection, dict[str, Any]], first: str, late: str
+) -> None:
+    """Who reads what was there when he began judges nothing by it."""
+    connection, names = scene
+    with psycopg.connect(shared) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("select 1")
+        connection.execute(f"select wallet.{first.format(**names)}")
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            reader.execute(f"select wallet.{late.format(**names)}")
+        reader.rollback()
+
+
 def test_a_hold_whose_time_is_over_when_the_lock_comes_has_expired(
     admin: Connection, database: str, pair: tuple[int, int]
 ) -> None:

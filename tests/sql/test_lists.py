@@ -35,6 +35,7 @@ def whole(connection: Connection, function: str, limit: int, **filters: object) 
     while True:
         page = rows(connection, function, after, limit, **filters)
         assert len(page) <= limit
+        assert not {shown["id"] for shown in page} & {shown["id"] for shown in found}
         found += page
         if not page or not page[-1]["more"]:
             return found

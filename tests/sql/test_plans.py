@@ -175,6 +175,7 @@ def test_a_page_that_narrows_ends_after_so_many_even_if_some_were_found(large: C
         found += [payment for payment in page if payment["amount"] is not None]
         if not page or not page[-1]["more"]:
             break
+        assert page[-1]["id"] > (after or 0)
         after = page[-1]["id"]
     assert [payment["id"] for payment in found] == list(range(99, PAYMENTS, 100))
     assert pages == 3

@@ -89,6 +89,7 @@ def test_the_pages_are_the_whole(keeper: Connection, saver: int, limit: int) -> 
         assert opening["balance"] == (lines[-1]["balance"] if lines else 100)
         assert opening["payment_id"] is None
         assert 0 < len(page) <= limit
+        assert not {line["payment_id"] for line in page} & {line["payment_id"] for line in lines}
         lines += page
         if not page[-1]["more"]:
             break
