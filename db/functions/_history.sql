@@ -76,7 +76,9 @@ comment on function wallet._last_payment_of(bigint, bigint) is
     'An account''s last payment up to an id; all of it is NULL where there is none.';
 
 -- Time and ids go together, but for payments that were made at nearly the same moment, and for clocks that were put
--- back. So the index on time tells where to begin, and the account's own payments decide from there.
+-- back. So the index on time tells where to begin, and the account's own payments decide from there. A moment after the
+-- last one, or before the first, is settled first: a single payment, of anybody, with a time far from all others would
+-- have all of the account's walked through.
 create or replace function wallet._last_payment_before(p_account_id bigint, p_moment timestamptz)
     returns bigint
     language plpgsql stable
@@ -85,6 +87,15 @@ declare
     v_id bigint;
     v_payment ledger.payment;
 begin
+    v_payment := wallet._last_payment_of(p_account_id, 9223372036854775807);
+    if v_payment.operation_timestamp < p_moment then
+        return v_payment.id;
+    end if;
+    select payment.* into v_payment from wallet._history_of(p_account_id, 0, 9223372036854775807, 1) as payment;
+    if (v_payment.operation_timestamp < p_moment) is not true then
+        return 0;
+    end if;
+
     select payment.id into v_id
     from ledger.payment as payment
     where payment.operation_timestamp < p_moment

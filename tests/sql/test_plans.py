@@ -201,8 +201,25 @@ def test_a_balance_at_a_moment_is_found_and_not_added_up(large: Connection, acco
     for number in (1, MIDDLE, LAST, 10**6):
         cost = Cost(large, "get_account", account_id, moment(number))
         assert not cost.scanned & {"payment", "account"}
-        assert 0 < cost.rows["payment"] <= 8
-        assert cost.buffers <= 60
+        assert 0 < cost.rows["payment"] <= 12
+        assert cost.buffers <= 80
+
+
+def test_a_clock_that_was_wrong_once_does_not_make_it_dear(large: Connection) -> None:
+    """One payment of somebody else has a time after all others, and another one a time before them."""
+    wrong = """update ledger.payment set operation_timestamp = case id when 5 then '2040-01-01' else '1970-01-01' end::timestamptz
+               where id in (5, 19997)"""
+    with large.transaction(force_rollback=True):
+        large.execute("set local session_replication_role = replica")
+        large.execute(wrong)
+        for account_id in (1, 77):
+            for wrong_since in (datetime(2041, 1, 1, tzinfo=UTC), datetime(2019, 6, 1, tzinfo=UTC)):
+                assert Cost(large, "get_account", account_id, wrong_since).rows["payment"] <= 8
+                cost = Cost(large, "get_statement", account_id, None, LIMIT, wrong_since, wrong_since)
+                assert cost.rows["payment"] <= 20
+            since, until = datetime(2000, 1, 1, tzinfo=UTC), datetime(2050, 1, 1, tzinfo=UTC)
+            whole = rows(large, "get_statement", account_id)
+            assert rows(large, "get_statement", account_id, None, None, since, until) == whole
 
 
 # Filters of the accounts, the rows that a page of them reads at most (an index read for its order may be of two
