@@ -127,24 +127,25 @@ def test_an_account_of_few_payments_reads_these(large: Connection) -> None:
         assert cost.rows["payment"] == number
 
 
-NARROW: list[dict[str, Any]] = [
-    {"currency": "ETC"},
-    {"min": 101},
-    {"max": "0.5"},
-    {"from": BEGIN, "min": 101},
-    {"to": moment(10**6), "currency": "4"},
-    {"account_id": 1, "min": 101},
-    {"reference": "many", "min": 101},
-    {"buyer_account_id": 1, "seller_account_id": 1},
-    {"buyer_account_id": 1, "account_id": 3, "max": "0.5"},
-    {"reference": "many", "from": moment(10**6)},
-    {"seller_account_id": 1, "from": BEGIN, "currency": "RUB"},
+# And how many payments of that order there are, of whatever currency and amount.
+NARROW: list[tuple[dict[str, Any], int]] = [
+    ({"currency": "ETC"}, 20000),
+    ({"min": 101}, 20000),
+    ({"max": "0.5"}, 20000),
+    ({"from": BEGIN, "min": 101}, 20000),
+    ({"to": moment(10**6), "currency": "4"}, 20000),
+    ({"account_id": 1, "min": 101}, 10000),
+    ({"reference": "many", "min": 101}, 4000),
+    ({"buyer_account_id": 1, "seller_account_id": 1}, 5000),
+    ({"buyer_account_id": 1, "account_id": 3, "max": "0.5"}, 5000),
+    ({"reference": "many", "from": moment(10**6)}, 4000),
+    ({"seller_account_id": 1, "from": BEGIN, "currency": "RUB"}, 5000),
 ]
 
 
-@pytest.mark.parametrize("filters", NARROW, ids=lambda filters: " ".join(filters))
+@pytest.mark.parametrize(("filters", "number"), NARROW, ids=str)
 def test_what_narrows_and_finds_nothing_looks_at_so_many_says_where_to_go_on_and_comes_to_the_end(
-    large: Connection, filters: dict[str, Any]
+    large: Connection, filters: dict[str, Any], number: int
 ) -> None:
     after, markers = None, 0
     while True:
@@ -162,7 +163,7 @@ def test_what_narrows_and_finds_nothing_looks_at_so_many_says_where_to_go_on_and
         assert marker["id"] > (after or 0)
         after = marker["id"]
         markers += 1
-    assert markers <= PAYMENTS // LOOKED_AT
+    assert markers == number // LOOKED_AT
 
 
 def test_a_page_that_narrows_ends_after_so_many_even_if_some_were_found(large: Connection) -> None:
@@ -193,7 +194,7 @@ def test_the_first_page_of_a_statement_and_the_last_cost_the_same(large: Connect
         assert cost.scanned == set()
         assert cost.rows["payment"] <= 2 * (LIMIT + 1) + 12
         assert cost.rows["account"] <= LIMIT + 2
-        assert cost.buffers <= 220
+        assert cost.buffers <= 300
 
 
 @pytest.mark.parametrize("account_id", [1, 77])
