@@ -92,6 +92,21 @@ def test_as_ops_type_it(ops: Connection) -> None:
     assert ops.execute(f"select status from get_hold({hold})").fetchall() == [("voided",)]
 
 
+def test_amounts_have_no_needless_zeros(keeper: Connection, buyer: int, seller: int) -> None:
+    """However they were written, and whatever they were added up from."""
+    query = f"select amount::text from wallet.create_hold({buyer}, {seller}, %s::text::numeric)"
+    assert [keeper.execute(query, [text]).fetchall() for text in ("1.50", "2.500", "4e1")] == [
+        [("1.5",)], [("2.5",)], [("40",)],
+    ]  # fmt: skip
+    shown = "select held::text, available::text, amount::text from"
+    assert keeper.execute(f"{shown} wallet.get_account({buyer})").fetchall() == [("44", "956", "1000")]
+    assert keeper.execute(f"{shown} wallet.list_accounts(p_name => 'buyer')").fetchall() == [("44", "956", "1000")]
+    hold = held(keeper, buyer, seller, 1)
+    query = f"select amount::text from wallet.capture_hold({hold}, 0.50)"
+    assert keeper.execute(query).fetchall() == [("0.5",)]
+    assert keeper.execute(f"select captured_amount::text from wallet.get_hold({hold})").fetchall() == [("0.5",)]
+
+
 def test_it_lasts_a_week_if_nothing_else_is_asked_for(keeper: Connection, hold: int) -> None:
     made = row(keeper, "get_hold", hold)
     assert made["expires_at"] - made["operation_timestamp"] == timedelta(days=7)

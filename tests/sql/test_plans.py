@@ -166,20 +166,24 @@ def test_what_narrows_and_finds_nothing_looks_at_so_many_says_where_to_go_on_and
     assert markers == number // LOOKED_AT
 
 
-def test_a_page_that_narrows_ends_after_so_many_even_if_some_were_found(large: Connection) -> None:
-    """Each hundredth payment is one of 100: 10,000 payments hold 100 of them, and the page would hold 150."""
+@pytest.mark.parametrize(("limit", "pages"), [(150, 3), (100, 3), (60, 4)])
+def test_a_page_that_narrows_ends_after_so_many_even_if_some_were_found(
+    large: Connection, limit: int, pages: int
+) -> None:
+    """Each hundredth payment is one of 100: 10,000 payments hold 100 of them. Pages of more than that end early, and
+    those of exactly as many, or of fewer, do not know yet whether there are others."""
     found: list[Row] = []
-    after, pages = None, 0
+    after, number = None, 0
     while True:
-        page = rows(large, "list_payments", after, 150, min=100)
-        pages += 1
+        page = rows(large, "list_payments", after, limit, min=100)
+        number += 1
         found += [payment for payment in page if payment["amount"] is not None]
         if not page or not page[-1]["more"]:
             break
         assert page[-1]["id"] > (after or 0)
         after = page[-1]["id"]
     assert [payment["id"] for payment in found] == list(range(99, PAYMENTS, 100))
-    assert pages == 3
+    assert number == pages
 
 
 @pytest.mark.parametrize("account_id", [1, 77])

@@ -85,6 +85,13 @@ def test_without_an_amount_it_is_all_that_is_left(ops: Connection, sale: int) ->
     assert row(ops, "refund_payment", sale)["amount"] == Decimal("0.1")
 
 
+def test_amounts_have_no_needless_zeros(ops: Connection, sale: int) -> None:
+    for part in ("1.50", "2.500"):
+        row(ops, "refund_payment", sale, part)
+    assert ops.execute(f"select refunded_amount::text from get_payment({sale})").fetchall() == [("4",)]
+    assert ops.execute(f"select amount::text from refund_payment({sale})").fetchall() == [("96",)]
+
+
 def test_refunds_of_one_payment_do_not_count_for_another(ops: Connection, buyer: int, seller: int, sale: int) -> None:
     other = paid(ops, buyer, seller, 100)
     row(ops, "refund_payment", sale)
