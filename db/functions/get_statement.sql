@@ -4,8 +4,8 @@
 -- further arguments, all. From a moment on, and before another one, it is the part of the history between them.
 --
 -- Returns: first the opening, where all but balance is NULL: the balance before the first line. Then the lines: the
---          amount is negative where the account paid, balance is what was on it afterwards; more, whether another line
---          follows, after p_after_id => payment_id
+--          amount is negative where the account paid, balance is what was on it afterwards. more, the same in all rows:
+--          whether others follow them, after p_after_id => the last payment_id
 -- Locks:   nothing; all is read at one moment
 -- Raises:  WN001 no such account, WB061 no limit
 
@@ -55,7 +55,9 @@ begin
     end if;
 
     balance := wallet._balance_after(v_account, v_after_id);
-    more := exists (select from wallet._history_of(v_account.id, v_after_id, v_until_id, 1));
+    more := coalesce(
+        (select count(*) from wallet._history_of(v_account.id, v_after_id, v_until_id, p_limit + 1)) > p_limit, false
+    );
     return next;
     return query
         select
@@ -63,18 +65,11 @@ begin
             case line.buyer_account_id when v_account.id then -line.amount else line.amount end,
             case line.buyer_account_id when v_account.id then line.buyer_balance else line.seller_balance end::numeric,
             line.operation_timestamp, line.description, line.reference, line.refunded_payment_id, line.hold_id,
-            line.next_id is not null
-        from (
-            select
-                payment.*,
-                row_number() over (order by payment.id) as number,
-                lead(payment.id) over (order by payment.id) as next_id
-            from wallet._history_of(v_account.id, v_after_id, v_until_id, p_limit + 1) as payment
-        ) as line
+            more
+        from wallet._history_of(v_account.id, v_after_id, v_until_id, p_limit) as line
         join ledger.account as counterparty
             on counterparty.id
                 = case line.buyer_account_id when v_account.id then line.seller_account_id else line.buyer_account_id end
-        where line.number <= p_limit or p_limit is null
         order by line.id;
 end
 $$;

@@ -2,8 +2,8 @@
 --
 -- A page of the accounts: those after an id, at most so many, of what is asked for. Without arguments, all.
 --
--- Returns: accounts, by id; amount is the balance, all read at one moment. more: whether others follow, after
---          p_after_id => the last row's id
+-- Returns: accounts, by id; amount is the balance, all read at one moment. more, the same in all rows: whether
+--          others follow them, after p_after_id => the last row's id
 -- Locks:   nothing
 -- Raises:  WB061 no limit, WB013 no such currency, WB041 no such status
 
@@ -46,12 +46,12 @@ begin
         'select
             found.id, found.name, found.currency_id, currency.name, found.balance::numeric, found.status,
             trim_scale(found.held_now), trim_scale(found.balance + found.credit_limit - found.held_now),
-            found.credit_limit, found.next_id is not null
+            found.credit_limit, coalesce(found.total > $2, false)
         from (
             select
                 page.*,
                 row_number() over (order by page.id) as number,
-                lead(page.id) over (order by page.id) as next_id,
+                count(*) over () as total,
                 case when page.held = 0 then 0 else wallet._held_now(page.id, page.held) end as held_now
             from (
                 select account.* from ledger.account as account where %s order by account.id limit $2 + 1

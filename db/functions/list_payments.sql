@@ -7,9 +7,9 @@
 -- (on either side), the time, the id. What else is asked for narrows that, and then a page looks at no more than 10,000
 -- payments: it may have fewer than the limit, and still go on.
 --
--- Returns: payments, oldest first: by id; by time and id where time alone leads to them. more: whether others follow,
---          after p_after_id => the last row's id. Where a page ends before it is full, the last row is no payment: all
---          but id and more is NULL
+-- Returns: payments, oldest first: by id; by time and id where time alone leads to them. more, the same in all rows:
+--          whether others follow them, after p_after_id => the last row's id. Where a page ends before it is full, the
+--          last row is no payment: all but id and more is NULL
 -- Locks:   nothing; all is read at one moment
 -- Raises:  WB061 no limit, WB062 min or max are no amounts, WB013 no such currency
 
@@ -52,13 +52,17 @@ declare
     v_account_id bigint := coalesce(p_buyer_account_id, p_seller_account_id, p_account_id);
     v_after_id bigint := greatest(p_after_id, 0);
     v_until_id bigint := 9223372036854775807;
-    v_after_moment timestamptz;
+    v_after_moment timestamptz := '-infinity';
     v_source text;
     v_order text := 'source.id';
     v_narrows boolean;
     v_look_at bigint;
     v_looked_until bigint;
-    v_found bigint;
+    v_from timestamptz := coalesce(p_from, '-infinity');
+    v_to timestamptz := coalesce(p_to, 'infinity');
+    v_found text;
+    v_number bigint;
+    v_more boolean;
 begin
     if wallet._page_refusal(p_limit) is not null then
         perform wallet._refuse(wallet._page_refusal(p_limit));
@@ -97,16 +101,19 @@ begin
             where (payment.operation_timestamp, payment.id) > ($6, $1)
                 and payment.operation_timestamp >= $7 and payment.operation_timestamp < $8
             order by payment.operation_timestamp, payment.id';
-        select payment.operation_timestamp into v_after_moment
-        from ledger.payment as payment
-        where payment.id <= p_after_id
-        order by payment.id desc
-        limit 1;
+        v_after_moment := coalesce(
+            (
+                select payment.operation_timestamp
+                from ledger.payment as payment
+                where payment.id <= p_after_id
+                order by payment.id desc
+                limit 1
+            ),
+            '-infinity'
+        );
     else
         v_source := 'select payment.* from ledger.payment as payment where payment.id > $1 order by payment.id';
     end if;
-    v_source := v_source || ' limit $3';
-
     v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id) > 1
         or num_nonnulls(p_currency, p_min, p_max) > 0
         or (p_reference is not null and num_nonnulls(p_from, p_to) > 0);
@@ -114,49 +121,50 @@ begin
     if v_narrows and p_limit is not null then
         v_look_at := v_most_looked_at;
         execute format(
-            'select source.id from (select row_number() over (order by %1$s) as number, source.* from (%2$s) as source)
-                as source where source.number = $3',
+            'select source.id
+            from (
+                select source.id, row_number() over (order by %1$s) as number from (%2$s limit $3) as source
+            ) as source
+            where source.number = $3',
             v_order, v_source
         )
         into v_looked_until
-        using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, coalesce(v_after_moment, '-infinity'),
-            coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity');
+        using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to;
     end if;
-
-    return query execute format(
-        'select
-            found.id, found.currency_id, currency.name, found.amount::numeric,
-            found.buyer_account_id, found.seller_account_id, found.operation_timestamp,
-            found.description, found.reference, found.refunded_payment_id, found.hold_id,
-            found.next_id is not null or $16 is not null
-        from (
-            select
-                source.*,
-                row_number() over (order by %1$s) as number,
-                lead(source.id) over (order by %1$s) as next_id
-            from (%2$s) as source
-            where %3$s
-        ) as found
-        join ledger.currency as currency on currency.id = found.currency_id
-        where found.number <= $15 or $15 is null
-        order by found.number',
-        v_order, v_source, case when v_narrows then
-            '($9 is null or source.currency_id = $9)
-            and ($10 is null or source.amount >= $10)
-            and ($11 is null or source.amount <= $11)
-            and ($12 is null or source.buyer_account_id = $12)
-            and ($13 is null or source.seller_account_id = $13)
-            and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))'
+    v_found := format('select source.* from (%s limit $3) as source', v_source);
+    if v_narrows then
+        v_found := v_found || '
+            where ($9 is null or source.currency_id = $9)
+                and ($10 is null or source.amount >= $10)
+                and ($11 is null or source.amount <= $11)
+                and ($12 is null or source.buyer_account_id = $12)
+                and ($13 is null or source.seller_account_id = $13)
+                and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))'
             -- of an account, or by time, the source has seen to that
             || case when p_reference is not null
-                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end
-        else 'true' end
+                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end;
+    end if;
+
+    -- Counted beforehand, which costs less than to have each row know whether it is followed by another one.
+    execute format('select count(*) > $15 from (%s order by %s limit $15 + 1) as source', v_found, v_order)
+    into v_more
+    using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit;
+    v_more := coalesce(v_more, false) or v_looked_until is not null;
+    return query execute format(
+        'select
+            source.id, source.currency_id, currency.name, source.amount::numeric,
+            source.buyer_account_id, source.seller_account_id, source.operation_timestamp,
+            source.description, source.reference, source.refunded_payment_id, source.hold_id, $16
+        from (%1$s order by %2$s limit $15) as source
+        join ledger.currency as currency on currency.id = source.currency_id
+        order by %2$s',
+        v_found, v_order
     )
-    using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, coalesce(v_after_moment, '-infinity'),
-        coalesce(p_from, '-infinity'), coalesce(p_to, 'infinity'), v_currency_id, p_min, p_max, p_buyer_account_id,
-        p_seller_account_id, p_account_id, p_limit, v_looked_until;
-    get diagnostics v_found = row_count;
-    if v_looked_until is not null and v_found < p_limit then
+    using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_more;
+    get diagnostics v_number = row_count;
+    if v_looked_until is not null and v_number < p_limit then
         id := v_looked_until;
         more := true;
         return next;

@@ -38,7 +38,7 @@ def whole(connection: Connection, function: str, limit: int, **filters: object) 
         assert not {shown["id"] for shown in page} & {shown["id"] for shown in found}
         found += page
         if not page or not page[-1]["more"]:
-            return found
+            return [shown | {"more": False} for shown in found]
         assert all(shown["more"] for shown in page)
         after = page[-1]["id"]
 
@@ -103,7 +103,7 @@ def asked(names: Names, filters: dict[str, Any]) -> dict[str, Any]:
 def test_what_is_asked_for(keeper: Connection, ledger: Names, filters: dict[str, Any], expected: list[int]) -> None:
     found = rows(keeper, "list_payments", **asked(ledger, filters))
     assert hours(found) == expected
-    assert [payment["more"] for payment in found] == [True] * (len(found) - 1) + [False] * bool(found)
+    assert {payment["more"] for payment in found} <= {False}
     for limit in (1, 2, 3, 1000):
         assert whole(keeper, "list_payments", limit, **asked(ledger, filters)) == found
     # After any payment, one that was asked for or not: after is an id, whoever it is of.
@@ -186,7 +186,7 @@ def test_the_accounts_that_are_asked_for(
 ) -> None:
     found = rows(keeper, "list_accounts", **filters)
     assert [shown["name"] for shown in found] == expected
-    assert [shown["more"] for shown in found] == [True] * (len(found) - 1) + [False] * bool(found)
+    assert {shown["more"] for shown in found} <= {False}
     for limit in (1, 2, 3, 1000):
         assert whole(keeper, "list_accounts", limit, **filters) == found
 

@@ -108,7 +108,7 @@ def test_the_first_page_of_payments_and_the_last_cost_the_same(large: Connection
     for cost in costs:
         assert cost.scanned == set()
         # Of an account, as a buyer and as a seller; and a few to find where a moment is.
-        assert LIMIT < cost.rows["payment"] <= 2 * (LIMIT + 1) + 8
+        assert LIMIT <= cost.rows["payment"] <= 2 * (LIMIT + 1) + 8
         assert cost.buffers <= 3 * min(other.buffers for other in costs) + 20
 
 
