@@ -98,9 +98,11 @@ def test_amounts_have_no_needless_zeros(keeper: Connection, buyer: int, seller: 
     assert [keeper.execute(query, [text]).fetchall() for text in ("1.50", "2.500", "4e1")] == [
         [("1.5",)], [("2.5",)], [("40",)],
     ]  # fmt: skip
+    row(keeper, "set_credit_limit", buyer, "0.5")
+    held(keeper, buyer, seller, "0.50")
     shown = "select held::text, available::text, amount::text from"
-    assert keeper.execute(f"{shown} wallet.get_account({buyer})").fetchall() == [("44", "956", "1000")]
-    assert keeper.execute(f"{shown} wallet.list_accounts(p_name => 'buyer')").fetchall() == [("44", "956", "1000")]
+    for query in (f"{shown} wallet.get_account({buyer})", f"{shown} wallet.list_accounts(p_name => 'buyer')"):
+        assert keeper.execute(query).fetchall() == [("44.5", "956", "1000")]
     hold = held(keeper, buyer, seller, 1)
     query = f"select amount::text from wallet.capture_hold({hold}, 0.50)"
     assert keeper.execute(query).fetchall() == [("0.5",)]

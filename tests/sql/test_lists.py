@@ -90,6 +90,7 @@ FILTERS: list[tuple[dict[str, Any], list[int]]] = [
     ({"reference": "one", "from": HOURS[2]}, [4, 8]),
     ({"reference": "one", "from": HOURS[2], "to": HOURS[8]}, [4]),
     ({"reference": "two", "seller_account_id": "Anton"}, [6]),
+    ({"reference": "one", "buyer_account_id": "Anton"}, [8]),
     ({"reference": "two", "account_id": "Anna", "to": HOURS[6]}, [3]),
     ({"reference": "two", "account_id": "Anna", "min": 4}, [6]),
 ]
