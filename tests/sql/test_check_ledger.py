@@ -138,7 +138,7 @@ def test_each_damage_is_seen(books: Connection, damage: str, found: list[tuple[A
 def names(keeper: Connection) -> dict[str, int]:
     """A ledger with all of it, healthy: {one} and {two}, in dollars; of {one}'s, {open} holds 7, and {overdue} 3, which
     has expired; {bank} has a credit limit of 30, then 40, and has {used} 30 of it; {frozen} was frozen after {before};
-    {closed} was closed, opened, closed again; of {sale}, 20, {part} gave back 5, and another refund too; {capture} paid 6
+    {closed} was closed, opened, frozen, opened, when it paid what was {left} on it, and closed again; of {sale}, 20, {part} gave back 5, and another refund too; {capture} paid 6
     of the 8 of {captured}; {cent} and {cent_too} have a currency of 2 decimals.
     """
     cents = row(keeper, "create_currency", "CENT", 2)["id"]
@@ -152,7 +152,7 @@ def names(keeper: Connection) -> dict[str, int]:
     paid(keeper, two, frozen, 1)
     paid(keeper, one, closed, 1)
     row(keeper, "set_account_status", closed, "active")
-    paid(keeper, closed, one, 1)
+    names["left"] = paid(keeper, closed, one, 1)
     row(keeper, "set_account_status", closed, "closed")
     row(keeper, "set_credit_limit", names["bank"], 30)
     names["used"] = paid(keeper, names["bank"], two, 30)
@@ -257,6 +257,11 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
     (
         "update ledger.account_change set last_payment_id = 0 where account_id = {frozen}",
         [("frozen", "before", "The buyer was frozen")],
+    ),
+    (
+        """update ledger.account_change set last_payment_id = {left} where id = (
+               select max(id) from ledger.account_change where account_id = {closed} and status = 'active')""",
+        [("closed", "left", "The buyer was frozen")],
     ),
     (
         "update ledger.account_change set last_payment_id = {used} where account_id = {bank}",
