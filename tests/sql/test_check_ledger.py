@@ -138,8 +138,9 @@ def test_each_damage_is_seen(books: Connection, damage: str, found: list[tuple[A
 def names(keeper: Connection) -> dict[str, int]:
     """A ledger with all of it, healthy: {one} and {two}, in dollars; of {one}'s, {open} holds 7, and {overdue} 3, which
     has expired; {bank} has a credit limit of 30, then 40, and has {used} 30 of it; {frozen} was frozen after {before};
-    {closed} was closed, opened, frozen, opened, when it paid what was {left} on it, and closed again; of {sale}, 20, {part} gave back 5, and another refund too; {capture} paid 6
-    of the 8 of {captured}; {cent} and {cent_too} have a currency of 2 decimals.
+    {closed} was closed, opened, frozen, opened, when it paid what was {left} on it, and closed again; of {sale}, 20, {part}
+    gave back 5, and another refund too; {capture} paid 6 of the 8 of {captured}; {cent} and {cent_too} have a currency of
+    2 decimals.
     """
     cents = row(keeper, "create_currency", "CENT", 2)["id"]
     names = {name: account(keeper, name, 100) for name in ("one", "two", "frozen")}
@@ -277,6 +278,8 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
     (made("two", "one", "10.5", refunds="{sale}"), [(None, "sale", "Its refunds are 20.5, and its amount is 20")]),
     (made("one", "two", 1, refunds="{part}"), [(None, "next", BACK)]),
     (made("one", "two", 1, refunds="{sale}"), [(None, "next", BACK)]),
+    (made("two", "bank", 1, refunds="{sale}"), [(None, "next", BACK)]),
+    (made("bank", "one", 1, refunds="{sale}"), [(None, "next", BACK)]),
     (made("cent_too", "cent", 1, refunds="{sale}"), [(None, "next", BACK)]),
     ("update ledger.payment set refunded_payment_id = 0 where id = {part}", [(None, "part", BACK)]),
     ("update ledger.payment set refunded_payment_id = {part} where id = {part}", [(None, "part", BACK)]),
