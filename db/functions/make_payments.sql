@@ -156,7 +156,7 @@ begin
             );
         elsif v_request.refusal is not null then
             v_refusal := v_request.refusal;
-        elsif array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then
+        elsif p_wait is false and array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then
             v_refusal := '55P03';
         else
             v_refusal := wallet._payment_refusal(

@@ -30,12 +30,17 @@ alter table ledger.account
     add column held numeric not null default 0,
     add constraint account_currency_scale_fkey
         foreign key (currency_id, currency_scale) references ledger.currency (id, scale) not valid,
-    add constraint account_status_known check (status in ('active', 'frozen', 'closed')) not valid,
-    add constraint account_closed_empty check (status <> 'closed' or (balance = 0 and held = 0)) not valid,
-    add constraint account_credit_limit_range
-        check (credit_limit >= 0 and credit_limit < 1e15 and min_scale(credit_limit) <= 15) not valid,
-    add constraint account_held_range check (held >= 0 and held < 1e16 and min_scale(held) <= 15) not valid,
-    add constraint account_covered check (balance + credit_limit - held >= 0) not valid,
+    -- Of one piece, and the usual first: each payment has it judged twice.
+    add constraint account_terms check (
+        (status = 'active' and credit_limit = 0 and held = 0 and balance >= 0)
+        or (
+            status in ('active', 'frozen', 'closed')
+            and (status <> 'closed' or (balance = 0 and held = 0))
+            and credit_limit >= 0 and credit_limit < 1e15 and min_scale(credit_limit) <= 15
+            and held >= 0 and held < 1e16 and min_scale(held) <= 15
+            and balance + credit_limit - held >= 0
+        )
+    ) not valid,
     drop constraint account_balance_covered,
     drop constraint account_currency_id_fkey;
 comment on column ledger.account.currency_scale is 'How many decimals its amounts may have: the currency''s scale.';
@@ -44,6 +49,9 @@ comment on column ledger.account.status is
 comment on column ledger.account.credit_limit is 'How far the balance may go below zero.';
 comment on column ledger.account.held is
     'The sum of its open holds, those included that have expired and that nobody has looked at since.';
+
+comment on constraint account_terms on ledger.account is
+    'Balance, credit limit and what is held fit each other and the status.';
 
 drop trigger account_origin_kept on ledger.account;
 create trigger account_origin_kept
@@ -54,7 +62,7 @@ comment on trigger account_origin_kept on ledger.account is
 
 create table ledger.account_change (
     id bigint generated always as identity primary key,
-    account_id bigint not null references ledger.account (id),
+    account_id bigint not null,
     status text not null,
     credit_limit numeric not null,
     last_payment_id bigint not null,
@@ -70,6 +78,29 @@ comment on column ledger.account_change.credit_limit is 'Its credit limit from t
 comment on column ledger.account_change.last_payment_id is
     'The account''s payments up to this id were made before the change, and all others after it.';
 comment on column ledger.account_change.changed_at is 'When it was made, read while the account was locked.';
+
+-- Tables that few payments touch do not refer to accounts by foreign keys: each one would cost every change of a balance
+-- a look whether the account's id changes, which it never does. To look once, when a row is added, is enough.
+create function ledger.check_account() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from ledger.account as account where account.id = new.account_id) then
+        raise exception using
+            errcode = 'foreign_key_violation',
+            constraint = tg_name,
+            message = format('There is no account %s: see trigger %I', new.account_id, tg_name);
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_account() is 'Trigger: what is said of an account is said of one that there is.';
+create trigger account_change_account
+    after insert on ledger.account_change
+    for each row execute function ledger.check_account();
+comment on trigger account_change_account on ledger.account_change is 'There is such an account.';
+
 create trigger account_change_append_only
     before update or delete or truncate on ledger.account_change
     for each statement execute function ledger.refuse_change();
@@ -110,11 +141,7 @@ create table ledger.hold (
     description text constraint hold_description_length check (char_length(description) between 1 and 255),
     reference text collate "C" constraint hold_reference_length check (char_length(reference) between 1 and 255),
     constraint hold_ended check ((status = 'open') = (ended_at is null)),
-    constraint hold_not_to_self check (buyer_account_id <> seller_account_id),
-    constraint hold_buyer_fkey
-        foreign key (buyer_account_id, currency_id) references ledger.account (id, currency_id),
-    constraint hold_seller_fkey
-        foreign key (seller_account_id, currency_id) references ledger.account (id, currency_id)
+    constraint hold_not_to_self check (buyer_account_id <> seller_account_id)
 );
 create unique index hold_idempotency_key_key on ledger.hold (idempotency_key) where idempotency_key is not null;
 create index hold_open_idx on ledger.hold (buyer_account_id, expires_at) where status = 'open';
@@ -135,6 +162,31 @@ comment on column ledger.hold.description is 'What the caller says of it, 1 to 2
 comment on column ledger.hold.reference is 'An id of the caller''s own, 1 to 255 characters; its payment has it too.';
 comment on index ledger.hold_idempotency_key_key is 'One hold a key, whoever asks, whenever, through whichever instance.';
 comment on index ledger.hold_open_idx is 'What is held of an account, and what of that has expired.';
+
+create function ledger.check_parties() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (
+        select count(*) = 2
+        from ledger.account as account
+        where account.id in (new.buyer_account_id, new.seller_account_id) and account.currency_id = new.currency_id
+    ) is not true then
+        raise exception using
+            errcode = 'foreign_key_violation',
+            constraint = tg_name,
+            message = format('Hold %s is not between two accounts of its currency: see trigger %I', new.id, tg_name);
+    end if;
+    return null;
+end
+$$;
+comment on function ledger.check_parties() is 'Trigger: a hold is between two accounts that there are, of its currency.';
+create trigger hold_parties
+    after insert on ledger.hold
+    for each row execute function ledger.check_parties();
+comment on trigger hold_parties on ledger.hold is 'Both accounts are there, and of its currency.';
+
 create trigger hold_kept
     before delete or truncate or update of
         id, currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at, idempotency_key,
@@ -165,6 +217,7 @@ begin
     ) is not true then
         raise exception using
             errcode = 'foreign_key_violation',
+            constraint = tg_name,
             message = format('Payment %s does not come from what it says: see trigger %I', new.id, tg_name);
     end if;
     return null;
