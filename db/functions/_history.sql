@@ -93,7 +93,7 @@ begin
     end if;
     select payment.* into v_payment from wallet._history_of(p_account_id, 0, 9223372036854775807, 1) as payment;
     if (v_payment.operation_timestamp < p_moment) is not true then
-        return 0;
+        return bigint '0';
     end if;
 
     select payment.id into v_id

@@ -52,7 +52,7 @@ declare
     v_account_id bigint := coalesce(p_buyer_account_id, p_seller_account_id, p_account_id);
     v_after_id bigint := greatest(p_after_id, 0);
     v_until_id bigint := 9223372036854775807;
-    v_after_moment timestamptz := '-infinity';
+    v_after_moment timestamptz := timestamptz '-infinity';
     v_source text;
     v_order text := 'source.id';
     v_narrows boolean;

@@ -40,7 +40,4 @@ create index concurrently account_name_prefix_idx on ledger.account (name collat
 comment on index ledger.account_name_prefix_idx is 'Accounts whose names begin alike.';
 
 alter table ledger.account validate constraint account_currency_scale_fkey;
-alter table ledger.account validate constraint account_terms;
-alter table ledger.payment validate constraint payment_description_length;
-alter table ledger.payment validate constraint payment_reference_length;
-alter table ledger.payment validate constraint payment_refunds_an_earlier_one;
+alter table ledger.account validate constraint account_covered;

@@ -214,8 +214,9 @@ def test_plpgsql_check_finds_nothing(admin: Connection) -> None:
         # what is called for its effect, as _refuse is, has to be volatile whatever it reads
         """select p.oid::regprocedure::text, c.lineno, c.message, c.detail
            from pg_proc p join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql',
-                plpgsql_check_function_tb(p.oid, relid => case when p.prorettype = 'trigger'::regtype
-                                                               then 'ledger.payment'::regclass else 0 end,
+                lateral (select max(t.tgrelid::bigint)::oid as table, max(t.tgnewtable::text) as added
+                         from pg_trigger t where t.tgfoid = p.oid) trigger,
+                plpgsql_check_function_tb(p.oid, relid => coalesce(trigger.table, 0), newtable => trigger.added::name,
                                           fatal_errors => false, extra_warnings => true,
                                           performance_warnings => true, security_warnings => true) c
            where p.pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace)
