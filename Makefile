@@ -7,8 +7,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 # A PostgreSQL that is installed on this machine, for a second round of those tests that depend on its version: the
 # oldest one that is supported.
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
-OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency \
-	$(addprefix tests/faults/test_,embedded_database.py kills.py failover.py)
+OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/test_embedded_database.py
 
 # How long make soak causes faults, and make agree asks, in seconds.
 SECONDS ?= 600
