@@ -58,7 +58,7 @@ def client(database: str) -> Iterator[httpx2.Client]:
 
 
 @pytest.mark.parametrize(
-    ("document", "curls", "queries", "refusals"), [("README.md", 8, 0, 0), ("docs/tour.md", 37, 14, 8)]
+    ("document", "curls", "queries", "refusals"), [("README.md", 12, 0, 1), ("docs/tour.md", 37, 14, 8)]
 )
 def test_a_session(
     client: httpx2.Client, database: str, document: str, curls: int, queries: int, refusals: int
