@@ -101,7 +101,6 @@ begin
     where payment.operation_timestamp < p_moment
     order by payment.operation_timestamp desc, payment.id desc
     limit 1;
-    v_id := coalesce(v_id, 0);
     loop
         select payment.* into v_payment from wallet._history_of(p_account_id, v_id, 9223372036854775807, 1) as payment;
         exit when (v_payment.operation_timestamp < p_moment) is not true;
@@ -112,7 +111,7 @@ begin
         exit when (v_payment.operation_timestamp >= p_moment) is not true;
         v_id := v_payment.id - 1;
     end loop;
-    return coalesce(v_payment.id, 0);
+    return v_payment.id;
 end
 $$;
 

@@ -1,5 +1,5 @@
 -- wallet._lock_accounts(p_account_ids, p_wait), wallet._lock_parties(p_buyer_account_id, p_seller_account_id),
--- wallet._let_go_of_expired_holds(p_account_id), wallet._change_held(p_account_id, p_change)
+-- wallet._let_go_of_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change)
 --
 -- How accounts are locked, and what is held of them once they are.
 --
@@ -11,7 +11,7 @@
 
 -- An expired hold needs nobody who frees it: whoever locks its account next does, before anything is judged. What has
 -- been freed stays so, even if the clock should go back.
-create or replace function wallet._let_go_of_expired_holds(p_account_id bigint)
+create or replace function wallet._let_go_of_expired_holds(p_account_id bigint, p_held numeric)
     returns numeric
     language plpgsql
 as $$
@@ -19,7 +19,6 @@ declare
     -- a variable, as the index on time is of no use for what may change from row to row
     v_now timestamptz := clock_timestamp();
     v_expired numeric;
-    v_held numeric;
 begin
     with expired as (
         update ledger.hold as hold
@@ -28,16 +27,12 @@ begin
         returning hold.amount
     )
     select sum(expired.amount) into v_expired from expired;
-    if v_expired is null then
-        select account.held into v_held from ledger.account as account where account.id = p_account_id;
-        return v_held;
-    end if;
-    return wallet._change_held(p_account_id, -v_expired);
+    return case when v_expired is null then p_held else wallet._change_held(p_account_id, -v_expired) end;
 end
 $$;
 
-comment on function wallet._let_go_of_expired_holds(bigint) is
-    'Ends the holds of a locked account whose time is over, and returns what is held of it now.';
+comment on function wallet._let_go_of_expired_holds(bigint, numeric) is
+    'Ends the holds of a locked account whose time is over, and returns what is held of it now, of what was held.';
 
 create or replace function wallet._change_held(p_account_id bigint, p_change numeric)
     returns numeric
@@ -53,9 +48,9 @@ comment on function wallet._change_held(bigint, numeric) is
     'Adds to what is held of a locked account, and returns what is held of it then.';
 
 -- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
--- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make everybody wait who only
--- refers to the account, by a foreign key. What is held is looked at outside the inner query: within it, that would
--- happen before the lock.
+-- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make those wait who only refer to the
+-- account, by a foreign key of a table of their own. What is held is looked at outside the inner query: within it, that
+-- would happen before the lock.
 create or replace function wallet._lock_accounts(p_account_ids bigint[], p_wait boolean default true)
     returns setof ledger.account
     language plpgsql
@@ -66,7 +61,7 @@ begin
             select
                 locked.id, locked.name, locked.currency_id, locked.opening_balance, locked.balance, locked.created_at,
                 locked.currency_scale, locked.status, locked.credit_limit,
-                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id) end
+                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end
             from (
                 select account.*
                 from ledger.account as account
@@ -79,7 +74,7 @@ begin
             select
                 locked.id, locked.name, locked.currency_id, locked.opening_balance, locked.balance, locked.created_at,
                 locked.currency_scale, locked.status, locked.credit_limit,
-                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id) end
+                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end
             from (
                 select account.*
                 from ledger.account as account

@@ -13,7 +13,8 @@ as $$
     select case when (p_limit is null or p_limit between 1 and 1000) is not true then 'WB061' end
 $$;
 
-comment on function wallet._page_refusal(bigint) is 'The rule of a page, which has 1 to 1000 rows, or all (NULL): the code of the refusal, or NULL.';
+comment on function wallet._page_refusal(bigint) is
+    'The rule of a page, which has 1 to 1000 rows, or all (NULL): the code of the refusal, or NULL.';
 
 create or replace function wallet._currency_id(p_currency text)
     returns bigint

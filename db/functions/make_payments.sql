@@ -242,7 +242,8 @@ $$;
 
 comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[]) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
-    'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where p_atomic is true, the '
-    'first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. Where p_wait is '
-    'false, payments of accounts that somebody else has locked are not made: 55P03. One whose idempotency key (1 to 255 '
-    'characters, or NULL) was used before, in this call or ever, is not made again but returned, with replayed true.';
+    'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where '
+    'p_atomic is true, the first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. '
+    'Where p_wait is false, payments of accounts that somebody else has locked are not made: 55P03. One whose '
+    'idempotency key (1 to 255 characters, or NULL) was used before, in this call or ever, is not made again but '
+    'returned, with replayed true.';

@@ -8,8 +8,8 @@
 -- And written for a payment to stay as fast as it was, although it has more indexes from 0005 on. For each statement
 -- PostgreSQL reads the text of each constraint and of each trigger's condition anew, and a foreign key makes a query for
 -- each row: so what payments have to be is asserted by one trigger a statement, and what accounts may be by one that a
--- change of the balance alone does not call. (Measured: two foreign keys took 9 us of a payment's 26, the trigger
--- takes 2.)
+-- change of the balance alone does not call. (Measured, of payments in calls of 85: two foreign keys took 10 us of a
+-- payment's 38, the trigger takes 4.)
 
 set local role wallet_owner;
 

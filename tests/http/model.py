@@ -34,7 +34,7 @@ class Terms(NamedTuple):
 
 @dataclass
 class Account:
-    """An account. Its history is its balances, with the payments that left them."""
+    """An account, as it is now, and what it was opened with."""
 
     currency: int
     opening: Decimal
