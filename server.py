@@ -76,6 +76,7 @@ def _database(configuration: Settings) -> Iterator[str]:
 
 
 def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
+    settings.check_for_serving(configuration)
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():

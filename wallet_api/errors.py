@@ -20,7 +20,7 @@ from wallet_api.wire import encode
 logger = logging.getLogger(__name__)
 
 # The wallet's own classes of refusals; their words are meant for the client. See db/README.md.
-_REFUSALS = {"WB": 400, "WN": 404, "WC": 409, "WK": 422}
+_REFUSALS = {"WA": 401, "WB": 400, "WC": 409, "WF": 403, "WK": 422, "WN": 404}
 
 # The detail of a refusal of one payment among several.
 _INDEX = re.compile("Index: ([0-9]+)")
@@ -50,6 +50,7 @@ _LOST = (
 # Everything that a 503 says of the database, and of how much there is to do.
 UNAVAILABLE = tuple(dict.fromkeys([*_TRY_AGAIN.values(), _OVERLOADED, _BUSY, _NO_CONNECTION, _LOST]))
 INTERNAL = "Internal error"
+CHALLENGE = 'Bearer realm="wallet"'
 
 # The connection is lost, or about to be.
 _LOST_STATES = ("08", "57P")
@@ -63,7 +64,8 @@ _HTTP = {404: "Not found", 405: "Method not allowed"}
 def answer(status: int, error: str, headers: dict[str, str] | None = None, index: int | None = None) -> Response:
     """An error in the contract's form; `index` says which of several payments it is about."""
     fields = {"Error": error} | ({} if index is None else {"Index": index})
-    return Response(encode(fields), status, headers, media_type="application/json")
+    challenge = {"WWW-Authenticate": CHALLENGE} if status == 401 else {}
+    return Response(encode(fields), status, challenge | (headers or {}), media_type="application/json")
 
 
 def unavailable(error: str, seconds: int = 1) -> Response:
@@ -85,6 +87,11 @@ def full(scope: Scope) -> Response:
 def status_of(code: str) -> int:
     """The status of a refusal by one of the wallet's rules."""
     return _REFUSALS[code[:2]]
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether one of the wallet's rules raised it."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _REFUSALS
 
 
 def refused(code: str, error: str) -> Response:

@@ -236,7 +236,7 @@ def _install(connection: psycopg.Connection, functions: list[SqlFile], this: str
         {"version": this},
     )
     connection.execute("reset role")
-    return notes + _set_search_path(connection, "wallet_ops")
+    return notes + _set_search_path(connection, "wallet_ops") + _set_search_path(connection, "wallet_reporting")
 
 
 def _name(file: SqlFile) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from wallet_api import errors, messages, operation, protocol, wire
+from wallet_api import authentication, errors, messages, operation, protocol, wire
 from wallet_api.answers import component
 from wallet_api.fields import INTEGER, Field, Schema
 from wallet_api.migrations import DB
@@ -31,11 +31,15 @@ _ABOUT = """Stores accounts' balances and makes payments between them.
 - Whatever goes wrong is `{"Error":"…"}`. An unknown path is 404 `Not found`, another method 405 `Method not allowed`
   with the header `Allow`; HEAD is GET without a body. After a 503, ask again after as many seconds as its `Retry-After`
   says.
+- Where the service requires it, each request but those for probes and documents has an API key: `Authorization: Bearer`
+  and its secret. Without a valid one it is 401, and 403 for what the key may not do.
 - `Idempotency-Key`, 1 to 255 characters of your choice, makes a request safe to repeat: it takes effect once, and is
   answered as before, with `Idempotency-Replayed: true`. A request that was refused does not use up its key."""
 
 _REASONS = {
     400: "The request cannot be granted, or cannot be read.",
+    401: "There is no API key that is valid.",
+    403: "The API key does not allow it.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
     409: "It is taken, or in a state that does not allow it.",
@@ -44,6 +48,7 @@ _REASONS = {
     500: "What nobody foresaw. The detail is in the log.",
     503: "The request was right, and may be sent again after some seconds.",
 }
+_CHALLENGE = {"description": "how to say who asks", "required": True, "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "after how many seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
 
 # A refusal: by what it is known, and its words.
@@ -69,7 +74,10 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": group} for group in groups],
         "paths": paths,
-        "components": {"schemas": _schemas(operations, words)},
+        "components": {
+            "schemas": _schemas(operations, words),
+            "securitySchemes": {"APIKey": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -134,6 +142,8 @@ def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
             "content": {"application/json": {"schema": component(_request_name(declared)), "example": example}},
         }
     described["responses"] = _responses(declared, words)
+    if declared.function:
+        described["security"] = [{"APIKey": []}, {}]
     return {key: value for key, value in described.items() if value not in ("", [])}
 
 
@@ -188,7 +198,8 @@ def _refused(status: int, found: list[Refusal], error: str) -> dict[str, Any]:
         "description": _REASONS[status],
         "content": {"application/json": {"schema": component(error), "examples": examples}},
     }
-    return response | ({"headers": {"Retry-After": _RETRY_AFTER}} if status == 503 else {})
+    headers = {401: {"WWW-Authenticate": _CHALLENGE}, 503: {"Retry-After": _RETRY_AFTER}}.get(status)
+    return response | ({"headers": headers} if headers else {})
 
 
 def _codes(declared: Operation) -> list[str]:
@@ -230,6 +241,7 @@ def _circumstances(declared: Operation) -> list[tuple[int, Refusal]]:
         found.append((413, ("body", messages.too_large(declared.body_limit))))
         found.append((408, ("body", "The body did not arrive within 10 seconds")))
     if declared.function:
+        found.append((401, ("API key", authentication.MISSING)))
         found.append((500, ("unforeseen", errors.INTERNAL)))
         found += [(503, ("database", said)) for said in errors.UNAVAILABLE]
     if declared.path.encode() not in protocol.ALWAYS:

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wallet_api import messages, wire
-from wallet_api.fields import TEXT, Field, Getter, Schema, Shape, reader
+from wallet_api.authentication import Keys, key_id
+from wallet_api.fields import INTEGER, TEXT, Field, Getter, Schema, Shape, reader
 from wallet_api.pool import Database
 
 _KEY_HEADER = b"idempotency-key"
@@ -21,6 +22,8 @@ _KEY_HEADER = b"idempotency-key"
 KEY = Field("IdempotencyKey", TEXT, "idempotency_key", "the same as the header Idempotency-Key")
 HEADER_KEY = replace(KEY, about="makes the request safe to repeat: of your choice, another one for each request")
 
+# Which API key asks, or NULL: every function that is called for a request is told. No field of a request has this name.
+API_KEY = Field("", INTEGER, "api_key_id", "")
 
 KEY_ONCE = "Idempotency-Key should be given once"
 KEY_UTF8 = "Idempotency-Key should be valid UTF-8"
@@ -71,7 +74,10 @@ class Operation:
     answers: Answers
 
     async def handle(self, request: Request) -> Response:
-        """Answers a request."""
+        """Answers a request: one that calls a function needs an API key, where keys are required."""
+        if self.function:
+            keys: Keys = request.app.state.keys
+            await keys.identify(request.scope)
         return await self.answers.respond(self, request)
 
     @functools.cached_property
@@ -96,7 +102,7 @@ class Operation:
 
     @functools.cached_property
     def _arguments(self) -> tuple[Field, ...]:
-        fields = self.query + self.in_path + self.body_fields
+        fields = (*self.query, *self.in_path, *self.body_fields, API_KEY)
         return tuple(asked for asked in fields if asked.argument)
 
     @functools.cached_property
@@ -119,6 +125,7 @@ class Operation:
             values.update(zip([asked.name for asked in self.body_fields], self._reader(fields.get), strict=True))
         if self.keyed:
             values[KEY.name] = one_key(header_key(request), values[KEY.name])
+        values[API_KEY.name] = key_id(request.scope)
         return values
 
 

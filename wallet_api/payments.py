@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from wallet_api import errors, messages, operation, wire
 from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
+from wallet_api.authentication import key_id
 from wallet_api.coalescing import Call, repeated
 from wallet_api.fields import AMOUNT, BOOLEAN, INTEGER, TEXT, Field, Shape, array_of, reader
 from wallet_api.operation import Operation
@@ -37,8 +38,10 @@ MADE = Shape(
     ("description", "reference"),
 )
 
-# A payment that is asked for: buyer, seller, amount, idempotency key, description, reference.
-Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None]
+# What of a payment is asked for: buyer, seller, amount, idempotency key, description, reference.
+Asked = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None]
+# The same, and the API key that asks.
+Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
 _FIELDS = (*PARTIES, AMOUNT_PAID, operation.KEY, *TERMS)
 _read = reader(_FIELDS)
 
@@ -46,7 +49,7 @@ _MAKE_PAYMENTS = f"""
     select {", ".join(MADE.columns)}, replayed, error_code, error
     from wallet.make_payments(
         p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_idempotency_keys => %s,
-        p_descriptions => %s, p_references => %s, p_atomic => %s, p_wait => %s
+        p_descriptions => %s, p_references => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s, p_api_key_id => %s
     )"""  # noqa: S608
 
 
@@ -60,15 +63,18 @@ class Replayed(str):
 Outcome = str | tuple[str, str]
 
 
-def maker(database: Database, *, atomic: bool = False, wait: bool = True) -> Call[Payment, Outcome]:
-    """What makes payments in one call on this database."""
+def maker(
+    database: Database, *, atomic: bool = False, wait: bool = True, api_key_id: int | None = None
+) -> Call[Payment, Outcome]:
+    """What makes payments in one call on this database; with an `api_key_id`, all for that one."""
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
-        buyers, sellers, amounts, *texts = zip(*payments, strict=True)
+        buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True)
         arrays: list[str | None] = [wire.array(column) for column in (buyers, sellers, amounts)]
         # most payments have none of what is text
         arrays += [None if column.count(None) == len(column) else wire.text_array(column) for column in texts]
-        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait])
+        arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else wire.array(api_key_ids))
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, api_key_id])
         # the last three columns: whether it was made before, the code and the words of a refusal
         made = iter(wire.Rows(columns[:-3], [row for row in values if row[-2] is None]).objects())
         return [row[-2:] if row[-2] is not None else Replayed(next(made)) if row[-3] else next(made) for row in values]
@@ -89,9 +95,10 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
 async def make_payment(request: Request) -> Response:
     """Makes a payment, in a call that it may share with others."""
     header = operation.header_key(request)
-    payment = _read(wire.decode(await messages.body(request)).get)
+    asked = _read(wire.decode(await messages.body(request)).get)
     if header is not None:
-        payment = (*payment[:3], operation.one_key(header, payment[3]), *payment[4:])
+        asked = (*asked[:3], operation.one_key(header, asked[3]), *asked[4:])
+    payment: Payment = (*asked, key_id(request.scope))
     outcome = await request.app.state.payments.outcome(payment)
     return _answer(outcome, outcome) if isinstance(outcome, str) else errors.refused(*outcome)
 
@@ -126,7 +133,7 @@ async def make_payments(request: Request) -> Response:
     if atomic and unreadable:
         return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
     payments = [item for item in asked if not isinstance(item, str)]
-    make = maker(operation.database(request), atomic=atomic or False)
+    make = maker(operation.database(request), atomic=atomic or False, api_key_id=key_id(request.scope))
     outcomes = await repeated(make, payments, errors.judge) if payments else []
     rest = iter(outcomes)
     results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
@@ -142,7 +149,7 @@ def _payment_or_error(item: object) -> Payment | str:
     if not isinstance(item, Fields):
         return NO_PAYMENT
     try:
-        return _read(item.get)
+        return (*_read(item.get), None)
     except HTTPException as error:
         return error.detail
 
@@ -160,19 +167,21 @@ _BATCH = (
 _read_batch = reader(_BATCH)
 
 
+MAKE_PAYMENT = Operation(
+    name="makePayment",
+    group="Payments",
+    method="POST",
+    path=PATH,
+    summary="Makes a payment",
+    about="Payments that arrive at the same time share one transaction.",
+    body=FIELDS,
+    keyed=True,
+    function="make_payments",
+    answers=Special(make_payment, json(component(MADE.name)), (MADE,), REPLAYED_HEADER),
+)
+
 OPERATIONS = (
-    Operation(
-        name="makePayment",
-        group="Payments",
-        method="POST",
-        path=PATH,
-        summary="Makes a payment",
-        about="Payments that arrive at the same time share one transaction.",
-        body=FIELDS,
-        keyed=True,
-        function="make_payments",
-        answers=Special(make_payment, json(component(MADE.name)), (MADE,), REPLAYED_HEADER),
-    ),
+    MAKE_PAYMENT,
     Operation(
         name="makePayments",
         group="Payments",

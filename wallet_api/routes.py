@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from wallet_api import docs, errors, migrations, openapi, operations, payments
+from wallet_api.authentication import Keys
 from wallet_api.coalescing import Coalescer
 from wallet_api.operation import Operation
 from wallet_api.pool import Database, Line
@@ -42,8 +43,11 @@ def create_app(
         app.state.documents = docs.Documents(openapi.document(operations.ALL))
         app.state.database = Database(conninfo, settings)
         # Connections of their own: for lists, whose readers may be slow; for the load balancer, that a busy service
-        # is not taken for dead; for payments, which have less patience with locks while they are together.
+        # is not taken for dead; for API keys, that who has none takes nothing from those who have; for payments, which
+        # have less patience with locks while they are together.
         app.state.lists = Database(conninfo, replace(settings, pool_size=max(1, settings.pool_size // 2)))
+        app.state.key_database = Database(conninfo, replace(settings, pool_size=1))
+        app.state.keys = Keys(app.state.key_database, required=settings.auth == "required")
         app.state.readiness = Database(conninfo, replace(settings, pool_size=1, pool_timeout=2))
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
         impatient = replace(settings, pool_size=1, lock_timeout=patience)
@@ -62,7 +66,7 @@ def create_app(
             # a call that was lost waits for no lock any more by then
             pause=patience + _MARGIN,
         )
-        app.state.databases = [app.state.database, app.state.lists, *lines, aside]
+        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, *lines, aside]
         # Whether there may be connections that accept no changes, or tell what is old.
         app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:
@@ -78,7 +82,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Shortcut(app, "POST", payments.PATH, payments.make_payment, lambda: app.state.payments.is_full)
+    return Shortcut(app, "POST", payments.PATH, payments.MAKE_PAYMENT.handle, lambda: app.state.payments.is_full)
 
 
 def _routes() -> list[Route]:

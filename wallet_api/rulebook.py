@@ -6,14 +6,17 @@ wallet's own functions from somebody else's; a row of the catalog that was not t
 """
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
-DOORS = ("wallet_app", "wallet_ops")
+DOORS = ("wallet_app", "wallet_ops", "wallet_reporting")
 
 _DEFINES = re.compile(r"^create or replace function wallet\.(\w+)", re.MULTILINE)
+# Who may execute a file's public function: its header says so.
+_ROLES = re.compile(r"^-- Roles:   (.+)$", re.MULTILINE)
 
 
 class MigrationRefused(Exception):
@@ -60,7 +63,7 @@ def install(connection: psycopg.Connection, files: list[SqlFile]) -> list[str]:
         notes += _install_file(connection, file, before)
     defined = {name for file in files for name in _DEFINES.findall(file.text)}
     notes += _record(connection, defined, before)
-    _grant(connection)
+    _grant(connection, files)
     return notes
 
 
@@ -162,17 +165,21 @@ def _record(connection: psycopg.Connection, defined: set[str], before: list[Func
     ]
 
 
-def _grant(connection: psycopg.Connection) -> None:
-    """Lets the doors execute the public functions; those that begin with an underscore are helpers, and not theirs."""
+def _grant(connection: psycopg.Connection, files: list[SqlFile]) -> None:
+    """Lets each door execute the public functions whose headers name it, and nothing else of ours."""
     doors = sql.SQL(", ").join(map(sql.Identifier, DOORS))
     connection.execute(sql.SQL("grant usage on schema wallet to {}").format(doors))
+    roles = {Path(file.name).stem: found[1].split(", ") for file in files if (found := _ROLES.search(file.text))}
     rows = connection.execute(
-        """select installed.signature, function.proname like '\\_%' from ledger.installed_function as installed
+        """select installed.signature, function.proname from ledger.installed_function as installed
            join pg_proc as function on function.oid = to_regprocedure(installed.signature)"""
     ).fetchall()
-    for signature, helper in rows:
-        statement = "revoke all on function {} from public, {}" if helper else "grant execute on function {} to {}"
-        connection.execute(sql.SQL(statement).format(sql.SQL(signature), doors))
+    for signature, name in rows:
+        function = sql.SQL(signature)
+        others = sql.SQL("public, " if name.startswith("_") else "")
+        connection.execute(sql.SQL("revoke all on function {} from {}{}").format(function, others, doors))
+        for role in roles.get(name, []):
+            connection.execute(sql.SQL("grant execute on function {} to {}").format(function, sql.Identifier(role)))
 
 
 def execute(connection: psycopg.Connection, file: SqlFile) -> None:

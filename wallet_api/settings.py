@@ -1,6 +1,8 @@
 """The configuration: one environment variable a setting, each with its default, unit and range."""
 
+import ipaddress
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -64,6 +66,24 @@ def _switch(value: str) -> bool:
     return value == "on"
 
 
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"should be {' or '.join(choices)}, not {value!r}")
+        return value
+
+    return parse
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; of one that is none, somebody else will complain."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return True
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+
+
 def _folder(value: str) -> Path:
     try:
         path = Path(_text(value)).expanduser().absolute()
@@ -99,6 +119,13 @@ class Settings:
         "PostgreSQL to use, a libpq connection string, several hosts allowed; unset: one of the wallet's own",
     )
     host: str = _setting("HOST", "127.0.0.1", _text, "address to listen on")
+    auth: str | None = _setting(
+        "WALLET_AUTH",
+        None,
+        _choice("required", "off"),
+        "required: whoever asks needs an API key; off: nobody does; unset: off where HOST is a loopback address, and "
+        "nowhere else does it start",
+    )
     port: int = _setting("PORT", "8080", _whole(0, 65535), "port to listen on; 0 picks a free one")
     workers: int = _setting("WEB_CONCURRENCY", "1", _whole(1, 256), "worker processes")
     data_dir: Path = _setting(
@@ -227,6 +254,13 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         except ValueError as error:
             raise BadSetting(f"{variable} {error}") from None
     return Settings(**values)
+
+
+def check_for_serving(configuration: Settings) -> None:
+    """Raises BadSetting where others than this machine could reach it, and nobody has said whether they need a key."""
+    host = configuration.host
+    if configuration.auth is None and not _is_loopback(host):
+        raise BadSetting(f"WALLET_AUTH should be required or off where HOST is no loopback address, and it is {host!r}")
 
 
 def describe() -> str:

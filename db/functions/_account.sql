@@ -1,10 +1,12 @@
--- wallet._is_status(p_status), wallet._account_becomes(p_account_id, p_status, p_credit_limit)
+-- wallet._is_status(p_status), wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
+-- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id)
 --
 -- What the functions share that change what an account may do.
 --
 -- Returns: true or false
 -- Locks:   nothing; the account is locked by then
--- Writes:  _account_becomes: ledger.account (status, credit limit), ledger.account_change (one row)
+-- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: the same, and ledger.account (status, credit
+--          limit)
 -- Raises:  nothing
 
 create or replace function wallet._is_status(p_status text)
@@ -18,17 +20,37 @@ comment on function wallet._is_status(text) is 'Whether there is such a status o
 
 -- The payments that the account has made and received up to now have ids that were drawn before this, and all others
 -- will have later ones: so a change has its place among them.
-create or replace function wallet._account_becomes(p_account_id bigint, p_status text, p_credit_limit numeric)
+create or replace function wallet._keep_terms(
+    p_account_id bigint,
+    p_status text,
+    p_credit_limit numeric,
+    p_api_key_id bigint
+)
     returns void
     language sql
 as $$
-    insert into ledger.account_change (account_id, status, credit_limit, last_payment_id)
-    select p_account_id, p_status, p_credit_limit, case when drawn.is_called then drawn.last_value else 0 end
-    from ledger.payment_id_seq as drawn;
+    insert into ledger.account_change (account_id, status, credit_limit, last_payment_id, api_key_id)
+    select p_account_id, p_status, p_credit_limit, case when drawn.is_called then drawn.last_value else 0 end, p_api_key_id
+    from ledger.payment_id_seq as drawn
+$$;
+
+comment on function wallet._keep_terms(bigint, text, numeric, bigint) is
+    'Keeps a record of what a new account, or a locked one, may do from now on, and of who decided that.';
+
+create or replace function wallet._account_becomes(
+    p_account_id bigint,
+    p_status text,
+    p_credit_limit numeric,
+    p_api_key_id bigint
+)
+    returns void
+    language sql
+as $$
+    select wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id);
     update ledger.account as account
     set status = p_status, credit_limit = p_credit_limit
     where account.id = p_account_id
 $$;
 
-comment on function wallet._account_becomes(bigint, text, numeric) is
+comment on function wallet._account_becomes(bigint, text, numeric, bigint) is
     'Changes what a locked account may do, and keeps a record of that.';

@@ -1,4 +1,5 @@
--- wallet._history_of(…), wallet._last_payment_before(p_account_id, p_moment), wallet._balance_after(…)
+-- wallet._history_of(…), wallet._last_payment_before(p_account_id, p_moment), wallet._balance_after(…),
+-- wallet._history_of_all(…)
 --
 -- An account's history: its payments, by id, which is the order in which its balance changed, whatever the clocks said.
 --
@@ -134,3 +135,31 @@ $$;
 
 comment on function wallet._balance_after(ledger.account, bigint) is
     'What was on an account after its last payment up to an id, or what it was opened with.';
+
+-- Each of the accounts gives no more than is needed; a payment between two of them is there once.
+create or replace function wallet._history_of_all(
+    p_account_ids bigint[],
+    p_after_id bigint,
+    p_from timestamptz,
+    p_to timestamptz,
+    p_limit bigint
+)
+    returns setof ledger.payment
+    language sql stable
+as $$
+    select distinct on (line.id) line.*
+    from unnest(p_account_ids) as one_of (account_id)
+    cross join lateral wallet._history_of(
+        one_of.account_id,
+        greatest(p_after_id, case when p_from > '-infinity' then wallet._last_payment_before(one_of.account_id, p_from) end),
+        case when p_to < 'infinity'
+            then wallet._last_payment_before(one_of.account_id, p_to) else 9223372036854775807 end,
+        p_limit
+    ) as line
+    order by line.id
+    limit p_limit
+$$;
+
+comment on function wallet._history_of_all(bigint[], bigint, timestamptz, timestamptz, bigint) is
+    'The payments of several accounts, by id: those after an id, from a moment on and before another one, at most so many '
+    '(NULL: any number).';

@@ -1,4 +1,4 @@
--- wallet._hold_refusal(p_hold), wallet._end_hold(p_hold, p_status)
+-- wallet._hold_refusal(p_hold), wallet._end_hold(p_hold, p_status, p_api_key_id)
 --
 -- What capture_hold and void_hold share: a hold ends once.
 --
@@ -22,16 +22,17 @@ $$;
 comment on function wallet._hold_refusal(ledger.hold) is
     'Whether a hold may still be captured or voided: the code of the refusal, or NULL.';
 
-create or replace function wallet._end_hold(p_hold ledger.hold, p_status text)
+create or replace function wallet._end_hold(p_hold ledger.hold, p_status text, p_api_key_id bigint)
     returns void
     language plpgsql
 as $$
 begin
     update ledger.hold as hold
-    set status = p_status, ended_at = clock_timestamp()
+    set status = p_status, ended_at = clock_timestamp(),
+        ended_api_key_id = p_api_key_id, ended_database_role = ledger.acting_role()
     where hold.id = p_hold.id;
     perform wallet._change_held(p_hold.buyer_account_id, -p_hold.amount);
 end
 $$;
 
-comment on function wallet._end_hold(ledger.hold, text) is 'Ends an open hold of a locked account, and frees what it held.';
+comment on function wallet._end_hold(ledger.hold, text, bigint) is 'Ends an open hold of a locked account, and frees what it held.';

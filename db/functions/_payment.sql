@@ -137,6 +137,7 @@ create or replace function wallet._pay(
     p_idempotency_key text,
     p_description text,
     p_reference text,
+    p_api_key_id bigint,
     p_refunded_payment_id bigint default null,
     p_hold_id bigint default null
 )
@@ -154,12 +155,12 @@ begin
     -- trim_scale: what is stored, and so what every door shows, has no needless zeros.
     insert into ledger.payment as payment (
         currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance,
-        idempotency_key, description, reference, refunded_payment_id, hold_id
+        idempotency_key, description, reference, api_key_id, refunded_payment_id, hold_id
     )
     values (
         p_buyer.currency_id, p_buyer.id, p_seller.id, trim_scale(p_amount),
         trim_scale(p_buyer.balance - p_amount), trim_scale(p_seller.balance + p_amount),
-        p_idempotency_key, p_description, p_reference, p_refunded_payment_id, p_hold_id
+        p_idempotency_key, p_description, p_reference, p_api_key_id, p_refunded_payment_id, p_hold_id
     )
     on conflict (idempotency_key) where idempotency_key is not null do nothing
     returning payment.* into v_payment;
@@ -173,5 +174,5 @@ begin
 end
 $$;
 
-comment on function wallet._pay(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint) is
+comment on function wallet._pay(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
     'Makes a payment between two accounts that are locked, and returns it; or raises the refusal.';

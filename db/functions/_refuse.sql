@@ -3,6 +3,7 @@
 -- The words of every refusal, and the one place that raises them. The class of a code (its first two
 -- characters) says what kind of refusal it is, and is all that the HTTP layer knows of it:
 --
+--   WA  who asks has no API key that is valid     WF  its API key does not allow that
 --   WB  the caller's request cannot be granted    WN  there is no such thing
 --   WC  it is taken, or what there is does not allow it
 --   WK  its idempotency key stands for another request
@@ -16,6 +17,7 @@ create or replace function wallet._refusal_message(p_code text)
     language sql immutable
 as $$
     select case p_code
+        when 'WA001' then 'API key is not valid'
         when 'WB001' then 'Could not make payment to self'
         when 'WB002' then 'Amount should be positive'
         when 'WB003' then 'Amount should be a number of at most 15 integer digits and 15 decimals'
@@ -42,6 +44,10 @@ as $$
         when 'WB052' then 'Scale should be 0 to 15'
         when 'WB061' then 'Limit should be 1 to 1000'
         when 'WB062' then 'Min and max should be amounts'
+        when 'WB071' then 'Name should have 1 to 64 characters'
+        when 'WB072' then 'Scopes should be some of read, pay and admin'
+        when 'WB073' then 'Accounts should be 1 to 100 that exist, each once'
+        when 'WB074' then 'Expiry should be in the future'
         when 'WC011' then 'Account name already exists'
         when 'WC031' then 'Hold was captured already'
         when 'WC032' then 'Hold was voided already'
@@ -50,11 +56,15 @@ as $$
         when 'WC042' then 'Account should have nothing held to be closed'
         when 'WC043' then 'Credit limit should cover what is used of it'
         when 'WC051' then 'Currency name already exists'
+        when 'WC071' then 'API key name already exists'
+        when 'WF001' then 'API key does not have the scope for this'
+        when 'WF002' then 'API key is bound to other accounts'
         when 'WK001' then 'Idempotency key belongs to another payment'
         when 'WK002' then 'Idempotency key belongs to another hold'
         when 'WN001' then 'Account not found'
         when 'WN002' then 'Payment not found'
         when 'WN003' then 'Hold not found'
+        when 'WN004' then 'API key not found'
         when '55P03' then 'An account is locked by somebody else'
     end
 $$;

@@ -1,4 +1,4 @@
--- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key)
+-- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id)
 --
 -- Makes the payment that a hold was for, of all that it holds or of a part; the rest is free again. The payment has the
 -- hold's description and reference.
@@ -6,11 +6,13 @@
 -- Returns: the payment, one row; replayed is true where it was made before, and else NULL
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at the hold, until the transaction ends
 -- Writes:  as make_payment; ledger.hold (its end), ledger.account (what is held)
--- Raises:  WN003 no such hold, WB008 no key, WK001 the key belongs to another payment; it ends once: WC031 was captured,
+-- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts', WF002 not the
+--          buyer's; WB008 no key, WK001 the key belongs to another payment; it ends once: WC031 was captured,
 --          WC032 was voided, WC033 has expired; WB002 not positive, WB003 not an amount, WB032 more than it holds; and
 --          what a payment is refused for: WB001, WB004, WB005, WB016, WB017 (which cannot be), WB009 too many decimals
 --          for the currency, WB010 buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little,
 --          WB007 seller would have too much
+-- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._capture_refusal(p_hold ledger.hold, p_amount numeric, p_request_refusal text)
     returns text
@@ -31,7 +33,8 @@ comment on function wallet._capture_refusal(ledger.hold, numeric, text) is
 create or replace function wallet.capture_hold(
     p_hold_id bigint,
     p_amount numeric default null,
-    p_idempotency_key text default null
+    p_idempotency_key text default null,
+    p_api_key_id bigint default null
 )
     returns table (
         id bigint,
@@ -50,6 +53,7 @@ create or replace function wallet.capture_hold(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'pay');
     v_hold ledger.hold;
     v_parties ledger.account[];
     v_buyer ledger.account;
@@ -58,8 +62,13 @@ declare
     v_refusal text;
 begin
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
-    if v_hold.id is null then
+    if (
+        v_hold.id is not null
+        and wallet._may_see(v_account_ids, v_hold.buyer_account_id, v_hold.seller_account_id)
+    ) is not true then
         perform wallet._refuse('WN003');
+    elsif wallet._binding_refusal(v_account_ids, v_hold.buyer_account_id) is not null then
+        perform wallet._refuse('WF002');
     end if;
     v_parties := wallet._lock_parties(v_hold.buyer_account_id, v_hold.seller_account_id);
     -- as it is now that nobody else can end it
@@ -86,10 +95,10 @@ begin
     if replayed is not true then
         v_buyer := v_parties[1];
         v_buyer.held := v_buyer.held - v_hold.amount;
-        perform wallet._end_hold(v_hold, 'captured');
+        perform wallet._end_hold(v_hold, 'captured', p_api_key_id);
         v_payment := wallet._pay(
             v_buyer, v_parties[2], v_amount, p_idempotency_key, v_hold.description, v_hold.reference,
-            p_hold_id => v_hold.id
+            p_api_key_id, p_hold_id => v_hold.id
         );
     end if;
 
@@ -106,7 +115,7 @@ begin
 end
 $$;
 
-comment on function wallet.capture_hold(bigint, numeric, text) is
+comment on function wallet.capture_hold(bigint, numeric, text, bigint) is
     'Pays what a hold holds, or a part of it (above 0), frees the rest, and returns the payment; or raises the refusal: '
     'WB032, WC031 to WC033, WN003, and what make_payment raises. Under an idempotency key (1 to 255 characters) it is '
     'made once; asked for again, it is returned with replayed true.';

@@ -10,6 +10,7 @@
 --          itself, the first thing that is wrong.
 -- Locks:   nothing; all is read at one moment, while others go on
 -- Raises:  nothing
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 -- It reads and sorts all payments, each of them twice, as its buyer's and as its seller's. Where the sum and each link
 -- hold, so does the last one: the balance is what the last payment left.

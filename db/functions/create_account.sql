@@ -1,12 +1,13 @@
--- wallet.create_account(p_name, p_amount, p_currency_id)
+-- wallet.create_account(p_name, p_amount, p_currency_id, p_api_key_id)
 --
 -- Creates an account with an opening balance.
 --
 -- Returns: the account, one row
 -- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
--- Writes:  ledger.account (one row)
--- Raises:  WB011 name, WB012 amount below zero, WB003 not an amount, WB013 no such currency,
+-- Writes:  ledger.account (one row), ledger.account_change (one row)
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB011 name, WB012 amount below zero, WB003 not an amount, WB013 no such currency,
 --          WB009 too many decimals for it, WC011 name taken
+-- Roles:   wallet_app, wallet_ops
 
 -- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
 create or replace function wallet._account_refusal(p_name text, p_amount numeric, p_currency ledger.currency)
@@ -25,7 +26,12 @@ $$;
 comment on function wallet._account_refusal(text, numeric, ledger.currency) is
     'The rules of a new account: the code of the first one that refuses it, or NULL where all allow it.';
 
-create or replace function wallet.create_account(p_name text, p_amount numeric, p_currency_id bigint)
+create or replace function wallet.create_account(
+    p_name text,
+    p_amount numeric,
+    p_currency_id bigint,
+    p_api_key_id bigint default null
+)
     returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
     language plpgsql
     security definer
@@ -36,23 +42,30 @@ declare
     v_currency ledger.currency;
     v_refusal text;
 begin
+    perform wallet._allow(p_api_key_id, 'admin', null);
     select currency.* into v_currency from ledger.currency as currency where currency.id = p_currency_id;
     v_refusal := wallet._account_refusal(p_name, v_amount, v_currency);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
 
-    return query
-        insert into ledger.account as account (name, currency_id, currency_scale, opening_balance, balance)
-        values (p_name, v_currency.id, v_currency.scale, v_amount, v_amount)
-        on conflict on constraint account_name_key do nothing
-        returning account.id, account.name, account.currency_id, v_currency.name, account.balance::numeric;
-    if not found then
+    insert into ledger.account as account (name, currency_id, currency_scale, opening_balance, balance)
+    values (p_name, v_currency.id, v_currency.scale, v_amount, v_amount)
+    on conflict on constraint account_name_key do nothing
+    returning account.id into id;
+    if id is null then
         perform wallet._refuse('WC011');
     end if;
+    perform wallet._keep_terms(id, 'active', 0, p_api_key_id);
+
+    name := p_name;
+    currency_id := v_currency.id;
+    currency_name := v_currency.name;
+    amount := v_amount;
+    return next;
 end
 $$;
 
-comment on function wallet.create_account(text, numeric, bigint) is
+comment on function wallet.create_account(text, numeric, bigint, bigint) is
     'Creates an account with a name (1 to 255 characters, unique), an opening balance (0 or more, NULL means 0) '
     'and a currency, and returns it; or raises the refusal: WB003, WB009, WB011 to WB013, WC011.';

@@ -1,5 +1,5 @@
 -- wallet.create_hold(p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_idempotency_key, p_description,
---                    p_reference)
+--                    p_reference, p_api_key_id)
 --
 -- Holds an amount of the buyer's for a payment to come: it stays on the buyer's account, and nothing else can be paid or
 -- held with it, until the hold is captured or voided, or expires by itself.
@@ -7,11 +7,12 @@
 -- Returns: the hold, one row; replayed is true where it was made before, and else NULL. Then its status is that of now
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends
 -- Writes:  ledger.hold (one row, and what has expired of the accounts), ledger.account (what is held)
--- Raises:  WB008 no key, WK002 the key belongs to another hold, WB031 no such time; and what the payment would be
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not the buyer's; WB008 no key, WK002 the key belongs to another hold, WB031 no such time; and what the payment would be
 --          refused for now: WB001 to self, WB002 not positive, WB003 not an amount, WB016 no description,
 --          WB017 no reference, WB004 no such account, WB005 currencies differ, WB009 too many decimals for the currency,
 --          WB010 buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little,
 --          WB007 seller would have too much
+-- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._hold_key_refusal(
     p_hold ledger.hold,
@@ -47,7 +48,8 @@ create or replace function wallet.create_hold(
     p_expires_in bigint default 604800,
     p_idempotency_key text default null,
     p_description text default null,
-    p_reference text default null
+    p_reference text default null,
+    p_api_key_id bigint default null
 )
     returns table (
         id bigint,
@@ -62,6 +64,8 @@ create or replace function wallet.create_hold(
         captured_amount numeric,
         description text,
         reference text,
+        made_by text,
+        ended_by text,
         replayed boolean
     )
     language plpgsql
@@ -79,6 +83,7 @@ declare
     v_parties ledger.account[];
     v_hold ledger.hold;
 begin
+    perform wallet._allow(p_api_key_id, 'pay', p_buyer_account_id);
     if v_refusal is null then
         v_parties := wallet._lock_parties(p_buyer_account_id, p_seller_account_id);
     end if;
@@ -103,11 +108,11 @@ begin
         v_now := clock_timestamp();
         insert into ledger.hold as hold (
             currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at,
-            idempotency_key, description, reference
+            idempotency_key, description, reference, api_key_id
         )
         values (
             v_parties[1].currency_id, p_buyer_account_id, p_seller_account_id, trim_scale(p_amount), v_now,
-            v_now + p_expires_in * interval '1 second', p_idempotency_key, p_description, p_reference
+            v_now + p_expires_in * interval '1 second', p_idempotency_key, p_description, p_reference, p_api_key_id
         )
         on conflict (idempotency_key) where idempotency_key is not null do nothing
         returning hold.* into v_hold;
@@ -122,7 +127,7 @@ begin
 end
 $$;
 
-comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text) is
+comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint) is
     'Holds an amount (as make_payment''s) on the buyer''s account for a payment to the seller, for so many seconds (1 to '
     '31536000, by default a week), and returns the hold; or raises the refusal: WB001 to WB010, WB014 to WB017, WB031, '
     'WK002. Under an idempotency key (1 to 255 characters) it is made once; asked for again, it is returned as it is now, '

@@ -1,11 +1,12 @@
--- wallet.get_account(p_account_id, p_at)
+-- wallet.get_account(p_account_id, p_at, p_api_key_id)
 --
 -- One account. Its amount is its balance now, or at a moment: the name is the one that HTTP clients know.
 --
 -- Returns: the account, one row. With p_at, the amount is the balance after the last payment up to that moment, 0 before
 --          the account was opened; and status, held, available, credit_limit, which are those of now, are NULL
 -- Locks:   nothing
--- Raises:  WN001 no such account
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 -- What is held, without holds that have expired since somebody looked. "(select …)": else the time might change from row
 -- to row, and the index on it would be of no use.
@@ -21,7 +22,11 @@ $$;
 comment on function wallet._held_now(bigint, numeric) is
     'What is held of an account at this moment, from what its row says is held.';
 
-create or replace function wallet.get_account(p_account_id bigint, p_at timestamptz default null)
+create or replace function wallet.get_account(
+    p_account_id bigint,
+    p_at timestamptz default null,
+    p_api_key_id bigint default null
+)
     returns table (
         id bigint,
         name text,
@@ -40,6 +45,7 @@ as $$
 declare
     v_account ledger.account;
 begin
+    perform wallet._allow(p_api_key_id, 'read', p_account_id);
     select account.* into v_account from ledger.account as account where account.id = p_account_id;
     if v_account.id is null then
         perform wallet._refuse('WN001');
@@ -66,6 +72,6 @@ begin
 end
 $$;
 
-comment on function wallet.get_account(bigint, timestamptz) is
+comment on function wallet.get_account(bigint, timestamptz, bigint) is
     'The account with this id; amount is its balance now, or at a moment (p_at). Available is what it can pay: balance, '
     'plus credit limit, minus what is held. Raises WN001 where there is none.';

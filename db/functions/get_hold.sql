@@ -1,12 +1,13 @@
--- wallet.get_hold(p_hold_id)
+-- wallet.get_hold(p_hold_id, p_api_key_id)
 --
 -- One hold, and what became of it.
 --
 -- Returns: the hold, one row; one that was captured has its payment's id and amount, which are else NULL
 -- Locks:   nothing
--- Raises:  WN003 no such hold
+-- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts'
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
-create or replace function wallet.get_hold(p_hold_id bigint)
+create or replace function wallet.get_hold(p_hold_id bigint, p_api_key_id bigint default null)
     returns table (
         id bigint,
         currency_id bigint,
@@ -19,28 +20,35 @@ create or replace function wallet.get_hold(p_hold_id bigint)
         payment_id bigint,
         captured_amount numeric,
         description text,
-        reference text
+        reference text,
+        made_by text,
+        ended_by text
     )
     language plpgsql stable
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
 begin
     return query
         select
             hold.id, hold.currency_id, hold.amount::numeric, hold.buyer_account_id, hold.seller_account_id,
             hold.operation_timestamp, hold.expires_at,
             case when hold.status = 'open' and hold.expires_at <= clock_timestamp() then 'expired' else hold.status end,
-            payment.id, payment.amount::numeric, hold.description, hold.reference
+            payment.id, payment.amount::numeric, hold.description, hold.reference,
+            wallet._made_by(hold.api_key_id, hold.database_role),
+            wallet._made_by(hold.ended_api_key_id, hold.ended_database_role)
         from ledger.hold as hold
         left join ledger.payment as payment on payment.hold_id = hold.id
-        where hold.id = p_hold_id;
+        where hold.id = p_hold_id
+            and wallet._may_see(v_account_ids, hold.buyer_account_id, hold.seller_account_id);
     if not found then
         perform wallet._refuse('WN003');
     end if;
 end
 $$;
 
-comment on function wallet.get_hold(bigint) is
+comment on function wallet.get_hold(bigint, bigint) is
     'The hold with this id: open, captured (by the payment with payment_id, of captured_amount), voided or expired. '
     'Raises WN003 where there is none.';

@@ -1,12 +1,13 @@
--- wallet.get_payment(p_payment_id)
+-- wallet.get_payment(p_payment_id, p_api_key_id)
 --
 -- One payment, and how much of it has been given back.
 --
 -- Returns: the payment, one row; refunded_amount is NULL where there are no refunds
 -- Locks:   nothing
--- Raises:  WN002 no such payment
+-- Raises:  WA001 no such API key, WF001 not its scope, WN002 no such payment, or none of its accounts'
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
-create or replace function wallet.get_payment(p_payment_id bigint)
+create or replace function wallet.get_payment(p_payment_id bigint, p_api_key_id bigint default null)
     returns table (
         id bigint,
         currency_id bigint,
@@ -19,12 +20,15 @@ create or replace function wallet.get_payment(p_payment_id bigint)
         reference text,
         refunded_payment_id bigint,
         hold_id bigint,
-        refunded_amount numeric
+        refunded_amount numeric,
+        made_by text
     )
     language plpgsql stable
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
 begin
     return query
         select
@@ -35,15 +39,17 @@ begin
                 select trim_scale(sum(refund.amount))
                 from ledger.payment as refund
                 where refund.refunded_payment_id = payment.id
-            )
+            ),
+            wallet._made_by(payment.api_key_id, payment.database_role)
         from ledger.payment as payment
         join ledger.currency as currency on currency.id = payment.currency_id
-        where payment.id = p_payment_id;
+        where payment.id = p_payment_id
+            and wallet._may_see(v_account_ids, payment.buyer_account_id, payment.seller_account_id);
     if not found then
         perform wallet._refuse('WN002');
     end if;
 end
 $$;
 
-comment on function wallet.get_payment(bigint) is
-    'The payment with this id, and how much of it its refunds gave back. Raises WN002 where there is none.';
+comment on function wallet.get_payment(bigint, bigint) is
+    'The payment with this id, how much of it its refunds gave back, and who made it. Raises WN002 where there is none.';

@@ -1,4 +1,4 @@
--- wallet.get_statement(p_account_id, p_after_id, p_limit, p_from, p_to)
+-- wallet.get_statement(p_account_id, p_after_id, p_limit, p_from, p_to, p_api_key_id)
 --
 -- A page of an account's statement: what moved its balance, line by line, in the order in which it changed. Without
 -- further arguments, all. From a moment on, and before another one, it is the part of the history between them.
@@ -7,14 +7,16 @@
 --          amount is negative where the account paid, balance is what was on it afterwards. more, the same in all rows:
 --          whether others follow them, after p_after_id => the last payment_id
 -- Locks:   nothing; all is read at one moment
--- Raises:  WN001 no such account, WB061 no limit
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account, WB061 no limit
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.get_statement(
     p_account_id bigint,
     p_after_id bigint default null,
     p_limit bigint default null,
     p_from timestamptz default null,
-    p_to timestamptz default null
+    p_to timestamptz default null,
+    p_api_key_id bigint default null
 )
     returns table (
         payment_id bigint,
@@ -39,6 +41,7 @@ declare
     v_after_id bigint := greatest(p_after_id, 0);
     v_until_id bigint := 9223372036854775807;
 begin
+    perform wallet._allow(p_api_key_id, 'read', p_account_id);
     if wallet._page_refusal(p_limit) is not null then
         perform wallet._refuse(wallet._page_refusal(p_limit));
     end if;
@@ -74,7 +77,7 @@ begin
 end
 $$;
 
-comment on function wallet.get_statement(bigint, bigint, bigint, timestamptz, timestamptz) is
+comment on function wallet.get_statement(bigint, bigint, bigint, timestamptz, timestamptz, bigint) is
     'An account''s statement: the balance before it, then its payments in the order in which its balance changed, with '
     'the signed amount and the balance after each; those after an id (NULL: all), at most 1 to 1000 (NULL: any number), '
     'from a moment on and before another one. Raises WN001 where there is no such account, WB061.';

@@ -1,11 +1,14 @@
--- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status)
+-- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status,
+--                      p_api_key_id)
 --
--- A page of the accounts: those after an id, at most so many, of what is asked for. Without arguments, all.
+-- A page of the accounts: those after an id, at most so many, of what is asked for. Without arguments, all; of a
+-- key that is bound to accounts, those.
 --
 -- Returns: accounts, by id; amount is the balance, all read at one moment. more, the same in all rows: whether
 --          others follow them, after p_after_id => the last row's id
 -- Locks:   nothing
--- Raises:  WB061 no limit, WB013 no such currency, WB041 no such status
+-- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB013 no such currency, WB041 no such status
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 -- Written for each call, of the conditions that are asked for alone: so PostgreSQL can choose among the indexes on
 -- name, currency and status.
@@ -15,7 +18,8 @@ create or replace function wallet.list_accounts(
     p_name text default null,
     p_name_prefix text default null,
     p_currency text default null,
-    p_status text default null
+    p_status text default null,
+    p_api_key_id bigint default null
 )
     returns table (
         id bigint,
@@ -34,6 +38,7 @@ create or replace function wallet.list_accounts(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_bound_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
     v_currency_id bigint := wallet._currency_id(p_currency);
 begin
     if wallet._page_refusal(p_limit) is not null then
@@ -68,14 +73,15 @@ begin
             case when v_currency_id is not null then 'account.currency_id = $5' end,
             -- as the index on those that are not active has it
             case when p_status is not null then 'account.status = $6' end,
-            case when p_status <> 'active' then $q$account.status <> 'active'$q$ end
+            case when p_status <> 'active' then $q$account.status <> 'active'$q$ end,
+            case when v_bound_ids is not null then 'account.id = any ($7)' end
         )
     )
-    using greatest(p_after_id, 0), p_limit, p_name, p_name_prefix, v_currency_id, p_status;
+    using greatest(p_after_id, 0), p_limit, p_name, p_name_prefix, v_currency_id, p_status, v_bound_ids;
 end
 $$;
 
-comment on function wallet.list_accounts(bigint, bigint, text, text, text, text) is
+comment on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint) is
     'Accounts by id, with their balances: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of a name, '
     'of names that begin like this, of a currency (id or name), of a status. more: whether others follow, after the last '
     'row''s id. Raises WB013, WB041, WB061.';

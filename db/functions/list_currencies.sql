@@ -1,18 +1,23 @@
--- wallet.list_currencies()
+-- wallet.list_currencies(p_api_key_id)
 --
 -- Returns: all currencies, by id
 -- Locks:   nothing
--- Raises:  nothing
+-- Raises:  WA001 no such API key, WF001 not its scope
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
-create or replace function wallet.list_currencies()
+create or replace function wallet.list_currencies(p_api_key_id bigint default null)
     returns table (id bigint, name text, scale bigint)
-    language sql stable
+    language plpgsql stable
     security definer
     set search_path = pg_catalog, pg_temp
 as $$
-    select currency.id, currency.name, currency.scale::bigint
-    from ledger.currency as currency
-    order by currency.id
+begin
+    perform wallet._bound_accounts(p_api_key_id, 'read');
+    return query
+        select currency.id, currency.name, currency.scale::bigint
+        from ledger.currency as currency
+        order by currency.id;
+end
 $$;
 
-comment on function wallet.list_currencies() is 'All currencies, by id, with the decimals that their amounts may have.';
+comment on function wallet.list_currencies(bigint) is 'All currencies, by id, with the decimals that their amounts may have.';

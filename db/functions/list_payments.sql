@@ -1,17 +1,19 @@
 -- wallet.list_payments(p_after_id, p_limit, p_account_id, p_buyer_account_id, p_seller_account_id, p_currency,
---                      p_from, p_to, p_min, p_max, p_reference)
+--                      p_from, p_to, p_min, p_max, p_reference, p_api_key_id)
 --
--- A page of the payments: those after an id, at most so many, of whom and what is asked for. Without arguments, all.
+-- A page of the payments: those after an id, at most so many, of whom and what is asked for. Without arguments, all; of a
+-- key that is bound to accounts, those that touch them.
 --
 -- One index gives the payments to be looked at, in order: that of the reference, else the buyer, the seller, the account
--- (on either side), the time, the id. What else is asked for narrows that, and then a page looks at no more than 10,000
+-- (on either side), the accounts that the key is bound to, the time, the id. What else is asked for narrows that, and then a page looks at no more than 10,000
 -- payments: it may have fewer than the limit, and still go on.
 --
 -- Returns: payments, oldest first: by id; by time and id where time alone leads to them. more, the same in all rows:
 --          whether others follow them, after p_after_id => the last row's id. Where a page ends before it is full, the
 --          last row is no payment: all but id and more is NULL
 -- Locks:   nothing; all is read at one moment
--- Raises:  WB061 no limit, WB062 min or max are no amounts, WB013 no such currency
+-- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB062 min or max are no amounts, WB013 no such currency
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.list_payments(
     p_after_id bigint default null,
@@ -24,7 +26,8 @@ create or replace function wallet.list_payments(
     p_to timestamptz default null,
     p_min numeric default null,
     p_max numeric default null,
-    p_reference text default null
+    p_reference text default null,
+    p_api_key_id bigint default null
 )
     returns table (
         id bigint,
@@ -48,8 +51,10 @@ create or replace function wallet.list_payments(
 as $$
 declare
     v_most_looked_at constant bigint := bigint '10000';
+    v_bound_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
     v_currency_id bigint := wallet._currency_id(p_currency);
     v_account_id bigint := coalesce(p_buyer_account_id, p_seller_account_id, p_account_id);
+    v_of_bound boolean := v_bound_ids is not null and (v_account_id = any (v_bound_ids)) is not true;
     v_after_id bigint := greatest(p_after_id, 0);
     v_until_id bigint := 9223372036854775807;
     v_after_moment timestamptz := timestamptz '-infinity';
@@ -85,6 +90,8 @@ begin
         v_source := 'select payment.* from ledger.payment as payment
             where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
             order by payment.reference, payment.id';
+    elsif v_of_bound then
+        v_source := 'select payment.* from wallet._history_of_all($17, $1, $7, $8, $3) as payment order by payment.id';
     elsif p_buyer_account_id is not null then
         v_source := 'select payment.* from ledger.payment as payment
             where (payment.buyer_account_id, payment.id) > ($4, $1) and (payment.buyer_account_id, payment.id) <= ($4, $2)
@@ -114,12 +121,13 @@ begin
     else
         v_source := 'select payment.* from ledger.payment as payment where payment.id > $1 order by payment.id';
     end if;
-    v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id) > 1
+    v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id)
+            > case when v_of_bound and p_reference is null then 0 else 1 end
         or num_nonnulls(p_currency, p_min, p_max) > 0
-        or (p_reference is not null and num_nonnulls(p_from, p_to) > 0);
+        or (p_reference is not null and num_nonnulls(p_from, p_to, v_bound_ids) > 0);
     v_look_at := p_limit + 1;
     if v_narrows and p_limit is not null then
-        v_look_at := v_most_looked_at;
+        v_look_at := v_most_looked_at / coalesce(cardinality(v_bound_ids), 1);
         execute format(
             'select source.id
             from (
@@ -129,7 +137,9 @@ begin
             v_order, v_source
         )
         into v_looked_until
-        using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to;
+        using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
+            v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit,
+            v_more, v_bound_ids;
     end if;
     v_found := format('select source.* from (%s limit $3) as source', v_source);
     if v_narrows then
@@ -139,7 +149,8 @@ begin
                 and ($11 is null or source.amount <= $11)
                 and ($12 is null or source.buyer_account_id = $12)
                 and ($13 is null or source.seller_account_id = $13)
-                and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))'
+                and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
+                and wallet._may_see($17, source.buyer_account_id, source.seller_account_id)'
             -- of an account, or by time, the source has seen to that
             || case when p_reference is not null
                 then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end;
@@ -149,7 +160,8 @@ begin
     execute format('select count(*) > $15 from (%s order by %s limit $15 + 1) as source', v_found, v_order)
     into v_more
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit,
+        v_more, v_bound_ids;
     v_more := coalesce(v_more, false) or v_looked_until is not null;
     return query execute format(
         'select
@@ -162,7 +174,8 @@ begin
         v_found, v_order
     )
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_more;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_more,
+        v_bound_ids;
     get diagnostics v_number = row_count;
     if v_looked_until is not null and v_number < p_limit then
         id := v_looked_until;
@@ -173,7 +186,7 @@ end
 $$;
 
 comment on function wallet.list_payments(
-    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint
 ) is
     'Payments, oldest first: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of an account, a buyer, '
     'a seller, a currency (id or name), from a moment on and before another one, of an amount from min to max, with a '

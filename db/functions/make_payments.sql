@@ -1,11 +1,12 @@
 -- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
---                      p_descriptions, p_references)
+--                      p_descriptions, p_references, p_api_key_ids, p_api_key_id)
 --
 -- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
 -- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
 -- is true, the first refusal is raised, and nothing is done at all. Where p_wait is false, a payment whose accounts
 -- somebody else has locked is not waited for, and not made. One whose key was used is the payment that was made under
--- it, be that in the same call.
+-- it, be that in the same call. Each may have an API key of its own; or one is that of all, and then a key that is not
+-- valid, or has not the scope, is raised.
 --
 -- Returns: a row for each payment, in order: the payment, and replayed is true where it was made before, else NULL;
 --          or error_code and error, and all else NULL
@@ -16,11 +17,13 @@
 -- Raises:  22023 where the arrays differ in length, or one of the first three is NULL;
 --          40001 where somebody makes another payment under one of the keys at this moment.
 --          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
---          payment, counted from 0: WB008 no key, WK001 the key belongs to another payment, WB001 to self,
+--          payment, counted from 0: WA001 no such API key, WF001 not its scope, WF002 not the buyer's;
+--          WB008 no key, WK001 the key belongs to another payment, WB001 to self,
 --          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB004 no such account,
 --          WB005 currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed,
 --          WB015 seller closed, WB006 buyer has too little, WB007 seller would have too much;
 --          and where p_wait is false, 55P03 an account is locked
+-- Roles:   wallet_app, wallet_ops
 
 -- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
 -- many payments go through one account. The position of an account in it is found by width_bucket, which is a
@@ -34,7 +37,9 @@ create or replace function wallet.make_payments(
     p_wait boolean default true,
     p_idempotency_keys text[] default null,
     p_descriptions text[] default null,
-    p_references text[] default null
+    p_references text[] default null,
+    p_api_key_ids bigint[] default null,
+    p_api_key_id bigint default null
 )
     returns table (
         id bigint,
@@ -58,6 +63,9 @@ create or replace function wallet.make_payments(
     set enable_seqscan = off
 as $$
 declare
+    v_role constant text := ledger.acting_role();
+    v_api_key_ids bigint[] := p_api_key_ids;
+    v_denials text[];
     v_asked_ids bigint[];
     v_busy_ids bigint[];
     v_account_ids bigint[];
@@ -80,19 +88,37 @@ begin
         and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_idempotency_keys), cardinality(p_amounts))
         and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_descriptions), cardinality(p_amounts))
         and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_references), cardinality(p_amounts))
+        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_api_key_ids), cardinality(p_amounts))
     ) is not true then
         raise exception using
             errcode = 'invalid_parameter_value',
             message = 'Buyers, sellers and amounts should be arrays of the same length, and so should the others, if any';
     end if;
 
+    if p_api_key_id is not null then
+        perform wallet._bound_accounts(p_api_key_id, 'pay');
+        v_api_key_ids := array_fill(p_api_key_id, array[cardinality(p_amounts)]);
+    end if;
+    if v_api_key_ids is not null then
+        v_denials := array(
+            select case when request.api_key_id is not null then coalesce(
+                wallet._api_key_refusal(api_key, 'pay'),
+                wallet._binding_refusal(api_key.account_ids, request.buyer_account_id)
+            ) end
+            from unnest(v_api_key_ids, p_buyer_account_ids)
+                with ordinality as request (api_key_id, buyer_account_id, number)
+            left join ledger.api_key as api_key on api_key.id = request.api_key_id
+            order by request.number
+        );
+    end if;
+
     v_asked_ids := array(
         select party.account_id
         from unnest(
-            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references
-        ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference)
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
+        ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial)
         cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
-        where wallet._request_refusal(
+        where request.denial is null and wallet._request_refusal(
             request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
             request.description, request.reference
         ) is null
@@ -127,7 +153,7 @@ begin
     for v_request in
         select
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
-            request.idempotency_key, request.description, request.reference,
+            request.idempotency_key, request.description, request.reference, request.api_key_id, request.denial,
             wallet._request_refusal(
                 request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
                 request.description, request.reference
@@ -137,14 +163,15 @@ begin
             width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
             width_bucket(request.idempotency_key collate "C", (select v_keys)) as key
         from unnest(
-            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
+            v_api_key_ids, v_denials
         ) with ordinality as request (
-            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, number
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id, denial, number
         )
         order by request.number
     loop
         v_payment := null;
-        if v_request.key is not null then
+        if v_request.key is not null and v_request.denial is null then
             v_payment := v_payments_by_key[v_request.key];
         end if;
         -- Not false: instances of an older version, which do not know this column, can do without a NULL.
@@ -154,8 +181,8 @@ begin
                 v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount,
                 v_request.description, v_request.reference
             );
-        elsif v_request.refusal is not null then
-            v_refusal := v_request.refusal;
+        elsif coalesce(v_request.denial, v_request.refusal) is not null then
+            v_refusal := coalesce(v_request.denial, v_request.refusal);
         elsif p_wait is false and array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then
             v_refusal := '55P03';
         else
@@ -194,6 +221,8 @@ begin
             v_payment.idempotency_key := v_request.idempotency_key;
             v_payment.description := v_request.description;
             v_payment.reference := v_request.reference;
+            v_payment.api_key_id := v_request.api_key_id;
+            v_payment.database_role := v_role;
             v_payments := array_append(v_payments, v_payment);
             v_balances[v_request.buyer] := v_payment.buyer_balance;
             v_balances[v_request.seller] := v_payment.seller_balance;
@@ -240,7 +269,7 @@ begin
 end
 $$;
 
-comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[]) is
+comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
     'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where '
     'p_atomic is true, the first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. '

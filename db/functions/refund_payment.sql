@@ -1,4 +1,4 @@
--- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference)
+-- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id)
 --
 -- Gives a payment back, in all or in part: makes a payment from its seller to its buyer, which is linked to it. All
 -- refunds of a payment together never exceed it. Without an amount, all that is left of it is given back.
@@ -7,10 +7,12 @@
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends; who
 --          refunds the same payment waits for that
 -- Writes:  as make_payment
--- Raises:  WN002 no such payment, WB008 no key, WK001 the key belongs to another payment, WB022 it is a refund itself,
+-- Raises:  WA001 no such API key, WF001 not its scope, WN002 no such payment, or none of its accounts',
+--          WF002 not the seller's; WB008 no key, WK001 the key belongs to another payment, WB022 it is a refund itself,
 --          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB021 more than is left;
 --          and what a payment of its seller to its buyer is refused for: WB001, WB004, WB005 (which cannot be), WB009,
 --          WB010 frozen, WB014 closed, WB015 its buyer closed, WB006 has too little, WB007 would have too much
+-- Roles:   wallet_app, wallet_ops
 
 -- The rules of a refund, among which those of any request have their place.
 create or replace function wallet._refund_refusal(
@@ -38,7 +40,8 @@ create or replace function wallet.refund_payment(
     p_amount numeric default null,
     p_idempotency_key text default null,
     p_description text default null,
-    p_reference text default null
+    p_reference text default null,
+    p_api_key_id bigint default null
 )
     returns table (
         id bigint,
@@ -57,6 +60,7 @@ create or replace function wallet.refund_payment(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'pay');
     v_original ledger.payment;
     v_parties ledger.account[];
     v_payment ledger.payment;
@@ -65,8 +69,13 @@ declare
     v_refusal text;
 begin
     select payment.* into v_original from ledger.payment as payment where payment.id = p_payment_id;
-    if v_original.id is null then
+    if (
+        v_original.id is not null
+        and wallet._may_see(v_account_ids, v_original.buyer_account_id, v_original.seller_account_id)
+    ) is not true then
         perform wallet._refuse('WN002');
+    elsif wallet._binding_refusal(v_account_ids, v_original.seller_account_id) is not null then
+        perform wallet._refuse('WF002');
     end if;
     v_parties := wallet._lock_parties(v_original.seller_account_id, v_original.buyer_account_id);
 
@@ -95,7 +104,7 @@ begin
 
     if replayed is not true then
         v_payment := wallet._pay(
-            v_parties[1], v_parties[2], v_amount, p_idempotency_key, p_description, p_reference,
+            v_parties[1], v_parties[2], v_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
             p_refunded_payment_id => v_original.id
         );
     end if;
@@ -113,7 +122,7 @@ begin
 end
 $$;
 
-comment on function wallet.refund_payment(bigint, numeric, text, text, text) is
+comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) is
     'Gives back an amount of a payment (above 0, by default all that is left of it) from its seller to its buyer, and '
     'returns the payment that does; or raises the refusal: WN002, WB021, WB022, and what make_payment raises. Under an '
     'idempotency key (1 to 255 characters) it is made once; asked for again, it is returned with replayed true.';

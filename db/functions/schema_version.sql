@@ -3,6 +3,7 @@
 -- Returns: the fingerprint of the files of db/ that this database was last migrated with
 -- Locks:   nothing
 -- Raises:  nothing
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.schema_version()
     returns text

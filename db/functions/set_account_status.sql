@@ -1,4 +1,4 @@
--- wallet.set_account_status(p_account_id, p_status)
+-- wallet.set_account_status(p_account_id, p_status, p_api_key_id)
 --
 -- Lets an account pay and receive (active), receive alone (frozen), or neither (closed). Nothing is removed, and a closed
 -- account may be opened again.
@@ -6,7 +6,8 @@
 -- Returns: the account, one row, as get_account does
 -- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
 -- Writes:  ledger.account (status) and ledger.account_change (one row), where it changes; ledger.hold (what has expired)
--- Raises:  WB041 no such status, WN001 no such account; to close it: WC041 its balance is not 0, WC042 something is held
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB041 no such status, WN001 no such account; to close it: WC041 its balance is not 0, WC042 something is held
+-- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._status_refusal(p_account ledger.account, p_status text)
     returns text
@@ -23,7 +24,11 @@ $$;
 comment on function wallet._status_refusal(ledger.account, text) is
     'The rules of a change of status: the code of the first one that refuses it, or NULL.';
 
-create or replace function wallet.set_account_status(p_account_id bigint, p_status text)
+create or replace function wallet.set_account_status(
+    p_account_id bigint,
+    p_status text,
+    p_api_key_id bigint default null
+)
     returns table (
         id bigint,
         name text,
@@ -43,18 +48,19 @@ declare
     v_account ledger.account;
     v_refusal text;
 begin
+    perform wallet._allow(p_api_key_id, 'admin', p_account_id);
     select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
     v_refusal := wallet._status_refusal(v_account, p_status);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
     if p_status <> v_account.status then
-        perform wallet._account_becomes(v_account.id, p_status, v_account.credit_limit);
+        perform wallet._account_becomes(v_account.id, p_status, v_account.credit_limit, p_api_key_id);
     end if;
     return query select account.* from wallet.get_account(v_account.id) as account;
 end
 $$;
 
-comment on function wallet.set_account_status(bigint, text) is
+comment on function wallet.set_account_status(bigint, text, bigint) is
     'Makes an account active (it pays and receives), frozen (it receives) or closed (neither; only at balance 0, with '
     'nothing held), and returns it; or raises the refusal: WB041, WC041, WC042, WN001.';

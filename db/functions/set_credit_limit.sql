@@ -1,4 +1,4 @@
--- wallet.set_credit_limit(p_account_id, p_amount)
+-- wallet.set_credit_limit(p_account_id, p_amount, p_api_key_id)
 --
 -- Lets the balance of an account go down to minus an amount; 0, as for a new account: not below zero.
 --
@@ -6,8 +6,9 @@
 -- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
 -- Writes:  ledger.account (credit limit) and ledger.account_change (one row), where it changes; ledger.hold (what has
 --          expired)
--- Raises:  WB012 below zero, WB003 not an amount, WN001 no such account, WB009 too many decimals for the currency,
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB012 below zero, WB003 not an amount, WN001 no such account, WB009 too many decimals for the currency,
 --          WC043 more than that is used of it, by the balance or by what is held
+-- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._limit_refusal(p_account ledger.account, p_amount numeric)
     returns text
@@ -25,7 +26,11 @@ $$;
 comment on function wallet._limit_refusal(ledger.account, numeric) is
     'The rules of a credit limit: the code of the first one that refuses it, or NULL.';
 
-create or replace function wallet.set_credit_limit(p_account_id bigint, p_amount numeric)
+create or replace function wallet.set_credit_limit(
+    p_account_id bigint,
+    p_amount numeric,
+    p_api_key_id bigint default null
+)
     returns table (
         id bigint,
         name text,
@@ -45,18 +50,19 @@ declare
     v_account ledger.account;
     v_refusal text;
 begin
+    perform wallet._allow(p_api_key_id, 'admin', p_account_id);
     select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
     v_refusal := wallet._limit_refusal(v_account, p_amount);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
     if p_amount <> v_account.credit_limit then
-        perform wallet._account_becomes(v_account.id, v_account.status, trim_scale(p_amount));
+        perform wallet._account_becomes(v_account.id, v_account.status, trim_scale(p_amount), p_api_key_id);
     end if;
     return query select account.* from wallet.get_account(v_account.id) as account;
 end
 $$;
 
-comment on function wallet.set_credit_limit(bigint, numeric) is
+comment on function wallet.set_credit_limit(bigint, numeric, bigint) is
     'Lets an account''s balance go down to minus this amount (0 or more), and returns the account; or raises the refusal: '
     'WB003, WB009, WB012, WC043, WN001.';

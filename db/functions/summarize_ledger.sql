@@ -5,6 +5,7 @@
 -- Returns: currencies, by id: accounts, payments, the sum of the balances and that of the opening balances
 -- Locks:   nothing; all is read at one moment
 -- Raises:  nothing
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.summarize_ledger()
     returns table (

@@ -115,7 +115,8 @@ def test_what_is_answered_is_durable_whatever_the_default_is(
     # Only a warning tells that a commit stopped waiting for its standby.
     admin.execute(f"alter database {admin.info.dbname} set client_min_messages = error")
     admin.execute(
-        """create or replace function wallet.get_account(p_account_id bigint, p_at timestamptz default null)
+        """create or replace function wallet.get_account(
+               p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
                returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
                               status text, held numeric, available numeric, credit_limit numeric)
                language plpgsql stable security definer as $$
@@ -213,7 +214,8 @@ def test_a_read_only_database(admin: Connection, database: str) -> None:
         assert api.get(f"/account/{buyer}").status_code == 200
 
 
-NEWER = """create function wallet.get_account(p_account_id bigint, p_at timestamptz, p_new text default null)
+NEWER = """create function wallet.get_account(
+               p_account_id bigint, p_at timestamptz, p_api_key_id bigint, p_new text default null)
     returns table (new_column text, id bigint, {columns} currency_id bigint, currency_name text, amount numeric)
     language sql security definer as $$select 'new', 1, {values} 1, 'USD', 0.5$$"""
 
@@ -236,7 +238,8 @@ def test_a_function_with_new_columns_and_arguments_fails_nobody_who_called_it_be
             assert refusal(api.get("/account/1")) == (503, "1", sentence)
 
 
-FUNCTION = """create or replace function wallet.get_account(p_account_id bigint, p_at timestamptz default null)
+FUNCTION = """create or replace function wallet.get_account(
+               p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
     returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
                    status text, held numeric, available numeric, credit_limit numeric)
     language plpgsql as $$ begin {body} end $$"""
@@ -316,7 +319,8 @@ def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: 
     account(admin, "one")
     with serving(DATABASE_URL=database) as server, server.client() as api:
         admin.execute(
-            """create or replace function wallet.get_account(p_account_id bigint, p_at timestamptz default null)
+            """create or replace function wallet.get_account(
+               p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
                    returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
                                   status text, held numeric, available numeric, credit_limit numeric)
                    language plpgsql as 'begin raise division_by_zero using message = ''a secret of the house''; end'"""

@@ -30,6 +30,7 @@ def db(tmp_path: Path) -> Path:
 
 def add_function(db: Path, name: str, columns: str, body: str, arguments: str = "") -> None:
     (db / "functions" / f"{name}.sql").write_text(
+        "-- Roles:   wallet_app, wallet_ops\n"
         f"create or replace function wallet.{name}({arguments}) returns table ({columns}) language sql as $${body}$$;"
     )
 
@@ -231,7 +232,7 @@ def test_no_superuser_is_needed(cluster: str) -> None:
         # roles that another user made already would be that user's to give
         grants = "" if admin.info.server_version < 160000 else " with admin option"
         admin.execute("create role steward login createrole")
-        admin.execute(f"grant wallet_owner, wallet_app, wallet_ops to steward{grants}")
+        admin.execute(f"grant wallet_owner, wallet_app, wallet_ops, wallet_reporting to steward{grants}")
         admin.execute("create database stewarded template template0 owner steward")
         conninfo = make_conninfo(cluster, dbname="stewarded", user="steward")
         assert migrations.migrate(conninfo) == [f"applied {name}" for name in FILES]

@@ -125,20 +125,24 @@ def test_what_is_so_already_is_no_change(keeper: Connection, status: str) -> Non
     empty = account(keeper, "empty")
     before = row(keeper, "set_account_status", empty, status)
     recorded = changes(keeper)
-    assert len(recorded) == (status != "active")
+    assert len(recorded) == 1 + (status != "active")
     assert row(keeper, "set_account_status", empty, status) == before
     assert row(keeper, "set_credit_limit", empty, "0.00") == before
     assert changes(keeper) == recorded
 
 
-def test_every_change_is_recorded_with_its_place_among_the_payments(keeper: Connection) -> None:
+def test_the_opening_and_every_change_are_recorded_with_its_place_among_the_payments(keeper: Connection) -> None:
     one, other = account(keeper, "one", 10), account(keeper, "other")
+    [(opened,)] = keeper.execute("select last_payment_id from ledger.account_change where account_id = %s", [one])
     first = paid(keeper, one, other, 1)
+    assert opened < first
     row(keeper, "set_account_status", other, "frozen")
     second = paid(keeper, one, other, 1)
     row(keeper, "set_credit_limit", other, "5.50")
     row(keeper, "set_account_status", other, "active")
     assert changes(keeper) == [
+        (one, "active", 0, opened),
+        (other, "active", 0, opened),
         (other, "frozen", 0, first),
         (other, "frozen", Decimal("5.5"), second),
         (other, "active", Decimal("5.5"), second),
@@ -148,7 +152,7 @@ def test_every_change_is_recorded_with_its_place_among_the_payments(keeper: Conn
 def test_a_change_before_the_first_payment_ever(admin: Connection) -> None:
     one, other = account(admin, "one", 10), account(admin, "other")
     row(admin, "set_account_status", other, "frozen")
-    assert changes(admin) == [(other, "frozen", 0, 0)]
+    assert changes(admin) == [(one, "active", 0, 0), (other, "active", 0, 0), (other, "frozen", 0, 0)]
     assert paid(admin, one, other, 1) == 1
     assert broken_books(admin) == []
 

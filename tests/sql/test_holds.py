@@ -24,6 +24,8 @@ COLUMNS = [
     "captured_amount",
     "description",
     "reference",
+    "made_by",
+    "ended_by",
 ]
 
 
@@ -73,6 +75,8 @@ def test_it_holds_and_moves_nothing(keeper: Connection, buyer: int, seller: int)
         "captured_amount": None,
         "description": "a room",
         "reference": "order 1",
+        "made_by": "postgres",
+        "ended_by": None,
         "replayed": None,
     }
     assert row(keeper, "get_hold", hold["id"]) == {name: hold[name] for name in COLUMNS}
@@ -341,6 +345,7 @@ def test_a_hold_asked_for_again_is_returned_as_it_is_now(keeper: Connection, buy
         "status": "captured",
         "payment_id": payment["id"],
         "captured_amount": 60,
+        "ended_by": "postgres",
     }
     assert terms(keeper, buyer) == [940, 0, 940]
 

@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import Connection
 from tests.sql import (
     test_account_terms,
+    test_api_keys,
     test_create_account,
     test_currencies,
     test_history,
@@ -27,6 +28,8 @@ RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem 
 USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
 TABLES: list[list[tuple[str, str]]] = [
     test_account_terms.REFUSALS,
+    test_api_keys.REFUSALS,
+    test_api_keys.PERMISSIONS,
     test_create_account.REFUSALS,
     test_currencies.REFUSALS,
     test_history.REFUSALS,

@@ -1,0 +1,99 @@
+-- wallet._api_key_refusal(p_api_key, p_scope), wallet._binding_refusal(p_account_ids, p_account_id),
+-- wallet._bound_accounts(p_api_key_id, p_scope), wallet._allow(p_api_key_id, p_scope, p_account_id),
+-- wallet._may_see(p_account_ids, p_buyer_account_id, p_seller_account_id), wallet._made_by(p_api_key_id, p_database_role)
+--
+-- What an API key may do. Each public function asks this first, before it looks at anything else: so what is refused
+-- takes the same time and has the same words, whether an account is there or not. Who has no key (NULL) is a database
+-- role: what that may do, its rights on functions say.
+--
+-- Returns: the code of the rule that refuses; the accounts that a key is bound to, NULL for all
+-- Locks:   nothing. A key that is revoked meanwhile is refused from the next call on
+-- Raises:  _bound_accounts: WA001 no such key, or revoked, or expired, WF001 not in its scopes; _allow: these, and WF002
+--          not one of its accounts
+
+create or replace function wallet._api_key_refusal(p_api_key ledger.api_key, p_scope text)
+    returns text
+    language sql stable
+as $$
+    select case
+        when (
+            p_api_key.id is not null
+            and p_api_key.revoked_at is null
+            and (p_api_key.expires_at is null or p_api_key.expires_at > statement_timestamp())
+        ) is not true then 'WA001'
+        when (p_scope = any (p_api_key.scopes)) is not true then 'WF001'
+    end
+$$;
+
+comment on function wallet._api_key_refusal(ledger.api_key, text) is
+    'Whether a key is valid now, and has a scope: the code of the refusal, or NULL.';
+
+create or replace function wallet._binding_refusal(p_account_ids bigint[], p_account_id bigint)
+    returns text
+    language sql immutable
+as $$
+    select case when (p_account_ids is null or p_account_id = any (p_account_ids)) is not true then 'WF002' end
+$$;
+
+comment on function wallet._binding_refusal(bigint[], bigint) is
+    'Whether a key that is bound to these accounts (NULL: to none) may act for an account (NULL: for all): the code of '
+    'the refusal, or NULL.';
+
+create or replace function wallet._bound_accounts(p_api_key_id bigint, p_scope text)
+    returns bigint[]
+    language plpgsql stable
+as $$
+declare
+    v_api_key ledger.api_key;
+    v_refusal text;
+begin
+    if p_api_key_id is not null then
+        select api_key.* into v_api_key from ledger.api_key as api_key where api_key.id = p_api_key_id;
+        v_refusal := wallet._api_key_refusal(v_api_key, p_scope);
+        if v_refusal is not null then
+            perform wallet._refuse(v_refusal);
+        end if;
+    end if;
+    return v_api_key.account_ids;
+end
+$$;
+
+comment on function wallet._bound_accounts(bigint, text) is
+    'The accounts that a key is bound to; NULL where it is bound to none, or there is no key. Raises WA001, WF001.';
+
+create or replace function wallet._allow(p_api_key_id bigint, p_scope text, p_account_id bigint)
+    returns void
+    language plpgsql
+as $$
+begin
+    if wallet._binding_refusal(wallet._bound_accounts(p_api_key_id, p_scope), p_account_id) is not null then
+        perform wallet._refuse('WF002');
+    end if;
+end
+$$;
+
+comment on function wallet._allow(bigint, text, bigint) is
+    'Lets a key with this scope act for an account (NULL: for all), or raises the refusal: WA001, WF001, WF002.';
+
+create or replace function wallet._may_see(p_account_ids bigint[], p_buyer_account_id bigint, p_seller_account_id bigint)
+    returns boolean
+    language sql immutable
+as $$
+    select p_account_ids is null or p_buyer_account_id = any (p_account_ids) or p_seller_account_id = any (p_account_ids)
+$$;
+
+comment on function wallet._may_see(bigint[], bigint, bigint) is
+    'Whether a key that is bound to these accounts (NULL: to none) may know of a payment or a hold between these two.';
+
+create or replace function wallet._made_by(p_api_key_id bigint, p_database_role text)
+    returns text
+    language sql stable
+as $$
+    select p_database_role || coalesce(
+        (select format(', API key %s (%s)', api_key.id, api_key.name) from ledger.api_key as api_key where api_key.id = p_api_key_id),
+        ''
+    )
+$$;
+
+comment on function wallet._made_by(bigint, text) is
+    'Who made something, in words: the database role, and the API key if there was one.';

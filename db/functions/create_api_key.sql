@@ -1,0 +1,81 @@
+-- wallet.create_api_key(p_name, p_scopes, p_account_ids, p_expires_at)
+--
+-- Makes a key for clients of HTTP, who send it as "Authorization: Bearer <secret>". The secret is told here, once; only
+-- its hash is stored. The scopes are read (accounts, statements, payments, holds), pay (payments, refunds, holds) and
+-- admin (new accounts and currencies, status, credit limits). A key that is bound to accounts knows of those alone and of
+-- the payments and holds that touch them, and pays only from them.
+--
+-- Returns: the key, one row, with its secret
+-- Locks:   nothing
+-- Writes:  ledger.api_key (one row)
+-- Raises:  WB071 no name, WB072 no scopes, WB073 no accounts, WB074 expired already, WC071 the name is taken
+-- Roles:   wallet_ops
+
+create or replace function wallet._new_api_key_refusal(
+    p_name text,
+    p_scopes text[],
+    p_account_ids bigint[],
+    p_expires_at timestamptz
+)
+    returns text
+    language sql stable
+as $$
+    select case
+        when (char_length(p_name) between 1 and 64) is not true then 'WB071'
+        when (p_scopes <@ array['read', 'pay', 'admin'] and cardinality(p_scopes) between 1 and 3) is not true then 'WB072'
+        when (p_account_ids is null or (
+            cardinality(p_account_ids) between 1 and 100
+            and (select count(*) from ledger.account as account where account.id = any (p_account_ids))
+                = cardinality(p_account_ids)
+        )) is not true then 'WB073'
+        when (p_expires_at is null or p_expires_at > statement_timestamp()) is not true then 'WB074'
+    end
+$$;
+
+comment on function wallet._new_api_key_refusal(text, text[], bigint[], timestamptz) is
+    'The rules of a new API key: the code of the first one that refuses it, or NULL.';
+
+create or replace function wallet.create_api_key(
+    p_name text,
+    p_scopes text[],
+    p_account_ids bigint[] default null,
+    p_expires_at timestamptz default null
+)
+    returns table (
+        id bigint,
+        name text,
+        secret text,
+        scopes text[],
+        account_ids bigint[],
+        expires_at timestamptz
+    )
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_refusal text := wallet._new_api_key_refusal(p_name, p_scopes, p_account_ids, p_expires_at);
+begin
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
+    end if;
+
+    -- Two random UUIDs have 244 bits that nobody can guess; their hash looks alike everywhere. base64, for a URL.
+    secret := 'wallet_' || rtrim(translate(
+        encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64'), '+/', '-_'
+    ), '=');
+    return query
+        insert into ledger.api_key as api_key (name, secret_hash, scopes, account_ids, expires_at)
+        values (p_name, sha256(convert_to(secret, 'UTF8')), p_scopes, p_account_ids, p_expires_at)
+        on conflict on constraint api_key_name_key do nothing
+        returning api_key.id, api_key.name, secret, api_key.scopes, api_key.account_ids, api_key.expires_at;
+    if not found then
+        perform wallet._refuse('WC071');
+    end if;
+end
+$$;
+
+comment on function wallet.create_api_key(text, text[], bigint[], timestamptz) is
+    'Creates an API key with a name (1 to 64 characters, unique), scopes (read, pay, admin), the accounts that it is bound '
+    'to (1 to 100; NULL: all) and a moment from which on it is of no use (NULL: never), and returns it with its secret, '
+    'which nobody can find out again; or raises the refusal: WB071 to WB074, WC071.';

@@ -1,0 +1,21 @@
+-- wallet.last_ledger_check()
+--
+-- Returns: when the books were checked last, and how many problems were found; no row where they never were
+-- Locks:   nothing
+-- Raises:  nothing
+-- Roles:   wallet_app, wallet_ops, wallet_reporting
+
+create or replace function wallet.last_ledger_check()
+    returns table (checked_at timestamptz, problems bigint)
+    language sql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select ledger_check.checked_at, ledger_check.problems
+    from ledger.ledger_check as ledger_check
+    order by ledger_check.id desc
+    limit 1
+$$;
+
+comment on function wallet.last_ledger_check() is
+    'When check_ledger was recorded last, and how many rows it returned; no row where it never was.';

@@ -1,0 +1,33 @@
+-- wallet.list_api_keys()
+--
+-- Returns: all API keys, by id, those included that were revoked; without their secrets, which nobody knows. The last use
+--          is told to the minute
+-- Locks:   nothing
+-- Raises:  nothing
+-- Roles:   wallet_ops
+
+create or replace function wallet.list_api_keys()
+    returns table (
+        id bigint,
+        name text,
+        scopes text[],
+        account_ids bigint[],
+        expires_at timestamptz,
+        created_at timestamptz,
+        created_by text,
+        revoked_at timestamptz,
+        revoked_by text,
+        last_used_at timestamptz
+    )
+    language sql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    select
+        api_key.id, api_key.name, api_key.scopes, api_key.account_ids, api_key.expires_at, api_key.created_at,
+        api_key.created_by, api_key.revoked_at, api_key.revoked_by, api_key.last_used_at
+    from ledger.api_key as api_key
+    order by api_key.id
+$$;
+
+comment on function wallet.list_api_keys() is 'All API keys, by id, without their secrets.';

@@ -1,0 +1,21 @@
+-- wallet.record_ledger_check(p_problems)
+--
+-- Keeps what a check of the books found (the number of rows of check_ledger), for whoever watches the wallet.
+--
+-- Returns: the moment
+-- Locks:   nothing
+-- Writes:  ledger.ledger_check (one row)
+-- Raises:  nothing
+-- Roles:   wallet_app, wallet_ops
+
+create or replace function wallet.record_ledger_check(p_problems bigint)
+    returns timestamptz
+    language sql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+    insert into ledger.ledger_check as ledger_check (problems) values (p_problems) returning ledger_check.checked_at
+$$;
+
+comment on function wallet.record_ledger_check(bigint) is
+    'Keeps how many rows check_ledger returned (0 or more), and returns the moment.';

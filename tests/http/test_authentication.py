@@ -1,0 +1,284 @@
+"""API keys over HTTP: who has none is 401, what a key may not do is 403, and a probe needs none."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from tests.conftest import Connection
+from tests.sql.calls import row, rows
+from tests.support import PATIENCE, account, serving
+from wallet_api import operations
+from wallet_api.authentication import Keys
+from wallet_api.operation import Operation
+from wallet_api.pool import ConnectionLost
+from wallet_api.wire import Rows
+
+INVALID = {"Error": "API key is not valid"}
+MISSING = {"Error": "Authorization should be given once, as Bearer and an API key"}
+GUARDED = [operation for operation in operations.ALL if operation.function]
+
+
+@pytest.fixture(scope="module")
+def keyed_url(http_database: str) -> Iterator[str]:
+    with serving(DATABASE_URL=http_database, WALLET_AUTH="required") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def keeper(http_database: str) -> Iterator[Connection]:
+    """A superuser's connection to its database."""
+    with psycopg.connect(http_database, autocommit=True) as connection:
+        yield connection
+
+
+names = (f"key {number}" for number in range(1000))
+
+
+def key(keeper: Connection, *scopes: str, accounts: list[int] | None = None) -> dict[str, Any]:
+    return row(keeper, "create_api_key", next(names), list(scopes or ["read", "pay", "admin"]), accounts)
+
+
+def client(url: str, secret: str) -> httpx2.Client:
+    return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}, timeout=PATIENCE)
+
+
+def ask(api: httpx2.Client, operation: Operation, **headers: str) -> httpx2.Response:
+    """Asks for an operation, of what there is none."""
+    path = operation.path.replace("{id}", str(2**62))
+    if operation.method == "GET":
+        return api.get(path, headers=headers)
+    body = {field.name: field.example for field in operation.body or () if field.example is not None}
+    return api.request(operation.method, path, json=body, headers=headers)
+
+
+@pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: str(operation.name))
+def test_without_a_valid_key_it_is_401(keyed_url: str, operation: Operation) -> None:
+    with httpx2.Client(base_url=keyed_url) as api:
+        for headers, error in (
+            ({}, MISSING),
+            ({"Authorization": "Bearer"}, MISSING),
+            ({"Authorization": "Basic d2FsbGV0"}, MISSING),
+            ({"Authorization": "Bearer wallet_none"}, INVALID),
+            ({"Authorization": "Bearer %41~[]{}"}, INVALID),
+            ({"Authorization": "Bearer " + "x" * 10_000}, INVALID),
+        ):
+            response = ask(api, operation, **headers)
+            assert (response.status_code, response.json()) == (401, error)
+            assert response.headers["WWW-Authenticate"] == 'Bearer realm="wallet"'
+
+
+def test_two_keys_are_none(keyed_url: str, keeper: Connection) -> None:
+    secret = key(keeper)["secret"]
+    headers = [("Authorization", f"Bearer {secret}"), ("Authorization", f"Bearer {secret}")]
+    assert httpx2.get(f"{keyed_url}/accounts", headers=headers).json() == MISSING
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json", "/docs"])
+def test_probes_and_documents_need_none(keyed_url: str, path: str) -> None:
+    assert httpx2.get(f"{keyed_url}{path}").status_code == 200
+
+
+def test_what_there_is_not_is_told_to_everybody(keyed_url: str) -> None:
+    assert httpx2.get(f"{keyed_url}/nothing").status_code == 404
+    assert httpx2.delete(f"{keyed_url}/accounts").status_code == 405
+
+
+@pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: str(operation.name))
+def test_with_a_key_that_has_not_the_scope_it_is_403(keyed_url: str, keeper: Connection, operation: Operation) -> None:
+    scopes = {"read", "pay", "admin"}
+    refused = []
+    for scope in sorted(scopes):
+        with client(keyed_url, key(keeper, scope)["secret"]) as api:
+            response = ask(api, operation)
+            if response.status_code == 403:
+                assert response.json() == {"Error": "API key does not have the scope for this"}
+                refused.append(scope)
+    assert len(refused) == 2
+
+
+def test_a_key_as_clients_use_it(keyed_url: str, keeper: Connection) -> None:
+    with client(keyed_url, key(keeper)["secret"]) as api:
+        ids = []
+        for name in ("buyer", "seller"):
+            response = api.post("/accounts", json={"Name": f"{name} of a key", "Amount": 100, "CurrencyID": 1})
+            ids.append(int(response.headers["location"].rpartition("/")[2]))
+        payment = {"BuyerAccountID": ids[0], "SellerAccountID": ids[1], "Amount": 10}
+        assert api.post("/payments", json=payment).json()["Amount"] == "10"
+        assert (
+            api.get(f"/account/{ids[0]}", headers={"authorization": f"bEARER  {key(keeper)['secret']}"}).json()[
+                "Amount"
+            ]
+            == "90"
+        )
+
+
+def test_a_key_that_is_bound_pays_only_from_its_account(keyed_url: str, keeper: Connection) -> None:
+    mine, other = account(keeper, "mine", 100), account(keeper, "not mine", 100)
+    bound = key(keeper, "read", "pay", accounts=[mine])
+    to, back = (
+        {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
+        for buyer, seller in ((mine, other), (other, mine))
+    )
+    refusal = {"Error": "API key is bound to other accounts"}
+    with client(keyed_url, bound["secret"]) as api:
+        made = api.post("/payments", json=to)
+        assert made.status_code == 200
+        assert [
+            (answer.status_code, answer.json())
+            for answer in (api.post("/payments", json=back), api.get(f"/account/{other}"))
+        ] == [(403, refusal)] * 2
+        batch = api.post("/payments/batch", json={"Payments": [to, back, to]})
+        assert [result.get("Error") for result in batch.json()["Results"]] == [None, refusal["Error"], None]
+        atomic = api.post("/payments/batch", json={"Payments": [to, back], "Atomic": True})
+        assert (atomic.status_code, atomic.json()) == (403, refusal | {"Index": 1})
+        assert [found["ID"] for found in api.get("/accounts").json()["Accounts"]] == [mine]
+        assert api.get("/accounts?limit=1").json() == api.get("/accounts").json()
+    made_by = row(keeper, "get_payment", made.json()["ID"])["made_by"]
+    assert made_by == f"wallet_app, API key {bound['id']} ({bound['name']})"
+
+
+def test_a_batch_of_a_key_that_may_not_pay_is_refused_as_a_whole(keyed_url: str, keeper: Connection) -> None:
+    payments = {"Payments": [{"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1}] * 3}
+    with client(keyed_url, key(keeper, "read")["secret"]) as api:
+        assert api.post("/payments/batch", json=payments).status_code == 403
+
+
+def test_payments_of_several_keys_at_once_are_each_of_its_own(keyed_url: str, keeper: Connection) -> None:
+    seller = account(keeper, "seller to all")
+    keys = []
+    for number in range(6):
+        own = account(keeper, f"owner {number}", 1000)
+        keys.append((key(keeper, "pay", accounts=[own]), own))
+    barrier = threading.Barrier(len(keys))
+
+    def pay(number: int) -> list[tuple[int, int]]:
+        made, own = keys[number]
+        others = keys[(number + 1) % len(keys)][1]
+        with client(keyed_url, made["secret"]) as api:
+            barrier.wait()
+            return [
+                (response.status_code, response.json().get("ID"))
+                for buyer in [own, others] * 10
+                for response in [
+                    api.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1})
+                ]
+            ]
+
+    with ThreadPoolExecutor(len(keys)) as threads:
+        for number, outcomes in enumerate(threads.map(pay, range(len(keys)))):
+            assert [status for status, _ in outcomes] == [200, 403] * 10
+            for status, payment in outcomes:
+                if status == 200:
+                    found = row(keeper, "get_payment", payment)
+                    assert (found["buyer_account_id"], found["made_by"].split()[3]) == (
+                        keys[number][1],
+                        str(keys[number][0]["id"]),
+                    )
+
+
+@pytest.mark.parametrize("path", ["/accounts", "/accounts?limit=1", "/payments"])
+def test_a_key_that_is_revoked_is_of_no_use_from_the_next_request_on(
+    keyed_url: str, keeper: Connection, path: str
+) -> None:
+    made = key(keeper)
+    with client(keyed_url, made["secret"]) as api:
+        assert api.get(path).status_code == 200
+        row(keeper, "revoke_api_key", made["id"])
+        for _ in range(2):
+            response = api.get(path)
+            assert (response.status_code, response.json()) == (401, INVALID)
+        payment = api.post("/payments", json={"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1})
+        assert (payment.status_code, payment.json()) == (401, INVALID)
+        assert "WWW-Authenticate" in payment.headers
+
+
+def test_its_last_use_is_noted(keyed_url: str, keeper: Connection) -> None:
+    made = key(keeper)
+    with client(keyed_url, made["secret"]) as api:
+        api.get("/currencies")
+    [used] = [found["last_used_at"] for found in rows(keeper, "list_api_keys") if found["id"] == made["id"]]
+    assert used is not None
+
+
+def test_where_keys_are_off_nobody_has_one(api: httpx2.Client) -> None:
+    assert api.get("/currencies", headers={"Authorization": "Bearer wallet_none"}).status_code == 200
+
+
+# What is remembered: with a look-up that is made up.
+
+
+class Database:
+    """Finds one key, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.error: Exception | None = None
+
+    async def call(self, query: str, arguments: list[bytes]) -> Rows:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return Rows((), [("7", "shop")])
+
+
+def scope() -> dict[str, Any]:
+    return {"headers": [(b"authorization", b"Bearer secret")]}
+
+
+def keys_of(database: Database) -> Keys:
+    return Keys(database, required=True)  # type: ignore[arg-type]
+
+
+def test_many_at_once_ask_once_and_the_next_ones_not_at_all() -> None:
+    async def run() -> None:
+        database = Database()
+        keys = keys_of(database)
+        scopes = [scope() for _ in range(10)]
+        await asyncio.gather(*[keys.identify(each) for each in scopes])
+        await keys.identify(scope())
+        assert database.asked == 1
+        assert {each["wallet.key"] for each in scopes} == {(7, "shop")}
+
+    asyncio.run(run())
+
+
+def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
+    async def run() -> None:
+        keys = keys_of(Database())
+        first = asyncio.create_task(keys.identify(scope()))
+        second_scope = scope()
+        second = asyncio.create_task(keys.identify(second_scope))
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        assert second_scope["wallet.key"].name == "shop"
+
+    asyncio.run(run())
+
+
+def test_what_is_known_serves_while_the_look_up_fails_but_not_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(psycopg.Error):
+        sqlstate = "WA001"
+
+    async def run() -> None:
+        monkeypatch.setattr("wallet_api.authentication._REMEMBERED", 0)
+        database = Database()
+        keys = keys_of(database)
+        await keys.identify(scope())
+        database.error = ConnectionLost()
+        await keys.identify(scope())
+        database.error = Refused()
+        with pytest.raises(Refused):
+            await keys.identify(scope())
+        database.error = ConnectionLost()
+        with pytest.raises(ConnectionLost):
+            await keys.identify(scope())
+
+    asyncio.run(run())

@@ -1,0 +1,474 @@
+"""API keys: made and told once, found by their hash, revoked, and what each may do, function by function."""
+
+import datetime
+import hashlib
+import re
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connection
+from tests.sql.calls import Row, held, paid, refusal, refusal_of, row, rows
+from tests.support import account, broken_books
+
+SCOPES = ["read", "pay", "admin"]
+TOMORROW = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+
+
+def key(connection: Connection, *scopes: str, accounts: list[int] | None = None, name: str = "key") -> int:
+    """Creates a key and returns its id."""
+    return int(row(connection, "create_api_key", name, list(scopes or SCOPES), accounts)["id"])
+
+
+def hash_of(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+@pytest.fixture
+def one(keeper: Connection) -> int:
+    return account(keeper, "one", 100)
+
+
+@pytest.fixture
+def two(keeper: Connection) -> int:
+    return account(keeper, "two", 100)
+
+
+@pytest.fixture
+def three(keeper: Connection) -> int:
+    return account(keeper, "three", 100)
+
+
+# Made, listed, revoked.
+
+
+def test_a_secret_is_told_once_and_only_its_hash_is_stored(keeper: Connection, one: int) -> None:
+    made = row(keeper, "create_api_key", "shop", ["read", "pay"], [one], TOMORROW)
+    assert {name: made[name] for name in ("name", "scopes", "account_ids", "expires_at")} == {
+        "name": "shop",
+        "scopes": ["read", "pay"],
+        "account_ids": [one],
+        "expires_at": TOMORROW,
+    }
+    assert re.fullmatch(r"wallet_[A-Za-z0-9_-]{43}", made["secret"])
+    [(stored, text)] = keeper.execute("select secret_hash, api_key::text from ledger.api_key as api_key").fetchall()
+    assert stored == hash_of(made["secret"])
+    assert made["secret"][7:] not in text
+    assert "secret" not in row(keeper, "list_api_keys")
+
+
+def test_no_two_secrets_are_alike(keeper: Connection) -> None:
+    secrets = {row(keeper, "create_api_key", f"key {number}", ["read"])["secret"] for number in range(20)}
+    assert len(secrets) == 20
+
+
+def test_as_ops_type_it(ops: Connection) -> None:
+    [(name, secret)] = ops.execute("select name, secret from create_api_key('shop', '{read, pay}')").fetchall()
+    assert (name, secret[:7]) == ("shop", "wallet_")
+    assert ops.execute("select name, scopes, account_ids, created_by from list_api_keys()").fetchall() == [
+        ("shop", ["read", "pay"], None, "wallet_ops")
+    ]
+
+
+REFUSALS = [
+    ("create_api_key(null, '{read}')", "WB071"),
+    ("create_api_key('', '{read}')", "WB071"),
+    ("create_api_key(repeat('x', 65), '{read}')", "WB071"),
+    ("create_api_key('key', null)", "WB072"),
+    ("create_api_key('key', '{}')", "WB072"),
+    ("create_api_key('key', '{read, write}')", "WB072"),
+    ("create_api_key('key', '{read, null}')", "WB072"),
+    ("create_api_key('key', '{READ}')", "WB072"),
+    ("create_api_key('key', '{read, read, read, read}')", "WB072"),
+    ("create_api_key('key', '{read}', '{}')", "WB073"),
+    ("create_api_key('key', '{read}', '{0}')", "WB073"),
+    ("create_api_key('key', '{read}', '{null}')", "WB073"),
+    ("create_api_key('key', '{read}', array_fill(1::bigint, array[101]))", "WB073"),
+    ("create_api_key('key', '{read}', null, now())", "WB074"),
+    ("create_api_key('key', '{read}', null, '-infinity')", "WB074"),
+    ("create_api_key('taken', '{read}')", "WC071"),
+    ("revoke_api_key(0)", "WN004"),
+    ("revoke_api_key(null)", "WN004"),
+    ("authenticate(null)", "WA001"),
+    ("authenticate('\\x00')", "WA001"),
+    ("get_account(1, p_api_key_id => 0)", "WA001"),
+]
+# What a key that has the scope read alone, and is bound to another account, is refused.
+PERMISSIONS = [("make_payment", "WF001"), ("get_account", "WF002")]
+
+
+@pytest.mark.parametrize(("call", "code"), REFUSALS)
+def test_it_is_refused(keeper: Connection, call: str, code: str) -> None:
+    key(keeper, name="taken")
+    assert refusal_of(keeper, call) == code
+
+
+def test_an_account_is_named_once(keeper: Connection, one: int) -> None:
+    assert refusal(keeper, "create_api_key", "key", ["read"], [one, one]) == "WB073"
+
+
+def test_up_to_100_accounts(keeper: Connection) -> None:
+    many = [account(keeper, f"account {number}") for number in range(101)]
+    assert refusal(keeper, "create_api_key", "key", ["read"], many) == "WB073"
+    assert row(keeper, "create_api_key", "key", ["read"], many[:100])["account_ids"] == many[:100]
+
+
+def test_a_revoked_key_stays_revoked_since_then_and_by_whom(keeper: Connection) -> None:
+    shop = key(keeper, name="shop")
+    revoked = row(keeper, "revoke_api_key", shop)
+    assert (revoked["name"], revoked["revoked_by"]) == ("shop", "postgres")
+    assert revoked["revoked_at"] >= revoked["created_at"]
+    assert row(keeper, "revoke_api_key", shop) == revoked == row(keeper, "list_api_keys")
+
+
+def test_what_a_key_was_allowed_to_do_is_kept(keeper: Connection) -> None:
+    key(keeper)
+    for statement in (
+        "update ledger.api_key set scopes = '{admin}'",
+        "update ledger.api_key set account_ids = null",
+        "update ledger.api_key set expires_at = null",
+        "delete from ledger.api_key",
+        "truncate ledger.api_key cascade",
+    ):
+        with pytest.raises(Exception, match=r"api_key_kept|append_only"), keeper.transaction():
+            keeper.execute(statement)
+
+
+# Found by its hash.
+
+
+def test_who_has_the_secret_is_told_which_key_it_is(keeper: Connection) -> None:
+    made = row(keeper, "create_api_key", "shop", ["pay"])
+    assert row(keeper, "authenticate", hash_of(made["secret"])) == {"id": made["id"], "name": "shop"}
+    assert refusal(keeper, "authenticate", hash_of(made["secret"] + "x")) == "WA001"
+
+
+def test_its_last_use_is_noted_to_the_minute(keeper: Connection) -> None:
+    made = row(keeper, "create_api_key", "shop", ["pay"])
+    assert row(keeper, "list_api_keys")["last_used_at"] is None
+    row(keeper, "authenticate", hash_of(made["secret"]))
+    used = row(keeper, "list_api_keys")["last_used_at"]
+    [(minute,)] = keeper.execute("select date_trunc('minute', clock_timestamp())").fetchall()
+    assert minute - datetime.timedelta(minutes=1) <= used <= minute
+    [(version,)] = keeper.execute("select xmin::text || ctid::text from ledger.api_key").fetchall()
+    row(keeper, "authenticate", hash_of(made["secret"]))
+    if row(keeper, "list_api_keys")["last_used_at"] == used:
+        assert keeper.execute("select xmin::text || ctid::text from ledger.api_key").fetchall() == [(version,)]
+
+
+def end(keeper: Connection, api_key: int, how: str) -> None:
+    """Revokes a key, or has it expire."""
+    if how == "revoked":
+        row(keeper, "revoke_api_key", api_key)
+    else:
+        keeper.execute("set local session_replication_role = replica")  # no trigger keeps it as it is
+        keeper.execute("update ledger.api_key set expires_at = statement_timestamp() where id = %s", [api_key])
+        keeper.execute("set local session_replication_role = origin")
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_key_that_has_ended_is_not_found(keeper: Connection, how: str) -> None:
+    made = row(keeper, "create_api_key", "shop", SCOPES, None, TOMORROW)
+    row(keeper, "authenticate", hash_of(made["secret"]))
+    end(keeper, made["id"], how)
+    assert refusal(keeper, "authenticate", hash_of(made["secret"])) == "WA001"
+
+
+# What it may do. Each function that takes a key, with the scope that it needs and arguments that are right.
+
+CALLS: dict[str, tuple[str, list[Any]]] = {
+    "capture_hold": ("pay", ["hold"]),
+    "create_account": ("admin", ["new", 0, 1]),
+    "create_currency": ("admin", ["NEW", 2]),
+    "create_hold": ("pay", ["one", "two", 1]),
+    "get_account": ("read", ["one"]),
+    "get_hold": ("read", ["hold"]),
+    "get_payment": ("read", ["payment"]),
+    "get_statement": ("read", ["one"]),
+    "list_accounts": ("read", []),
+    "list_currencies": ("read", []),
+    "list_payments": ("read", []),
+    "make_payment": ("pay", ["one", "two", 1]),
+    "make_payments": ("pay", [["one"], ["two"], [Decimal(1)]]),
+    "refund_payment": ("pay", ["payment"]),
+    "set_account_status": ("admin", ["one", "frozen"]),
+    "set_credit_limit": ("admin", ["one", 5]),
+    "void_hold": ("pay", ["hold"]),
+}
+# Those that are about the whole wallet: no key that is bound to accounts may.
+OF_ALL = {"create_account", "create_currency"}
+# Those that find something by its own id: that it is there is not told either.
+HIDDEN = {
+    "capture_hold": "WN003",
+    "get_hold": "WN003",
+    "get_payment": "WN002",
+    "refund_payment": "WN002",
+    "void_hold": "WN003",
+}
+
+
+@pytest.fixture
+def known(keeper: Connection, one: int, two: int, three: int) -> dict[str, int]:
+    """Accounts, a payment from two to one, and a hold of one for two."""
+    return {
+        "one": one,
+        "two": two,
+        "three": three,
+        "payment": paid(keeper, two, one, 10),
+        "hold": held(keeper, one, two, 10),
+    }
+
+
+def meant(known: dict[str, int], argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [meant(known, element) for element in argument]
+    return known.get(argument, argument) if isinstance(argument, str) else argument
+
+
+def called(keeper: Connection, known: dict[str, int], function: str, api_key: int) -> list[Row]:
+    return rows(keeper, function, *meant(known, CALLS[function][1]), api_key_id=api_key)
+
+
+def refused(keeper: Connection, known: dict[str, int], function: str, api_key: int) -> str | None:
+    return refusal(keeper, function, *meant(known, CALLS[function][1]), api_key_id=api_key)
+
+
+def test_these_are_all_functions_that_take_a_key(keeper: Connection) -> None:
+    taking = "select proname from pg_proc where 'p_api_key_id' = any (proargnames) and proname not like '\\_%'"
+    assert {name for (name,) in keeper.execute(taking).fetchall()} - {"revoke_api_key"} == set(CALLS)
+
+
+@pytest.mark.parametrize("function", CALLS)
+def test_it_needs_the_scope_and_no_other(keeper: Connection, known: dict[str, int], function: str) -> None:
+    needed = CALLS[function][0]
+    others = [scope for scope in SCOPES if scope != needed]
+    assert refused(keeper, known, function, key(keeper, *others)) == "WF001"
+    assert called(keeper, known, function, key(keeper, needed, name="right"))
+
+
+@pytest.mark.parametrize("function", CALLS)
+@pytest.mark.parametrize("how", ["unknown", "revoked", "expired"])
+def test_it_needs_a_key_that_is_valid_at_this_moment(
+    keeper: Connection, known: dict[str, int], function: str, how: str
+) -> None:
+    api_key = key(keeper) if how != "unknown" else 0
+    if how != "unknown":
+        end(keeper, api_key, how)
+    assert refused(keeper, known, function, api_key) == "WA001"
+
+
+@pytest.mark.parametrize("function", CALLS)
+def test_a_key_that_is_bound_may_for_its_account(keeper: Connection, known: dict[str, int], function: str) -> None:
+    api_key = key(keeper, accounts=[known["one"]])
+    if function in OF_ALL:
+        assert refused(keeper, known, function, api_key) == "WF002"
+    else:
+        assert called(keeper, known, function, api_key)
+
+
+@pytest.mark.parametrize("function", sorted(set(CALLS) - OF_ALL - {"list_currencies"}))
+def test_a_key_that_is_bound_to_another_account_may_not(
+    keeper: Connection, known: dict[str, int], function: str
+) -> None:
+    api_key = key(keeper, accounts=[known["three"]])
+    if function in ("list_accounts", "list_payments"):
+        ids = [found["id"] for found in called(keeper, known, function, api_key)]
+        assert ids == ([known["three"]] if function == "list_accounts" else [])
+    elif function == "make_payments":
+        [outcome] = called(keeper, known, function, api_key)
+        assert (outcome["id"], outcome["error_code"]) == (None, "WF002")
+    else:
+        assert refused(keeper, known, function, api_key) == HIDDEN.get(function, "WF002")
+    assert broken_books(keeper) == []
+
+
+# It pays only from its accounts: not for who pays it.
+@pytest.mark.parametrize("function", ["capture_hold", "void_hold", "create_hold", "make_payment", "refund_payment"])
+def test_the_other_side_may_not(keeper: Connection, known: dict[str, int], function: str) -> None:
+    api_key = key(keeper, accounts=[known["two"], known["three"]])
+    assert refused(keeper, known, function, api_key) == "WF002"
+    assert row(keeper, "get_hold", known["hold"], api_key_id=api_key)["status"] == "open"
+    assert row(keeper, "get_payment", known["payment"], api_key_id=api_key)["refunded_amount"] is None
+
+
+LOOKS = """select relname, coalesce(seq_scan, 0), coalesce(idx_scan, 0) from pg_stat_xact_user_tables
+           where schemaname = 'ledger' order by 1"""
+
+
+@pytest.mark.parametrize("function", ["get_account", "get_statement", "set_account_status", "make_payment"])
+def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
+    keeper: Connection, known: dict[str, int], function: str
+) -> None:
+    api_key = key(keeper, accounts=[known["three"]])
+    looks = []
+    for place in (known["one"], 2**62, known["one"], 2**62):
+        before = keeper.execute(LOOKS).fetchall()
+        assert refused(keeper, known | {"one": place}, function, api_key) == "WF002"
+        after = keeper.execute(LOOKS).fetchall()
+        looks.append([(name, a - c, b - d) for (name, a, b), (_, c, d) in zip(after, before, strict=True)])
+    assert looks[2] == looks[3]
+    assert ("account", 0, 0) in looks[2]
+
+
+def test_a_secret_that_is_wrong_is_as_much_work_as_one_that_was_revoked(keeper: Connection) -> None:
+    made = row(keeper, "create_api_key", "shop", ["pay"])
+    row(keeper, "revoke_api_key", made["id"])
+    looks = []
+    for secret in (made["secret"], "wallet_none", made["secret"], "wallet_none"):
+        before = keeper.execute(LOOKS).fetchall()
+        assert refusal(keeper, "authenticate", hash_of(secret)) == "WA001"
+        after = keeper.execute(LOOKS).fetchall()
+        looks.append([(name, a - c, b - d) for (name, a, b), (_, c, d) in zip(after, before, strict=True)])
+    assert looks[2] == looks[3]
+
+
+# Batches.
+
+
+def test_of_a_batch_each_payment_has_the_outcome_of_its_own_key(keeper: Connection, known: dict[str, int]) -> None:
+    one, two = known["one"], known["two"]
+    every, bound = key(keeper, "pay"), key(keeper, "pay", accounts=[two], name="bound")
+    reading, over = key(keeper, "read", name="reading"), key(keeper, "pay", name="over")
+    end(keeper, over, "revoked")
+    keys = [every, bound, bound, reading, over, None, 0]
+    buyers = [one, one, two, one, one, one, one]
+    outcomes = rows(
+        keeper, "make_payments", buyers, [two + one - buyer for buyer in buyers], [Decimal(1)] * 7, api_key_ids=keys
+    )
+    assert [outcome["error_code"] for outcome in outcomes] == [None, "WF002", None, "WF001", "WA001", None, "WA001"]
+    single = [
+        refusal_of_payment(keeper, buyer, two + one - buyer, api_key)
+        for buyer, api_key in zip(buyers, keys, strict=True)
+    ]
+    assert single == [outcome["error_code"] for outcome in outcomes]
+    made = [row(keeper, "get_payment", outcome["id"])["made_by"] for outcome in outcomes if outcome["id"]]
+    assert made == [f"postgres, API key {every} (key)", f"postgres, API key {bound} (bound)", "postgres"]
+    assert broken_books(keeper) == []
+
+
+def refusal_of_payment(keeper: Connection, buyer: int, seller: int, api_key: int | None) -> str | None:
+    try:
+        with keeper.transaction():
+            paid(keeper, buyer, seller, 1, api_key_id=api_key)
+    except Exception as error:
+        return getattr(error, "sqlstate", None)
+    return None
+
+
+def test_of_an_atomic_batch_the_first_that_is_not_allowed_is_raised(keeper: Connection, known: dict[str, int]) -> None:
+    api_key = key(keeper, "pay", accounts=[known["one"]])
+    parties = ([known["one"], known["two"]], [known["two"], known["one"]], [Decimal(1)] * 2)
+    assert refusal(keeper, "make_payments", *parties, True, api_key_ids=[api_key] * 2) == "WF002"
+    assert [line["balance"] for line in rows(keeper, "get_statement", known["one"])] == [100, 110]
+
+
+def test_what_a_key_may_not_do_tells_nothing_of_who_used_an_idempotency_key(
+    keeper: Connection, known: dict[str, int]
+) -> None:
+    one, two = known["one"], known["two"]
+    paid(keeper, one, two, 1, idempotency_key="used")
+    api_key = key(keeper, "pay", accounts=[known["three"]])
+    named = {"idempotency_key": "used", "api_key_id": api_key}
+    assert refusal(keeper, "make_payment", one, two, 1, **named) == "WF002"
+    [outcome] = rows(
+        keeper, "make_payments", [one], [two], [Decimal(1)], idempotency_keys=["used"], api_key_ids=[api_key]
+    )
+    assert (outcome["id"], outcome["error_code"]) == (None, "WF002")
+
+
+def test_who_makes_the_same_payment_under_another_key_gets_the_one_that_was_made(
+    keeper: Connection, known: dict[str, int]
+) -> None:
+    first, second = key(keeper, "pay", name="first"), key(keeper, "pay", name="second")
+    asked = (known["one"], known["two"], 1)
+    payment = paid(keeper, *asked, idempotency_key="used", api_key_id=first)
+    again = row(keeper, "make_payment", *asked, idempotency_key="used", api_key_id=second)
+    assert (again["id"], again["replayed"]) == (payment, True)
+    assert row(keeper, "get_payment", payment)["made_by"] == f"postgres, API key {first} (first)"
+
+
+# What it sees.
+
+
+def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connection, known: dict[str, int]) -> None:
+    one, two, three = known["one"], known["two"], known["three"]
+    four = account(keeper, "four", 100)
+    made = {
+        (buyer, seller): paid(keeper, buyer, seller, 1, reference="r")
+        for buyer, seller in ((one, two), (two, three), (three, four), (four, one), (three, two), (two, one))
+    }
+    by_ids = {**{number: parties for parties, number in made.items()}, known["payment"]: (two, one)}
+    for bound in ([one], [one, three], [four], [one, two, three, four]):
+        api_key = key(keeper, "read", accounts=bound, name=str(bound))
+        assert [found["id"] for found in rows(keeper, "list_accounts", api_key_id=api_key)] == sorted(bound)
+        for filters in (
+            {}, {"account_id": one}, {"buyer_account_id": two}, {"seller_account_id": one}, {"reference": "r"},
+            {"buyer_account_id": three, "seller_account_id": two}, {"min": 1, "max": 1}, {"currency": "USD"},
+            {"from": TOMORROW - datetime.timedelta(days=2)}, {"to": TOMORROW},
+            {"from": TOMORROW}, {"account_id": three, "from": TOMORROW - datetime.timedelta(days=2)},
+        ):  # fmt: skip
+            every = [found["id"] for found in rows(keeper, "list_payments", **filters)]
+            expected = [number for number in every if set(by_ids[number]) & set(bound)]
+            assert [found["id"] for found in rows(keeper, "list_payments", **filters, api_key_id=api_key)] == expected
+            pages, after = [], None
+            while True:
+                page = rows(keeper, "list_payments", after, 2, **filters, api_key_id=api_key)
+                pages += [found["id"] for found in page if found["amount"] is not None]
+                if not (page and page[-1]["more"]):
+                    break
+                after = page[-1]["id"]
+            assert pages == expected
+
+
+# Who made it.
+
+
+def test_everything_says_who_made_it(keeper: Connection, known: dict[str, int]) -> None:
+    api_key = key(keeper)
+    words = f"postgres, API key {api_key} (key)"
+    one, two = known["one"], known["two"]
+    payment = paid(keeper, one, two, 1, api_key_id=api_key)
+    refund = row(keeper, "refund_payment", payment, api_key_id=api_key)["id"]
+    capture = row(keeper, "capture_hold", known["hold"], api_key_id=api_key)["id"]
+    for made in (payment, refund, capture):
+        assert row(keeper, "get_payment", made)["made_by"] == words
+    hold = row(keeper, "get_hold", known["hold"])
+    assert (hold["made_by"], hold["ended_by"]) == ("postgres", words)
+    voided = row(keeper, "void_hold", held(keeper, one, two, 1, api_key_id=api_key), api_key_id=api_key)
+    assert (voided["made_by"], voided["ended_by"]) == (words, words)
+    new = row(keeper, "create_account", "new", 5, 1, api_key_id=api_key)["id"]
+    row(keeper, "set_credit_limit", new, 7)
+    row(keeper, "set_account_status", new, "frozen", api_key_id=api_key)
+    changes = rows(keeper, "list_account_changes", new)
+    assert [(change["status"], change["credit_limit"], change["made_by"]) for change in changes] == [
+        ("active", 0, words),
+        ("active", 7, "postgres"),
+        ("frozen", 7, words),
+    ]
+    row(keeper, "create_currency", "NEW", 2, api_key_id=api_key)
+    assert keeper.execute("select api_key_id, database_role from ledger.currency where name = 'NEW'").fetchall() == [
+        (api_key, "postgres")
+    ]
+    assert broken_books(keeper) == []
+
+
+def test_a_role_is_who_logged_in_but_for_the_http_layer(admin: Connection, database: str) -> None:
+    one, two = account(admin, "one", 100), account(admin, "two")
+    said = []
+    for role in ("wallet_owner", "wallet_ops", "wallet_app"):
+        with admin.transaction():
+            admin.execute(f"set local role {role}")
+            made = paid(admin, one, two, 1)
+        said.append(row(admin, "get_payment", made)["made_by"])
+    assert said == ["postgres", "postgres", "wallet_app"]
+
+
+def test_a_payment_of_nobody_cannot_be_stored(keeper: Connection, known: dict[str, int]) -> None:
+    for column, value in (("database_role", "null"), ("api_key_id", "0")):
+        with pytest.raises(Exception, match="payment_true"), keeper.transaction():
+            keeper.execute(
+                f"""insert into ledger.payment (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance,
+                                                seller_balance, {column})
+                    values (1, {known["one"]}, {known["two"]}, 1, 99, 101, {value})"""
+            )
