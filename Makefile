@@ -9,6 +9,10 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
 OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/test_embedded_database.py
 
+# Tests wait more than they compute: three processes on two processors, each with a PostgreSQL of its own.
+PROCESSES ?= 3
+PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist worksteal
+
 # How long make soak causes faults, and make agree asks, in seconds.
 SECONDS ?= 600
 
@@ -32,9 +36,9 @@ check: install  ## prove the books of the embedded database
 	@$(VENV)/bin/python server.py check
 
 test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 ifneq ($(MACHINE_POSTGRES),)
-	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(VENV)/bin/python -m pytest $(OTHER_POSTGRES_TESTS)
+	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) $(OTHER_POSTGRES_TESTS)
 endif
 
 soak: $(VENV)/installed-dev  ## payments under random faults, each proved, for SECONDS=600 (with HAProxy if installed)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,19 @@ Connection = psycopg.Connection[Any]
 def pytest_report_header() -> str:
     programs = postgres_programs()
     return f"PostgreSQL: {programs or embedded.wheel_programs()}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many faults the run caused, and how many payments were in flight when they struck."""
+    in_flight: dict[str, list[int]] = defaultdict(list)
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "teardown":
+            for kind, payments in dict(report.user_properties).get("faults", []):
+                in_flight[kind].append(payments)
+    if in_flight:
+        terminalreporter.section("faults caused")
+    for kind, payments in sorted(in_flight.items()):
+        terminalreporter.line(f"{kind}: {len(payments)}, with {sum(payments)} payments in flight")
 
 
 def postgres_programs() -> Path | None:

@@ -1,6 +1,6 @@
 """A database that can be killed, and instances of the service on it, for each test anew."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +10,12 @@ from tests.faults.postgres import Postgres
 from tests.faults.scene import Scene
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many faults the run caused, and how many payments were in flight when they struck."""
-    kinds = sorted({fault.kind for fault in model.STRUCK})
-    if kinds:
-        terminalreporter.section("faults caused")
-    for kind in kinds:
-        in_flight = [fault.in_flight for fault in model.STRUCK if fault.kind == kind]
-        terminalreporter.line(f"{kind}: {len(in_flight)}, with {sum(in_flight)} payments in flight")
+@pytest.fixture(autouse=True)
+def _faults_are_told(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """With the test's report, so that tests/conftest.py can sum them up, whatever process the test ran in."""
+    yield
+    record_property("faults", [(fault.kind, fault.in_flight) for fault in model.STRUCK])
+    model.STRUCK.clear()
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def _shows(body: str, payment: Payment) -> bool:
     }
 
 
-# All faults of the run.
+# All faults of the test.
 STRUCK: list[Fault] = []
 
 

@@ -246,11 +246,12 @@ def test_a_pid_file_that_names_somebody_else_s_process_by_now(folder: Path) -> N
 )
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name / "data"
-    before = set(Path("/tmp").glob("wallet-*"))
+    socket_folder = embedded._socket_folder(folder)
     with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
         create(api, "reached")
+        assert socket_folder.exists()
     assert postgres_pid(folder) is None
-    assert set(Path("/tmp").glob("wallet-*")) <= before
+    assert not socket_folder.exists()
 
 
 def test_data_of_another_major_version_is_a_sentence_and_exit_code_1(folder: Path) -> None:
@@ -277,7 +278,7 @@ def test_a_postgresql_that_does_not_start_is_told_with_the_end_of_its_log(
 
 def test_its_socket_is_for_its_owner_alone_and_it_listens_nowhere_else(folder: Path) -> None:
     with embedded.running(folder, postgres_programs()) as conninfo, psycopg.connect(conninfo) as connection:
-        assert (folder / "socket").stat().st_mode & 0o777 == 0o700
+        assert embedded._socket_folder(folder).stat().st_mode & 0o777 == 0o700
         assert (folder / "postgres").stat().st_mode & 0o777 == 0o700
         assert connection.execute("show listen_addresses").fetchone() == ("",)
 
