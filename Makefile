@@ -9,9 +9,10 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
 OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/test_embedded_database.py
 
-# Tests wait more than they compute: three processes on two processors, each with a PostgreSQL of its own.
+# Tests wait more than they compute: three processes on two processors, each with a PostgreSQL of its own. Those of a
+# module stay together, as they share fixtures.
 PROCESSES ?= 3
-PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist worksteal
+PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope
 
 # How long make soak causes faults, and make agree asks, in seconds.
 SECONDS ?= 600
