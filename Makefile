@@ -7,7 +7,8 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 # A PostgreSQL that is installed on this machine, for a second round of those tests that depend on its version: the
 # oldest one that is supported.
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
-OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/test_embedded_database.py
+OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/test_embedded_database.py \
+	tests/faults/test_backup.py
 
 # Tests wait more than they compute: three processes on two processors, each with a PostgreSQL of its own. Those of a
 # module stay together, as they share fixtures.
