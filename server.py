@@ -5,6 +5,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import psycopg
@@ -12,6 +13,10 @@ from psycopg.conninfo import make_conninfo
 
 from wallet_api import books, embedded, migrations, rulebook, serving, settings
 from wallet_api.settings import Settings
+
+# Seconds that may lie between two checks of the books, and after one that could not be made.
+_LONGEST_INTERVAL = 604_800
+_SOON = 10.0
 
 
 def main() -> int:
@@ -24,7 +29,7 @@ def main() -> int:
             case "migrate":
                 return _migrate(configuration)
             case "check":
-                return _check(configuration)
+                return _check(configuration, arguments.every, signals)
             case "psql":
                 return _psql(configuration, arguments.arguments)
             case _:
@@ -44,20 +49,30 @@ def _parse() -> argparse.Namespace:
         epilog=f"environment variables and their defaults:\n{settings.describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "command",
-        nargs="?",
-        default="serve",
-        choices=["serve", "migrate", "check", "psql"],
-        help="serve: migrate the database and serve HTTP (the default); migrate: bring the database to this "
-        "version and exit; check: prove the books, and exit with 1 if something is wrong; "
-        "psql: open psql on the embedded database as the role wallet_ops",
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    parser.set_defaults(command="serve")
+    commands.add_parser("serve", help="migrate the database and serve HTTP (the default)")
+    commands.add_parser("migrate", help="bring the database to this version and exit")
+    check = commands.add_parser("check", help="prove the books, and exit with 1 if something is wrong")
+    check.add_argument(
+        "--every", type=_interval, metavar="SECONDS", help="go on until SIGTERM, and prove them once in so many seconds"
     )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for psql: passed on to it")
-    arguments = parser.parse_args()
-    if arguments.arguments and arguments.command != "psql":
-        parser.error(f"{arguments.command} takes no arguments")
-    return arguments
+    # What begins with - is an option of psql's, not of ours.
+    psql = commands.add_parser(
+        "psql", prefix_chars="\0", add_help=False, help="open psql on the embedded database as the role wallet_ops"
+    )
+    psql.add_argument("arguments", nargs=argparse.REMAINDER)
+    return parser.parse_args()
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0.1 <= seconds <= _LONGEST_INTERVAL:
+        raise argparse.ArgumentTypeError(f"should be a number of seconds from 0.1 to {_LONGEST_INTERVAL}")
+    return seconds
 
 
 def _complain(error: object, code: int) -> int:
@@ -97,11 +112,35 @@ def _migrate(configuration: Settings) -> int:
     return 0
 
 
-def _check(configuration: Settings) -> int:
+def _check(configuration: Settings, every: float | None, signals: serving.StopSignals) -> int:
     with _database(configuration) as conninfo:
+        if every is not None:
+            _check_on_and_on(conninfo, every, signals)
+            return 0
         lines, all_is_well = books.check(conninfo)
     print("\n".join(lines))
     return 0 if all_is_well else 1
+
+
+def _check_on_and_on(conninfo: str, every: float, signals: serving.StopSignals) -> None:
+    """Proves the books until a signal, whatever it finds; what keeps it from doing so may pass."""
+    stopping = threading.Event()
+
+    def stop(*_: object) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            raise SystemExit(0)  # out of a check that is under way, too
+
+    signals.tell(stop)
+    pause = 0.0
+    while not stopping.wait(pause):
+        try:
+            lines, _ = books.check(conninfo)
+            pause = every
+            print("\n".join(lines), flush=True)
+        except (books.NoWallet, psycopg.OperationalError) as error:
+            pause = min(every, _SOON)
+            _complain(f"the books cannot be checked: {error}", 1)
 
 
 def _bring_up(conninfo: str, *, app_password: str | None = None, back: bool = True) -> None:

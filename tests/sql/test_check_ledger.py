@@ -4,18 +4,22 @@ The other tests end with it: its silence means something because it sees each ki
 """
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
 from tests.sql.calls import as_if_an_hour_ago, held, paid, row
-from tests.support import PROJECT, account
+from tests.support import PATIENCE, PROJECT, account, wait_until
 
 GAP = "The balance after this payment does not follow from the one before it"
 
@@ -430,3 +434,61 @@ def test_the_command_without_a_wallet(bare_database: str) -> None:
     code, lines, error = check("host=/nonexistent")
     assert (code, lines) == (1, [])
     assert error.startswith("server.py: the database cannot be used")
+
+
+@contextmanager
+def checking(conninfo: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, Path]]:
+    """`server.py check --every 0.1`, and the files that it writes its output and its complaints to."""
+    output, complaints = folder / "output", folder / "complaints"
+    with output.open("wb") as stdout, complaints.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "server.py", "check", "--every", "0.1"],
+            cwd=PROJECT,
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": conninfo},
+            stdout=stdout,
+            stderr=stderr,
+        )
+    try:
+        yield process, output, complaints
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_every_so_often_the_command_goes_on_until_it_is_stopped(
+    books: Connection, database: str, tmp_path: Path, signum: signal.Signals
+) -> None:
+    with checking(database, tmp_path) as (process, output, complaints):
+        wait_until(lambda: output.read_text().count("proved\nETC") >= 2)
+        books.execute("update ledger.account set balance = 100.5 where id = 3")
+        wait_until(lambda: output.read_text().count("account 3: The balance is 100.5") >= 2)
+        process.send_signal(signum)
+        assert process.wait(PATIENCE) == 0
+    assert complaints.read_text() == ""
+
+
+def test_a_database_that_is_away_for_a_while_does_not_end_it(
+    books: Connection, cluster: str, database: str, tmp_path: Path
+) -> None:
+    name = conninfo_to_dict(database)["dbname"]
+    with (
+        psycopg.connect(make_conninfo(cluster, dbname="postgres"), autocommit=True) as keeper,
+        checking(database, tmp_path) as (process, output, complaints),
+    ):
+        wait_until(lambda: output.read_text() != "")
+        keeper.execute(f"alter database {name} allow_connections false")
+        wait_until(lambda: "server.py: the books cannot be checked: " in complaints.read_text())
+        before = len(output.read_text())
+        keeper.execute(f"alter database {name} allow_connections true")
+        wait_until(lambda: len(output.read_text()) > before)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often", ""])
+def test_an_interval_that_is_none_is_refused(seconds: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "server.py", "check", "--every", seconds], cwd=PROJECT, capture_output=True, check=False
+    )
+    assert run.returncode == 2
+    assert b"--every: should be a number of seconds from 0.1 to 604800" in run.stderr
