@@ -229,10 +229,15 @@ class Coalescer(Generic[Request, Outcome]):
             blocked: Exception | None = None
             for call in (self._without_waiting, self._with_waiting):
                 blocked = await self._call_in_parts(call, list(self._aside))
-                self._aside = [entry for entry in self._aside if not entry.future.done()]
+                self._let_go()
             now = asyncio.get_running_loop().time()
             if blocked is not None:
                 _fail([entry for entry in self._aside if entry.deadline <= now], blocked)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Forgets those aside that have been told what became of them."""
+        self._aside = [entry for entry in self._aside if not entry.future.done()]
 
     async def _call_in_parts(
         self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]]

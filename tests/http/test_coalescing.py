@@ -38,6 +38,7 @@ class Database:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
         self.aside: list[list[int]] = []
+        self.made: list[int] = []
         self.go_on = asyncio.Event()
         self.errors: list[Exception] = []
         self.blocked: set[int] = set()
@@ -75,6 +76,7 @@ class Database:
             raise Failed(Verdict.BLOCKED)
         if self.unlucky & set(numbers):
             raise Failed(Verdict.PERSONAL)
+        self.made += numbers
         return [number * 2 for number in numbers]
 
     def coalescer(
@@ -250,6 +252,21 @@ def test_what_is_blocked_is_given_up_in_the_end() -> None:
                 await coalescer.outcome(5)
             assert failed.value.verdict is Verdict.BLOCKED
             assert await coalescer.outcome(7) == 14
+
+    run(test)
+
+
+def test_what_was_given_up_is_not_made_after_all() -> None:
+    async def test() -> None:
+        database = Database()
+        database.blocked = {5}
+        database.go_on.set()
+        async with database.coalescer(patience=0.05) as coalescer:
+            with pytest.raises(Failed):
+                await coalescer.outcome(5)
+            database.blocked = set()
+            await settle()
+            assert database.made == []
 
     run(test)
 
