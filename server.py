@@ -2,17 +2,20 @@
 
 import argparse
 import contextlib
+import logging
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from wallet_api import books, embedded, migrations, rulebook, serving, settings
+from wallet_api import books, embedded, logs, migrations, rulebook, serving, settings
 from wallet_api.settings import Settings
+
+logger = logging.getLogger("wallet_api")
 
 # Seconds that may lie between two checks of the books, and after one that could not be made.
 _LONGEST_INTERVAL = 604_800
@@ -92,22 +95,23 @@ def _database(configuration: Settings) -> Iterator[str]:
 
 def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
     settings.check_for_serving(configuration)
+    logs.begin(configuration.log)
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
                 # In a database of its own, whoever runs the wallet decides; elsewhere there may be newer instances.
                 back = configuration.database_url is None
-                _bring_up(conninfo, app_password=configuration.app_password, back=back)
+                _bring_up(conninfo, logger.info, app_password=configuration.app_password, back=back)
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
-            _complain(f"the database cannot be reached yet: {error}", 0)
+            logger.warning("The database cannot be reached yet: %s", error)
         serving.serve(configuration, conninfo, signals)
     return 0
 
 
 def _migrate(configuration: Settings) -> int:
     with _database(configuration) as conninfo:
-        _bring_up(conninfo, app_password=configuration.app_password)
+        _bring_up(conninfo, _say, app_password=configuration.app_password)
     print(f"The database is at version {migrations.version()}.")
     return 0
 
@@ -143,14 +147,18 @@ def _check_on_and_on(conninfo: str, every: float, signals: serving.StopSignals) 
             _complain(f"the books cannot be checked: {error}", 1)
 
 
-def _bring_up(conninfo: str, *, app_password: str | None = None, back: bool = True) -> None:
+def _bring_up(conninfo: str, say: Callable[[str], None], *, app_password: str | None = None, back: bool = True) -> None:
     """Migrates, and says what that waits for and what it did."""
-    for note in migrations.migrate(conninfo, app_password=app_password, back=back, tell=_say):
-        _say(note)
+
+    def tell(note: str) -> None:
+        say(f"migrate: {note}")
+
+    for note in migrations.migrate(conninfo, app_password=app_password, back=back, tell=tell):
+        tell(note)
 
 
 def _say(note: str) -> None:
-    print(f"migrate: {note}", file=sys.stderr, flush=True)
+    print(note, file=sys.stderr, flush=True)
 
 
 def _psql(configuration: Settings, arguments: list[str]) -> int:
@@ -159,7 +167,7 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
     programs = configuration.postgres_bin or embedded.wheel_programs()
     with embedded.running(configuration.data_dir, programs) as conninfo:
         if migrations.installed_version(conninfo) is None:
-            _bring_up(conninfo)
+            _bring_up(conninfo, _say)
         target = make_conninfo(conninfo, user="wallet_ops")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
         return subprocess.run([programs / "psql", target, *arguments], check=False).returncode

@@ -31,8 +31,8 @@ class Server:
             cwd=folder,
             env=kept | DEFAULTS | environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         self.lines: list[str] = []
@@ -41,11 +41,11 @@ class Server:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
             for line in stream:
                 self.lines.append(line.rstrip("\n"))
-                if line.startswith("Serving on"):
+                if "Serving on" in line:
                     self._serving.set()
         self._serving.set()
 

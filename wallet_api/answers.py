@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from wallet_api import messages
 from wallet_api.fields import AMOUNT, INTEGER, Schema, Shape
+from wallet_api.observing import record_of
 from wallet_api.operation import Operation, database
 from wallet_api.wire import Rows
 
@@ -68,19 +69,22 @@ class One:
     """The object that the function returns, of its one row.
 
     Where details can be asked for, `brief` is the object without them. Where a request is `repeatable`, the function's
-    column `replayed` says that it was repeated.
+    column `replayed` says that it was repeated. If it `pays`, then the object is a payment.
     """
 
     shape: Shape
     brief: Shape | None = None
     repeatable: bool = False
+    pays: bool = False
 
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers its row."""
         values = await operation.read(request)
         shape = self.shape if self.brief is None or values["details"] else self.brief
         columns = (*shape.columns, "replayed") if self.repeatable else shape.columns
-        rows = await database(request).call(*operation.call(columns, values))
+        rows = await database(request).call(*operation.call(columns, values), record_of(request))
+        if self.pays:
+            record_of(request).payment_id = rows.values[0][0]
         [row] = rows.first(len(shape.columns)).objects()
         return messages.Answer(row, *([REPLAYED] if self.repeatable and rows.values[0][-1] else []))
 
@@ -106,7 +110,7 @@ class Place:
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers where to find what it made."""
         values = await operation.read(request)
-        rows = await database(request).call(*operation.call(["id"], values))
+        rows = await database(request).call(*operation.call(["id"], values), record_of(request))
         return messages.Answer("{}", (b"location", f"{self.path}{rows.values[0][0]}".encode()))
 
     def content(self) -> dict[str, Schema]:
@@ -178,8 +182,10 @@ class Listing:
         query, arguments = operation.call((*shape.columns, "more"), values)
         form = self._form(values)
         if values["limit"] is None:
-            return await messages.listed(form, request.app.state.lists.pages(query, arguments), request)
-        page = (await database(request).call(query, arguments)).page()
+            return await messages.listed(
+                form, request.app.state.lists.pages(query, arguments, record_of(request)), request
+            )
+        page = (await database(request).call(query, arguments, record_of(request))).page()
         return messages.Answer(form.whole(page, form.objects(page)), *_next(operation, request, values, page))
 
     def _form(self, values: dict[str, Any]) -> messages.Form:
@@ -225,7 +231,8 @@ class Few:
 
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers its rows."""
-        rows = await database(request).call(*operation.call(self.shape.columns, await operation.read(request)))
+        query, arguments = operation.call(self.shape.columns, await operation.read(request))
+        rows = await database(request).call(query, arguments, record_of(request))
         return messages.Answer(Listed(self.name).whole(rows, rows.objects()))
 
     def content(self) -> dict[str, Schema]:

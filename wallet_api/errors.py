@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from wallet_api.coalescing import Full, Verdict
+from wallet_api.observing import record_of
 from wallet_api.pool import ConnectionLost
 from wallet_api.wire import encode
 
@@ -111,6 +112,17 @@ def judge(error: Exception) -> Verdict:
     return Verdict.BLOCKED if state == LOCKED else Verdict.PERSONAL
 
 
+def tell_repeated(error: Exception) -> None:
+    """Says that a call is made again, and why."""
+    state = sqlstate(error)
+    logger.warning("A call is made again: %s %s", state, error)
+
+
+def sqlstate(error: Exception) -> str:
+    """The SQLSTATE of an exception; that of a connection that failed, where nobody told one."""
+    return (error.sqlstate if isinstance(error, psycopg.Error) else None) or "08006"
+
+
 def cancelled() -> Response:
     """What a request gets that is cancelled, because the time for stopping is over."""
     return unavailable(_LOST)
@@ -151,6 +163,7 @@ class AnswerWhenCancelled:
 async def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, psycopg.Error)
     state = error.sqlstate or ""
+    record_of(request).code = state
     if status := _REFUSALS.get(state[:2]):
         index = _INDEX.fullmatch(error.diag.message_detail or "")
         return answer(status, error.diag.message_primary or "", index=int(index[1]) if index else None)

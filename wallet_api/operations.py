@@ -197,7 +197,7 @@ _PAYMENTS = (
         ),
         keyed=True,
         function="refund_payment",
-        answers=One(_REFUND, repeatable=True),
+        answers=One(_REFUND, repeatable=True, pays=True),
     ),
 )
 
@@ -247,7 +247,7 @@ _HOLDS = (
         body=(Field("Amount", AMOUNT, "amount", "how much; all of it, if it is left out", "0.1"),),
         keyed=True,
         function="capture_hold",
-        answers=One(_CAPTURE, repeatable=True),
+        answers=One(_CAPTURE, repeatable=True, pays=True),
     ),
     Operation(
         name="voidHold",

@@ -10,8 +10,9 @@ from starlette.responses import Response
 from wallet_api import errors, messages, operation, wire
 from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
 from wallet_api.authentication import key_id
-from wallet_api.coalescing import Call, repeated
+from wallet_api.coalescing import Call, Coalescer, Full, repeated
 from wallet_api.fields import AMOUNT, BOOLEAN, INTEGER, TEXT, Field, Shape, array_of, reader
+from wallet_api.observing import Record, record_of
 from wallet_api.operation import Operation
 from wallet_api.pool import Database
 from wallet_api.wire import Fields
@@ -64,7 +65,12 @@ Outcome = str | tuple[str, str]
 
 
 def maker(
-    database: Database, *, atomic: bool = False, wait: bool = True, api_key_id: int | None = None
+    database: Database,
+    *,
+    atomic: bool = False,
+    wait: bool = True,
+    api_key_id: int | None = None,
+    record: Record | None = None,
 ) -> Call[Payment, Outcome]:
     """What makes payments in one call on this database; with an `api_key_id`, all for that one."""
 
@@ -74,7 +80,7 @@ def maker(
         # most payments have none of what is text
         arrays += [None if column.count(None) == len(column) else wire.text_array(column) for column in texts]
         arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else wire.array(api_key_ids))
-        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, api_key_id])
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, api_key_id], record)
         # the last three columns: whether it was made before, the code and the words of a refusal
         made = iter(wire.Rows(columns[:-3], [row for row in values if row[-2] is None]).objects())
         return [row[-2:] if row[-2] is not None else Replayed(next(made)) if row[-3] else next(made) for row in values]
@@ -94,13 +100,21 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
 
 async def make_payment(request: Request) -> Response:
     """Makes a payment, in a call that it may share with others."""
+    payments: Coalescer[Payment, Outcome] = request.app.state.payments
+    client = key_id(request.scope)
+    if payments.is_full(client):
+        raise Full  # before its body is looked at
     header = operation.header_key(request)
     asked = _read(wire.decode(await messages.body(request)).get)
     if header is not None:
         asked = (*asked[:3], operation.one_key(header, asked[3]), *asked[4:])
-    payment: Payment = (*asked, key_id(request.scope))
-    outcome = await request.app.state.payments.outcome(payment)
-    return _answer(outcome, outcome) if isinstance(outcome, str) else errors.refused(*outcome)
+    record = record_of(request)
+    outcome = await payments.outcome((*asked, client), client, record)
+    if not isinstance(outcome, str):
+        record.code = outcome[0]
+        return errors.refused(*outcome)
+    record.payment_id = outcome[len('{"ID":') : outcome.index(",")]
+    return _answer(outcome, outcome)
 
 
 def repeatable(payment: Payment) -> bool:
@@ -133,8 +147,13 @@ async def make_payments(request: Request) -> Response:
     if atomic and unreadable:
         return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
     payments = [item for item in asked if not isinstance(item, str)]
-    make = maker(operation.database(request), atomic=atomic or False, api_key_id=key_id(request.scope))
-    outcomes = await repeated(make, payments, errors.judge) if payments else []
+    make = maker(
+        operation.database(request),
+        atomic=atomic or False,
+        api_key_id=key_id(request.scope),
+        record=record_of(request),
+    )
+    outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if payments else []
     rest = iter(outcomes)
     results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
     made = [outcome for outcome in outcomes if isinstance(outcome, str)]

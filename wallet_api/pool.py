@@ -1,8 +1,10 @@
 """Connections to PostgreSQL, as the role that may call functions and nothing else, and the call of one."""
 
 import asyncio
+import logging
 import select
 from collections.abc import AsyncGenerator, Sequence
+from time import perf_counter
 from typing import Any, LiteralString, Self
 
 import psycopg
@@ -13,8 +15,11 @@ from psycopg.types.numeric import Int8
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
+from wallet_api.observing import Record
 from wallet_api.settings import Settings
 from wallet_api.wire import Rows
+
+logger = logging.getLogger(__name__)
 
 # Seconds that an answer may take on its way, after all that the server itself would allow.
 _GRACE = 5
@@ -74,10 +79,12 @@ class _Connection(AsyncConnection[Any]):
 
 
 class Database:
-    """A pool of connections. Within `async with`, it can `call` functions."""
+    """A pool of connections, called `name`. Within `async with`, it can `call` functions."""
 
-    def __init__(self, conninfo: str, settings: Settings) -> None:
+    def __init__(self, name: str, conninfo: str, settings: Settings) -> None:
+        self.name = name
         self._settings = settings
+        self._connected = 0
         self._pool = AsyncConnectionPool(
             conninfo,
             connection_class=_Connection,
@@ -96,7 +103,7 @@ class Database:
             reconnect_timeout=5,
             configure=self._configure,
             open=False,
-            name="database",
+            name=name,
         )
 
     async def __aenter__(self) -> Self:
@@ -108,19 +115,20 @@ class Database:
         """Ends all connections."""
         await self._pool.close()
 
-    async def call(self, query: str, arguments: Sequence[object] = ()) -> Rows:
+    async def call(self, query: str, arguments: Sequence[object] = (), record: Record | None = None) -> Rows:
         """Runs a query that calls one function, in a transaction of its own, and returns its rows.
 
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises when it
-        has no connection to give.
+        has no connection to give. Notes in the `record` of a request how long it waited, and for what.
         """
         for _ in range(self._settings.pool_size + 1):
-            connection = await self._connection()
+            connection = await self._connection_for(record)
             try:
-                return await self._run(connection, query, arguments)
+                return await self._run(connection, query, arguments, record)
             except psycopg.errors.FeatureNotSupported:
                 # The function's columns have changed since this connection prepared its call: nothing was done,
                 # and a new connection will see the new ones.
+                logger.warning("A call is made again on a new connection: the database has changed")
                 await connection.close()
             except psycopg.errors.ReadOnlySqlTransaction:
                 # It was another kind of server when it was dialled, or will be; a new connection may find a better one.
@@ -134,24 +142,24 @@ class Database:
         """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
         await self._pool.drain()
 
-    async def pages(self, query: str, arguments: Sequence[object]) -> AsyncGenerator[Rows]:
+    async def pages(self, query: str, arguments: Sequence[object], record: Record) -> AsyncGenerator[Rows]:
         """Runs a query whose first two arguments are the id after which a page begins, and how many rows it may have.
 
         Yields all pages, all of one moment; at least one, and any of them may be empty. The columns are those that
-        Rows.page wants. Holds a connection until it is closed. Raises what `call` raises.
+        Rows.page wants. Holds a connection until it is closed. Raises, and notes, what `call` does.
         """
         begin, _, *others = arguments
-        connection = await self._connection()
+        connection = await self._connection_for(record)
         page: asyncio.Task[Rows] | None = None
         try:
             await self._run(connection, "begin isolation level repeatable read read only")
-            page = asyncio.create_task(self._run(connection, query, [begin, _PAGE, *others]))
+            page = asyncio.create_task(self._run(connection, query, [begin, _PAGE, *others], record))
             while page is not None:
                 rows = (await page).page()
                 page = None
                 if rows.goes_on is not None:
                     following = [Int8(int(rows.goes_on)), _PAGE, *others]
-                    page = asyncio.create_task(self._run(connection, query, following))
+                    page = asyncio.create_task(self._run(connection, query, following, record))
                     await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
                 yield rows
         except psycopg.errors.FeatureNotSupported:
@@ -167,7 +175,10 @@ class Database:
                 await connection.close()
             await self._put_back(connection)
 
-    async def _run(self, connection: _Connection, query: str, arguments: Sequence[object] = ()) -> Rows:
+    async def _run(
+        self, connection: _Connection, query: str, arguments: Sequence[object] = (), record: Record | None = None
+    ) -> Rows:
+        began = perf_counter()
         try:
             async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
                 cursor = await connection.execute(query, arguments, prepare=True)
@@ -181,10 +192,21 @@ class Database:
             if connection.closed:
                 raise ConnectionLost(str(error)) from error
             raise
+        finally:
+            if record is not None:
+                record.database += perf_counter() - began
         if connection.unsafe:
             await connection.close()
             raise ConnectionLost("the commit stopped waiting for the standby")
         return rows
+
+    async def _connection_for(self, record: Record | None) -> _Connection:
+        began = perf_counter()
+        try:
+            return await self._connection()
+        finally:
+            if record is not None:
+                record.waited += perf_counter() - began
 
     async def _connection(self) -> _Connection:
         while True:
@@ -202,6 +224,9 @@ class Database:
         limits = (self._settings.lock_timeout, self._settings.statement_timeout)
         connection.watch()
         await connection.execute(_SESSION, [f"{seconds * 1000:.0f}ms" for seconds in limits])
+        self._connected += 1
+        if self._connected > self._settings.pool_size:
+            logger.info("Connected to the database again, for %s", self.name)
 
 
 class Line(Database):

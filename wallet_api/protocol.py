@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from wallet_api import observing
 from wallet_api.errors import answer, crowded
+from wallet_api.observing import Observer, Record
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +220,7 @@ class Protocol(HttpToolsProtocol):
             self.app = self._application
             self._late = self._late and len(self._open) > self.most_connections
             if self._late and self.url not in ALWAYS:
-                self.app = crowded(self.come_back_later(), CROWDED)
+                self.app = Observer(crowded(self.come_back_later(), CROWDED))
             self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]
             self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
@@ -285,7 +287,24 @@ class Protocol(HttpToolsProtocol):
         if self._ends_after_answers():
             return  # it would be taken for the answer to an earlier request
         response = answer(status, error, {"Connection": "close"})
+        headers = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            observing.id_header(self._refused(status)),
+        ]
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
-        head += [name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]]
+        head += [name + b": " + value for name, value in headers]
         self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))
         self.transport.close()
+
+    def _refused(self, status: int) -> Record:
+        """The record of what is refused here: the request whose body is missing, or what never became one."""
+        record: Record
+        if self._unanswered:
+            record = self._unanswered[0].scope[observing.RECORD]  # type: ignore[literal-required]
+            record.status = status
+        else:
+            record = Record(observing.request_id(self.headers or ()), self.client[0] if self.client else "")
+            record.status = status
+            observing.end(record)
+        return record

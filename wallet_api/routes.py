@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from wallet_api import docs, errors, migrations, openapi, operations, payments
 from wallet_api.authentication import Keys
 from wallet_api.coalescing import Coalescer
+from wallet_api.observing import Observer, record_of
 from wallet_api.operation import Operation
 from wallet_api.pool import Database, Line
 from wallet_api.settings import Settings
@@ -41,17 +42,17 @@ def create_app(
         app.state.version = migrations.version()
         app.state.is_stopping = is_stopping
         app.state.documents = docs.Documents(openapi.document(operations.ALL))
-        app.state.database = Database(conninfo, settings)
+        app.state.database = Database("calls", conninfo, settings)
         # Connections of their own: for lists, whose readers may be slow; for the load balancer, that a busy service
         # is not taken for dead; for API keys, that who has none takes nothing from those who have; for payments, which
         # have less patience with locks while they are together.
-        app.state.lists = Database(conninfo, replace(settings, pool_size=max(1, settings.pool_size // 2)))
-        app.state.key_database = Database(conninfo, replace(settings, pool_size=1))
+        app.state.lists = Database("lists", conninfo, replace(settings, pool_size=max(1, settings.pool_size // 2)))
+        app.state.key_database = Database("keys", conninfo, replace(settings, pool_size=1))
         app.state.keys = Keys(app.state.key_database, required=settings.auth == "required")
-        app.state.readiness = Database(conninfo, replace(settings, pool_size=1, pool_timeout=2))
+        app.state.readiness = Database("readiness", conninfo, replace(settings, pool_size=1, pool_timeout=2))
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
         impatient = replace(settings, pool_size=1, lock_timeout=patience)
-        *lines, aside = [Line(conninfo, impatient) for _ in range(_LINES + 1)]
+        *lines, aside = [Line("payments", conninfo, impatient) for _ in range(_LINES + 1)]
         app.state.payments = Coalescer(
             [payments.maker(line) for line in lines],
             payments.maker_without_waiting(aside),
@@ -59,6 +60,7 @@ def create_app(
             errors.judge,
             payments.repeatable,
             payments.is_made,
+            errors.tell_repeated,
             most_together=settings.coalesce_most,
             most_waiting=settings.coalesce_waiting,
             longest_wait=settings.coalesce_timeout,
@@ -82,7 +84,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Shortcut(app, "POST", payments.PATH, payments.MAKE_PAYMENT.handle, lambda: app.state.payments.is_full)
+    return Observer(Shortcut(app, "POST", payments.PATH, payments.MAKE_PAYMENT.handle))
 
 
 def _routes() -> list[Route]:
@@ -90,11 +92,12 @@ def _routes() -> list[Route]:
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations.ALL:
         by_path.setdefault(operation.path, {})[operation.method] = operation
-    return [Route(path, _endpoint(by_method), methods=list(by_method)) for path, by_method in by_path.items()]
+    return [Route(path, _endpoint(path, by_method), methods=list(by_method)) for path, by_method in by_path.items()]
 
 
-def _endpoint(by_method: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(path: str, by_method: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        record_of(request).route = path
         method = "GET" if request.method == "HEAD" else request.method
         return await by_method[method].handle(request)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import multiprocessing
 import os
 import resource
@@ -11,19 +12,19 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Generator
-from copy import deepcopy
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
-from wallet_api import settings
+from wallet_api import logs, observing, settings
 from wallet_api.accepting import Loop
 from wallet_api.protocol import Protocol
 from wallet_api.routes import create_app
 from wallet_api.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 # What is open besides connections of clients: to the database, the event loop's own, the log.
@@ -88,15 +89,15 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         ws="none",
         lifespan="on",
         backlog=_BACKLOG,
-        access_log=configuration.access_log,
-        log_config=_logging(),
+        access_log=False,
+        log_config=None,  # wallet_api.logs writes both
         server_header=False,
-        proxy_headers=configuration.access_log,  # for the client's address in its lines
+        proxy_headers=configuration.access_log,  # for the client's address in the lines of requests
         timeout_keep_alive=configuration.idle_timeout,
         timeout_graceful_shutdown=configuration.shutdown_timeout,
     )
     host, port = listener.getsockname()[:2]
-    print(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)", file=sys.stderr)
+    logger.info("Serving on http://%s:%d (Ctrl-C stops)", f"[{host}]" if ":" in host else host, port)
     with listener:
         if configuration.workers > 1:
             supervisor = Multiprocess(config, [listener])  # which catches signals from here on
@@ -113,6 +114,9 @@ def application() -> ASGIApp:
     _stop_with_parent()
     configuration = settings.from_environment()
     assert configuration.database_url is not None
+    logs.begin(configuration.log)
+    if configuration.access_log:
+        observing.read_with(logs.write_requests)
     Protocol.body_timeout = configuration.body_timeout
     Protocol.reader_timeout = configuration.reader_timeout
     Protocol.most_connections = min(configuration.connections, (allow_open_files() - _OTHER_FILES) // 2)
@@ -189,10 +193,3 @@ def _stop_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=wait, daemon=True).start()
-
-
-def _logging() -> dict[str, object]:
-    config = deepcopy(LOGGING_CONFIG)
-    for name, level in (("wallet_api", "INFO"), ("psycopg", "WARNING")):
-        config["loggers"][name] = {"handlers": ["default"], "level": level, "propagate": False}
-    return config

@@ -240,6 +240,12 @@ class Settings:
         _seconds(0, 3600),
         "seconds that it serves on, but is not ready (/readyz), when SIGTERM tells it to stop",
     )
+    log: str = _setting(
+        "WALLET_LOG",
+        "auto",
+        _choice("auto", "json", "text"),
+        "json or text: the form of the log's lines; auto: text to a terminal, else json",
+    )
     access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: a line for each request")
 
 

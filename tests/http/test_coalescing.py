@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from decimal import Decimal
 
 import httpx2
@@ -46,6 +47,7 @@ class Database:
         self.hidden: set[int] = set()
         self.lost_aside = 0
         self.failing_aside: Exception | None = None
+        self.repeated: list[Exception] = []
 
     async def together(self, numbers: Sequence[int]) -> list[int]:
         self.calls.append(list(numbers))
@@ -94,6 +96,7 @@ class Database:
             judge,
             lambda number: number >= REPEATABLE,
             lambda doubled: doubled != 2 * UNSUCCESSFUL,
+            self.repeated.append,
             most_together=most_together,
             most_waiting=most_waiting,
             longest_wait=longest_wait,
@@ -441,6 +444,179 @@ def test_a_line_whose_request_is_cancelled_goes_on_with_the_others() -> None:
             await settle()
             database.go_on.set()
             assert [await request for request in requests[1:]] == [2, 4]
+
+    run(test)
+
+
+def test_one_client_s_flood_keeps_no_other_waiting() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(most_together=10, most_waiting=20_000) as coalescer:
+            flood = [asyncio.create_task(coalescer.outcome(1, "flood")) for _ in range(10_000)]
+            await settle()
+            other = asyncio.create_task(coalescer.outcome(2, "other"))
+            await settle()
+            database.go_on.set()
+            assert await other == 4
+            assert 2 in database.calls[1]
+            assert set(await asyncio.gather(*flood)) == {2}
+            assert sum(map(len, database.calls)) == 10_001
+
+    run(test)
+
+
+def test_calls_take_from_clients_in_turn() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(most_together=4) as coalescer:
+            numbers = [(0, "a"), (1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b"), (6, "c"), (7, "a")]
+            requests = [asyncio.create_task(coalescer.outcome(*number)) for number in numbers]
+            await settle()
+            database.go_on.set()
+            assert await asyncio.gather(*requests) == [2 * number for number, _ in numbers]
+            assert [number for call in database.calls for number in call] == [0, 1, 4, 6, 2, 5, 3, 7]
+
+    run(test)
+
+
+def test_who_has_less_than_a_share_gets_in_when_as_many_wait_as_may() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(most_waiting=6) as coalescer:
+
+            async def come(client: str, number: int) -> list[asyncio.Task[int]]:
+                requests = [asyncio.create_task(coalescer.outcome(1, client)) for _ in range(number)]
+                await settle()
+                return [request for request in requests if not request.done() or request.exception() is None]
+
+            assert len(await come("flood", 100)) == 7  # one of them is under way
+            assert coalescer.is_full("flood")
+            assert not coalescer.is_full("other")
+            assert len(await come("other", 100)) == 3
+            assert len(await come("third", 100)) == 2
+            assert len(await come("fourth", 100)) == 1  # and now it is twice as many
+            assert coalescer.is_full("fifth")
+            database.go_on.set()
+            await settle()
+            assert not coalescer.is_full("flood")
+
+    run(test)
+
+
+def test_what_is_blocked_is_a_part_of_the_client_s_share() -> None:
+    async def test() -> None:
+        database = Database()
+        database.blocked = {5, 6}
+        database.go_on.set()
+        async with database.coalescer(most_waiting=2) as coalescer:
+            blocked = [asyncio.create_task(coalescer.outcome(number, "flood")) for number in (5, 6)]
+            await settle()
+            assert coalescer.is_full("flood")
+            assert await coalescer.outcome(7, "other") == 14
+            database.blocked = set()
+            assert await asyncio.gather(*blocked) == [10, 12]
+            assert await coalescer.outcome(7, "flood") == 14
+            assert coalescer.waiting == 0
+
+    run(test)
+
+
+def test_of_every_client_nobody_waits_longer_than_one_may() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer(longest_wait=0.05) as coalescer:
+            first = asyncio.create_task(coalescer.outcome(1))
+            await settle()
+            late = [coalescer.outcome(number, client) for number, client in ((2, "a"), (3, "a"), (4, "b"))]
+            outcomes = await asyncio.gather(*late, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [Full] * 3
+            last = asyncio.create_task(coalescer.outcome(5, "a"))
+            await settle()
+            database.go_on.set()
+            assert [await first, await last] == [2, 10]
+
+    run(test)
+
+
+def test_a_call_that_is_made_again_is_told() -> None:
+    async def test() -> None:
+        database = Database()
+        database.go_on.set()
+        conflict, lost = Failed(Verdict.PASSING), Failed(Verdict.UNKNOWN)
+        async with database.coalescer() as coalescer:
+            database.errors = [conflict]
+            await coalescer.outcome(1)
+            database.errors = [lost]
+            await coalescer.outcome(REPEATABLE)
+            database.errors = [ValueError("broken")]
+            with pytest.raises(ValueError):
+                await coalescer.outcome(1)
+        assert database.repeated == [conflict, lost]
+
+    run(test)
+
+
+@dataclass
+class Told:
+    """What became of a request."""
+
+    waited: float = 0
+    database: float = 0
+    batch: int = 0
+    locked: float = 0
+
+
+def test_it_is_told_how_long_a_request_waited_and_with_how_many_it_went() -> None:
+    async def test() -> None:
+        database = Database()
+        async with database.coalescer() as coalescer:
+            told = [Told() for _ in range(6)]
+            requests = [asyncio.create_task(coalescer.outcome(n, None, times)) for n, times in enumerate(told)]
+            await settle()
+            database.go_on.set()
+            await asyncio.gather(*requests)
+            assert [times.batch for times in told] == [len(call) for call in database.calls for _ in call]
+            assert all(times.database > 0 for times in told)
+            # those who came later were waiting for as long as the first call took
+            assert all(times.waited > told[0].waited for times in told[1:])
+            assert all(times.locked == 0 for times in told)
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_it_is_told_how_long_a_request_was_blocked(is_seen: bool) -> None:
+    async def test() -> None:
+        database = Database()
+        told = {number: Told() for number in range(4)}
+        async with database.coalescer(patience=0.05) as coalescer:
+            first = asyncio.create_task(coalescer.outcome(0, None, told[0]))
+            await settle()
+            others = [asyncio.create_task(coalescer.outcome(n, None, told[n])) for n in (1, 2, 3)]
+            await settle()
+            (database.blocked if is_seen else database.hidden).add(2)
+            database.go_on.set()
+            outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+            assert isinstance(outcomes[2], Failed)
+            assert [number for number, times in told.items() if times.locked] == [2]
+            assert told[2].waited + told[2].database >= told[2].locked > 0.04
+
+    run(test)
+
+
+def test_it_is_told_how_long_a_request_waited_that_was_never_made() -> None:
+    async def test() -> None:
+        database = Database()
+        told = Told()
+        async with database.coalescer(longest_wait=0.05) as coalescer:
+            first = asyncio.create_task(coalescer.outcome(1))
+            await settle()
+            with pytest.raises(Full):
+                await coalescer.outcome(2, None, told)
+            assert told.waited > 0.04
+            assert (told.database, told.batch) == (0, 0)
+            database.go_on.set()
+            await first
 
     run(test)
 

@@ -1,0 +1,135 @@
+"""The record of a request: what is known of it in the end, for its line in the log and for the metrics.
+
+Whoever knows something notes it in the record, and nobody reads it before the request has ended.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Where it is in the scope of a request.
+RECORD = "wallet.record"
+# The route of a request that is for none.
+NO_ROUTE = "other"
+_ID_HEADER = b"x-request-id"
+_GIVEN_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
+# Of W3C's Trace Context: version, trace id, the caller's span id, flags, and what later versions add.
+_TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-.*)?")
+
+# The id of the request that is being answered, for whatever is logged meanwhile.
+current_id: ContextVar[str] = ContextVar("current_id", default="")
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one request; never a secret, and never a body. Times are in seconds."""
+
+    id: str
+    client: str = ""
+    method: str = ""
+    path: str = ""
+    # The path's template, such as /account/{id}.
+    route: str = NO_ROUTE
+    status: int = 0
+    started: float = field(default_factory=perf_counter)
+    seconds: float = 0
+    # How long it waited for a call or a connection, and for its calls' answers; with how many payments it went.
+    waited: float = 0
+    database: float = 0
+    batch: int = 0
+    # How long it waited for an account that somebody else had locked, if it met one.
+    locked: float = 0
+    # The SQLSTATE of what went wrong.
+    code: str = ""
+    payment_id: str = ""
+    # The name of the key that it came with.
+    key: str = ""
+
+
+class Observer:
+    """ASGI application: gives each request a record and an id, and tells who wants to know when `app` is done with it.
+
+    The id is the client's own, or that of its trace, or a new one, and is told as X-Request-ID.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = scope["client"]
+        record = Record(request_id(scope["headers"]), client[0] if client else "", scope["method"], scope["path"])
+        scope[RECORD] = record
+        current_id.set(record.id)
+
+        def note_and_send(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                # one that was given up, and answered by wallet_api.protocol, has a status already
+                record.status = record.status or message["status"]
+                message["headers"] = [*message["headers"], id_header(record)]
+            return send(message)
+
+        try:
+            await self._app(scope, receive, note_and_send)
+        finally:
+            if (key := scope.get("wallet.key")) is not None:
+                record.key = key.name
+            end(record)
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id in a request's head, X-Request-ID or the trace's, if it is well-formed; or a new one."""
+    found = dict(headers)
+    if (given := found.get(_ID_HEADER)) and _GIVEN_ID.fullmatch(given):
+        return given.decode()
+    if (parent := found.get(b"traceparent")) and (trace := _TRACEPARENT.fullmatch(parent)):
+        return trace[1].decode()
+    return f"{random.getrandbits(128):032x}"
+
+
+def id_header(record: Record) -> tuple[bytes, bytes]:
+    """The header that tells the id."""
+    return _ID_HEADER, record.id.encode()
+
+
+def record_of(request: Request) -> Record:
+    """The record of a request."""
+    found: Record = request.scope[RECORD]
+    return found
+
+
+Reader = Callable[[list[Record]], None]
+
+_readers: list[Reader] = []
+_ended: list[Record] = []
+
+
+def read_with(reader: Reader) -> None:
+    """Has `reader` called with the records of requests that have ended: of all that end in a turn of the event loop."""
+    _readers.append(reader)
+
+
+def end(record: Record) -> None:
+    """Ends a record, and has it read soon: in the loop's next turn, the last one that it may have included."""
+    record.seconds = perf_counter() - record.started
+    if _readers:
+        _ended.append(record)
+        if len(_ended) == 1:
+            asyncio.get_running_loop().call_soon(_read)
+
+
+def _read() -> None:
+    records = _ended.copy()
+    _ended.clear()
+    for reader in _readers:
+        reader(records)
