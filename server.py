@@ -1,4 +1,4 @@
-"""The wallet's command: serve (the default), migrate, check, psql. Parses options, nothing else."""
+"""The wallet's command: serve (the default), migrate, check, key, psql. Parses options, nothing else."""
 
 import argparse
 import contextlib
@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from wallet_api import books, embedded, logs, migrations, rulebook, serving, settings
+from wallet_api import books, embedded, keys, logs, migrations, rulebook, serving, settings
 from wallet_api.settings import Settings
 
 logger = logging.getLogger("wallet_api")
@@ -33,13 +34,21 @@ def main() -> int:
                 return _migrate(configuration)
             case "check":
                 return _check(configuration, arguments.every, signals)
+            case "key":
+                return _key(configuration, arguments)
             case "psql":
                 return _psql(configuration, arguments.arguments)
             case _:
                 return _serve(configuration, signals)
     except settings.BadSetting as error:
         return _complain(error, 2)
-    except (embedded.EmbeddedError, rulebook.MigrationRefused, serving.ServingError, books.NoWallet) as error:
+    except (
+        embedded.EmbeddedError,
+        rulebook.MigrationRefused,
+        serving.ServingError,
+        books.NoWallet,
+        keys.KeyRefused,
+    ) as error:
         return _complain(error, 1)
     except psycopg.OperationalError as error:
         return _complain(f"the database cannot be used: {error}", 1)
@@ -60,12 +69,45 @@ def _parse() -> argparse.Namespace:
     check.add_argument(
         "--every", type=_interval, metavar="SECONDS", help="go on until SIGTERM, and prove them once in so many seconds"
     )
+    _parse_key(commands.add_parser("key", help="create, list and revoke API keys"))
     # What begins with - is an option of psql's, not of ours.
     psql = commands.add_parser(
         "psql", prefix_chars="\0", add_help=False, help="open psql on the embedded database as the role wallet_ops"
     )
     psql.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser.parse_args()
+
+
+def _parse_key(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    create = actions.add_parser("create", help="create a key, and print its secret, which is told this once")
+    create.add_argument("name", help="1 to 64 characters, unique")
+    create.add_argument("--scopes", type=_words, required=True, help="what it may do: read,pay,admin or some of them")
+    create.add_argument("--accounts", type=_ids, metavar="IDS", help="the accounts it is bound to, as 1,2; else all")
+    create.add_argument(
+        "--expires", type=_moment, metavar="MOMENT", help="as 2030-01-31 or 2030-01-31T12:00Z; else never"
+    )
+    actions.add_parser("list", help="list all keys, with their last use")
+    actions.add_parser("revoke", help="end a key, for good").add_argument("id", type=int)
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError("should be numbers of accounts, as 1,2") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("should be as 2030-01-31 or 2030-01-31T12:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _interval(text: str) -> float:
@@ -145,6 +187,22 @@ def _check_on_and_on(conninfo: str, every: float, signals: serving.StopSignals) 
         except (books.NoWallet, psycopg.OperationalError) as error:
             pause = min(every, _SOON)
             _complain(f"the books cannot be checked: {error}", 1)
+
+
+def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
+    with _database(configuration) as conninfo:
+        if configuration.database_url is None:
+            conninfo = make_conninfo(conninfo, user="wallet_ops")
+        match arguments.action:
+            case "create":
+                secret = keys.create(conninfo, arguments.name, arguments.scopes, arguments.accounts, arguments.expires)
+                print("The secret of the key, which is told this once:", file=sys.stderr)
+                print(secret)
+            case "list":
+                print("\n".join(keys.listed(conninfo)))
+            case "revoke":
+                print(keys.revoke(conninfo, arguments.id))
+    return 0
 
 
 def _bring_up(conninfo: str, say: Callable[[str], None], *, app_password: str | None = None, back: bool = True) -> None:

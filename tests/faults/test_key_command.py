@@ -1,0 +1,94 @@
+"""`python server.py key`, for people at a terminal; and who has to decide whether clients need keys."""
+
+import httpx2
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import Connection
+from tests.faults.test_command import command
+from tests.support import account, serving
+
+
+@pytest.fixture
+def as_ops(database: str) -> str:
+    return make_conninfo(database, user="wallet_ops")
+
+
+def test_a_key_is_created_used_listed_and_revoked(database: str, as_ops: str) -> None:
+    created = command("key", "create", "shop", "--scopes", "read,pay", DATABASE_URL=as_ops)
+    assert (created.returncode, created.stderr) == (0, "The secret of the key, which is told this once:\n")
+    secret = created.stdout.strip()
+    with serving(DATABASE_URL=database, WALLET_AUTH="required") as server:
+        headers = {"Authorization": f"Bearer {secret}"}
+        assert httpx2.get(f"{server.url}/accounts", headers=headers).status_code == 200
+        assert secret not in server.log
+        [_, line] = command("key", "list", DATABASE_URL=as_ops).stdout.splitlines()
+        assert line.split()[:4] == ["1", "shop", "read,pay", "all"]
+        revoked = command("key", "revoke", "1", DATABASE_URL=as_ops)
+        assert revoked.stdout.startswith("API key 1 (shop) is revoked since 20")
+        assert httpx2.get(f"{server.url}/accounts", headers=headers).status_code == 401
+
+
+def test_a_key_may_be_bound_and_expire(admin: Connection, as_ops: str) -> None:
+    one, two = account(admin, "one"), account(admin, "two")
+    arguments = ("--scopes", "read", "--accounts", f"{one},{two}", "--expires", "2999-01-31")
+    assert command("key", "create", "report", *arguments, DATABASE_URL=as_ops).returncode == 0
+    assert command("key", "list", DATABASE_URL=as_ops).stdout.splitlines() == [
+        "id  name    scopes  accounts  expires            last used  revoked",
+        "1   report  read    1,2       2999-01-31 00:00Z  -          -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["create", "", "--scopes", "read"], "Name should have 1 to 64 characters"),
+        (["create", "key", "--scopes", "read,write"], "Scopes should be some of read, pay and admin"),
+        (["create", "key", "--scopes", "read", "--accounts", "7"], "Accounts should be 1 to 100 that exist, each once"),
+        (["create", "key", "--scopes", "read", "--expires", "2020-01-31"], "Expiry should be in the future"),
+        (["revoke", "7"], "API key not found"),
+    ],
+)
+def test_a_refusal_is_a_sentence_and_exit_code_1(as_ops: str, arguments: list[str], sentence: str) -> None:
+    result = command("key", *arguments, DATABASE_URL=as_ops)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"server.py: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["create", "key"], ["create", "key", "--scopes", "read", "--accounts", "x"], ["revoke", "shop"]],
+)
+def test_a_mistake_is_exit_code_2(as_ops: str, arguments: list[str]) -> None:
+    assert command("key", *arguments, DATABASE_URL=as_ops).returncode == 2
+
+
+def test_the_service_s_own_role_makes_no_keys(database: str) -> None:
+    as_app = make_conninfo(database, user="wallet_app")
+    result = command("key", "create", "key", "--scopes", "read", DATABASE_URL=as_app)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "permission denied" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_where_others_reach_it_somebody_has_to_decide(bare_database: str, host: str) -> None:
+    result = command("serve", DATABASE_URL=bare_database, HOST=host, PORT="0")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"server.py: WALLET_AUTH should be required or off where HOST is no loopback address, and it is '{host}'\n"
+    )
+    with psycopg.connect(bare_database) as connection:
+        assert connection.execute("select to_regnamespace('ledger')").fetchone() == (None,), "before anything is done"
+
+
+@pytest.mark.parametrize(("auth", "status"), [("off", 200), ("required", 401)])
+def test_once_decided_it_serves_everywhere(database: str, auth: str, status: int) -> None:
+    with serving(DATABASE_URL=database, HOST="0.0.0.0", WALLET_AUTH=auth) as server:
+        url = server.url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx2.get(f"{url}/accounts").status_code == status
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+def test_on_loopback_nobody_needs_a_key(database: str, host: str) -> None:
+    with serving(DATABASE_URL=database, HOST=host) as server, server.client() as api:
+        assert api.get("/accounts").status_code == 200
