@@ -82,11 +82,14 @@ class One:
         values = await operation.read(request)
         shape = self.shape if self.brief is None or values["details"] else self.brief
         columns = (*shape.columns, "replayed") if self.repeatable else shape.columns
+        record = record_of(request)
+        record.outcome = "failed" if self.pays else ""
         rows = await database(request).call(*operation.call(columns, values), record_of(request))
+        replayed = self.repeatable and rows.values[0][-1]
         if self.pays:
-            record_of(request).payment_id = rows.values[0][0]
+            record.outcome, record.payment_id = "replayed" if replayed else "made", rows.values[0][0]
         [row] = rows.first(len(shape.columns)).objects()
-        return messages.Answer(row, *([REPLAYED] if self.repeatable and rows.values[0][-1] else []))
+        return messages.Answer(row, *([REPLAYED] if replayed else []))
 
     def content(self) -> dict[str, Schema]:
         """The object."""

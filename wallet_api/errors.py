@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
+from wallet_api import metrics
 from wallet_api.coalescing import Full, Verdict
 from wallet_api.observing import record_of
 from wallet_api.pool import ConnectionLost
@@ -82,6 +83,7 @@ def crowded(seconds: int, error: str = _BUSY) -> Response:
 
 def full(scope: Scope) -> Response:
     """The answer to a request that is one too many; whoever asks again before the time will not be heard."""
+    metrics.queue_full.inc()
     return crowded(scope["come_back_later"]())
 
 
@@ -116,6 +118,7 @@ def tell_repeated(error: Exception) -> None:
     """Says that a call is made again, and why."""
     state = sqlstate(error)
     logger.warning("A call is made again: %s %s", state, error)
+    metrics.retries.labels(state).inc()
 
 
 def sqlstate(error: Exception) -> str:
@@ -163,8 +166,10 @@ class AnswerWhenCancelled:
 async def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, psycopg.Error)
     state = error.sqlstate or ""
-    record_of(request).code = state
+    record = record_of(request)
+    record.code = state
     if status := _REFUSALS.get(state[:2]):
+        record.outcome = "refused" if record.outcome else ""
         index = _INDEX.fullmatch(error.diag.message_detail or "")
         return answer(status, error.diag.message_primary or "", index=int(index[1]) if index else None)
     words = error.diag.message_primary or error  # not the context: a failed call may have had many payments

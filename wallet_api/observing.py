@@ -49,6 +49,8 @@ class Record:
     # The SQLSTATE of what went wrong.
     code: str = ""
     payment_id: str = ""
+    # What became of the payment that it asks for, if it does: made, replayed, refused or failed.
+    outcome: str = ""
     # The name of the key that it came with.
     key: str = ""
 

@@ -1,5 +1,6 @@
 """Payments: one at a time, and those of others with it; and many at once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -7,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api import errors, messages, operation, wire
+from wallet_api import errors, messages, metrics, operation, wire
 from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
 from wallet_api.authentication import key_id
 from wallet_api.coalescing import Call, Coalescer, Full, repeated
@@ -81,6 +82,7 @@ def maker(
         arrays += [None if column.count(None) == len(column) else wire.text_array(column) for column in texts]
         arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else wire.array(api_key_ids))
         columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, api_key_id], record)
+        metrics.batch.observe(len(payments))
         # the last three columns: whether it was made before, the code and the words of a refusal
         made = iter(wire.Rows(columns[:-3], [row for row in values if row[-2] is None]).objects())
         return [row[-2:] if row[-2] is not None else Replayed(next(made)) if row[-3] else next(made) for row in values]
@@ -109,9 +111,10 @@ async def make_payment(request: Request) -> Response:
     if header is not None:
         asked = (*asked[:3], operation.one_key(header, asked[3]), *asked[4:])
     record = record_of(request)
+    record.outcome = "failed"
     outcome = await payments.outcome((*asked, client), client, record)
+    record.outcome, record.code = _fate(outcome)
     if not isinstance(outcome, str):
-        record.code = outcome[0]
         return errors.refused(*outcome)
     record.payment_id = outcome[len('{"ID":') : outcome.index(",")]
     return _answer(outcome, outcome)
@@ -125,6 +128,13 @@ def repeatable(payment: Payment) -> bool:
 def is_made(outcome: Outcome) -> bool:
     """Whether it is a payment, made now or before, and not a refusal."""
     return isinstance(outcome, str)
+
+
+def _fate(outcome: Outcome) -> metrics.Payment:
+    """What became of a payment, and the code of its refusal."""
+    if not isinstance(outcome, str):
+        return "refused", outcome[0]
+    return "replayed" if isinstance(outcome, Replayed) else "made", ""
 
 
 def _answer(text: str, *made: Outcome) -> messages.Answer:
@@ -147,13 +157,12 @@ async def make_payments(request: Request) -> Response:
     if atomic and unreadable:
         return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
     payments = [item for item in asked if not isinstance(item, str)]
-    make = maker(
-        operation.database(request),
-        atomic=atomic or False,
-        api_key_id=key_id(request.scope),
-        record=record_of(request),
-    )
+    record = record_of(request)
+    make = maker(operation.database(request), atomic=atomic or False, api_key_id=key_id(request.scope), record=record)
+    record.outcome, record.batch = "failed", len(payments)  # as one, unless each has an outcome
     outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if payments else []
+    record.outcome = ""
+    metrics.count_payments(Counter(map(_fate, outcomes)))
     rest = iter(outcomes)
     results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
     made = [outcome for outcome in outcomes if isinstance(outcome, str)]

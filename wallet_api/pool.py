@@ -5,7 +5,7 @@ import logging
 import select
 from collections.abc import AsyncGenerator, Sequence
 from time import perf_counter
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString, NamedTuple, Self
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, adapters
@@ -15,6 +15,7 @@ from psycopg.types.numeric import Int8
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
+from wallet_api import metrics
 from wallet_api.observing import Record
 from wallet_api.settings import Settings
 from wallet_api.wire import Rows
@@ -78,6 +79,14 @@ class _Connection(AsyncConnection[Any]):
             self.unsafe = True
 
 
+class Usage(NamedTuple):
+    """How many connections are used and idle, and how many requests wait for one."""
+
+    used: int
+    idle: int
+    waiting: int
+
+
 class Database:
     """A pool of connections, called `name`. Within `async with`, it can `call` functions."""
 
@@ -129,6 +138,7 @@ class Database:
                 # The function's columns have changed since this connection prepared its call: nothing was done,
                 # and a new connection will see the new ones.
                 logger.warning("A call is made again on a new connection: the database has changed")
+                metrics.retries.labels("0A000").inc()
                 await connection.close()
             except psycopg.errors.ReadOnlySqlTransaction:
                 # It was another kind of server when it was dialled, or will be; a new connection may find a better one.
@@ -137,6 +147,12 @@ class Database:
             finally:
                 await self._put_back(connection)
         raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
+
+    def usage(self) -> Usage:
+        """What the pool is doing at the moment."""
+        stats = self._pool.get_stats()
+        idle = stats["pool_available"]
+        return Usage(stats["pool_size"] - idle, idle, stats.get("requests_waiting", 0))
 
     async def renew(self) -> None:
         """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
@@ -193,8 +209,10 @@ class Database:
                 raise ConnectionLost(str(error)) from error
             raise
         finally:
+            seconds = perf_counter() - began
+            metrics.observe_call(query, seconds)
             if record is not None:
-                record.database += perf_counter() - began
+                record.database += seconds
         if connection.unsafe:
             await connection.close()
             raise ConnectionLost("the commit stopped waiting for the standby")
@@ -239,6 +257,12 @@ class Line(Database):
         if self._kept is not None:
             await super()._put_back(self._kept)
         await super().__aexit__(*error)
+
+    def usage(self) -> Usage:
+        """What the connection is doing at the moment."""
+        used, idle, waiting = super().usage()
+        kept = self._kept is not None
+        return Usage(used - kept, idle + kept, waiting)
 
     async def renew(self) -> None:
         """Replaces the connection by a new one."""

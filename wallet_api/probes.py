@@ -1,6 +1,7 @@
 """Whether the process, and the database behind it, answer."""
 
 import psycopg
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,8 +12,8 @@ from wallet_api.pool import ConnectionLost
 
 _READINESS = "select wallet.schema_version(), current_setting('transaction_read_only')"
 _STOPPING = "The instance is about to stop"
-_NO_DATABASE = "The database does not answer, or there is no wallet in it"
-_READ_ONLY = "The database accepts no changes at the moment"
+NO_DATABASE = "The database does not answer, or there is no wallet in it"
+READ_ONLY = "The database accepts no changes at the moment"
 _OTHER_VERSION = "The database is not at this version of the wallet"
 
 
@@ -24,24 +25,29 @@ async def live(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """The database answers, accepts changes, and is at the version of this process."""
     state = request.app.state
-    if state.is_stopping():
-        return errors.unavailable(_STOPPING)
+    found = _STOPPING if state.is_stopping() else await trouble(state)
+    return messages.Answer("{}") if found is None else errors.unavailable(found)
+
+
+async def trouble(state: State) -> str | None:
+    """What keeps the database of an application from being used, if anything does.
+
+    Where it was another server's turn meanwhile, it has the connections replaced.
+    """
     try:
         [(version, read_only)] = (await state.readiness.call(_READINESS)).values
     except (psycopg.Error, ConnectionLost):
-        return errors.unavailable(_NO_DATABASE)
+        return NO_DATABASE
     if read_only == "on":
         # A standby, perhaps, or what was the primary: the next connection may be to another server.
         state.stale = True
         await state.readiness.renew()
-        return errors.unavailable(_READ_ONLY)
+        return READ_ONLY
     if state.stale:
         state.stale = False
         for database in state.databases:
             await database.renew()
-    if version != state.version:
-        return errors.unavailable(_OTHER_VERSION)
-    return messages.Answer("{}")
+    return None if version == state.version else _OTHER_VERSION
 
 
 OPERATIONS = (
@@ -59,7 +65,7 @@ OPERATIONS = (
         method="GET",
         path="/readyz",
         summary="Whether the database answers, accepts changes, and is at the version of this process",
-        refusals={503: (_STOPPING, _NO_DATABASE, _READ_ONLY, _OTHER_VERSION)},
+        refusals={503: (_STOPPING, NO_DATABASE, READ_ONLY, _OTHER_VERSION)},
         answers=Special(ready, NOTHING),
     ),
 )

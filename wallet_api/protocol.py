@@ -129,6 +129,11 @@ class Protocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     @classmethod
+    def clients(cls) -> int:
+        """How many are connected."""
+        return len(cls._open)
+
+    @classmethod
     def has_room(cls) -> bool:
         """Whether one more client may be connected."""
         return len(cls._open) < 2 * cls.most_connections

@@ -1,5 +1,6 @@
 """The application: its operations by path, and what they need."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from wallet_api.coalescing import Coalescer
 from wallet_api.observing import Observer, record_of
 from wallet_api.operation import Operation
 from wallet_api.pool import Database, Line
+from wallet_api.sampling import look_on
 from wallet_api.settings import Settings
 from wallet_api.shortcut import Shortcut
 
@@ -29,11 +31,16 @@ _MARGIN = 0.1
 
 
 def create_app(
-    conninfo: str, settings: Settings, is_stopping: Callable[[], bool], finish: Callable[[], Awaitable[None]]
+    conninfo: str,
+    settings: Settings,
+    is_stopping: Callable[[], bool],
+    finish: Callable[[], Awaitable[None]],
+    clients: Callable[[], int],
 ) -> ASGIApp:
     """The ASGI application, for a database that is at this version, or will be.
 
-    While `is_stopping`, it is not ready. `finish` is called at the end, when nothing is under way any more.
+    While `is_stopping`, it is not ready. `finish` is called at the end, when nothing is under way any more. `clients`
+    are how many are connected.
     """
 
     @contextlib.asynccontextmanager
@@ -74,7 +81,11 @@ def create_app(
         async with contextlib.AsyncExitStack() as stack:
             for resource in (*app.state.databases, app.state.readiness, app.state.payments):
                 await stack.enter_async_context(resource)
+            sampling = asyncio.create_task(look_on(app.state, clients)) if settings.metrics_port is not None else None
             yield
+            if sampling is not None:
+                sampling.cancel()
+                await asyncio.gather(sampling, return_exceptions=True)
         await finish()
 
     app = Starlette(

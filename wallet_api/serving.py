@@ -10,15 +10,18 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from prometheus_client import start_http_server
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from wallet_api import logs, observing, settings
+from wallet_api import logs, metrics, observing, settings
 from wallet_api.accepting import Loop
 from wallet_api.protocol import Protocol
 from wallet_api.routes import create_app
@@ -97,8 +100,8 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         timeout_graceful_shutdown=configuration.shutdown_timeout,
     )
     host, port = listener.getsockname()[:2]
-    logger.info("Serving on http://%s:%d (Ctrl-C stops)", f"[{host}]" if ":" in host else host, port)
-    with listener:
+    with listener, _metrics_told(configuration):
+        logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
         if configuration.workers > 1:
             supervisor = Multiprocess(config, [listener])  # which catches signals from here on
             signals.tell(lambda *_: supervisor.should_exit.set())
@@ -109,6 +112,38 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
             server.run([listener])
 
 
+@contextlib.contextmanager
+def _metrics_told(configuration: Settings) -> Iterator[None]:
+    """Tells the metrics of this process, or of its workers to be, if that is asked for."""
+    if configuration.metrics_port is None:
+        yield
+        return
+    host = configuration.metrics_host or configuration.host
+    with contextlib.ExitStack() as stack:
+        registry = metrics.REGISTRY
+        try:
+            if configuration.workers > 1:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-metrics-"))
+                os.environ[metrics.FOLDER_VARIABLE] = folder
+                registry = metrics.of_workers(Path(folder))
+            server, thread = start_http_server(configuration.metrics_port, host, registry)
+        except OSError as error:
+            raise ServingError(
+                f"Cannot tell metrics on {host}, WALLET_METRICS_PORT {configuration.metrics_port}: {error.strerror}"
+            ) from None
+        logger.info("Metrics on %s/metrics", _url(host, server.server_port))
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def application() -> ASGIApp:
     """The ASGI application of this process, from its environment."""
     _stop_with_parent()
@@ -117,12 +152,16 @@ def application() -> ASGIApp:
     logs.begin(configuration.log)
     if configuration.access_log:
         observing.read_with(logs.write_requests)
+    if configuration.metrics_port is not None:
+        observing.read_with(metrics.count_requests)
     Protocol.body_timeout = configuration.body_timeout
     Protocol.reader_timeout = configuration.reader_timeout
     Protocol.most_connections = min(configuration.connections, (allow_open_files() - _OTHER_FILES) // 2)
     Loop.rooms.append(Protocol.has_room)
     stopping = _Stopping(configuration.drain_time)
-    application = create_app(configuration.database_url, configuration, stopping.has_begun, Protocol.abort_all)
+    application = create_app(
+        configuration.database_url, configuration, stopping.has_begun, Protocol.abort_all, Protocol.clients
+    )
     # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
     gc.collect()
     gc.freeze()

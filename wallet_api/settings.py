@@ -240,6 +240,13 @@ class Settings:
         _seconds(0, 3600),
         "seconds that it serves on, but is not ready (/readyz), when SIGTERM tells it to stop",
     )
+    metrics_port: int | None = _setting(
+        "WALLET_METRICS_PORT",
+        None,
+        _whole(0, 65535),
+        "port to tell Prometheus metrics on; 0 picks a free one; unset: none",
+    )
+    metrics_host: str | None = _setting("WALLET_METRICS_HOST", None, _text, "address for that; unset: that of HOST")
     log: str = _setting(
         "WALLET_LOG",
         "auto",

@@ -1,0 +1,222 @@
+"""What Prometheus is told, on a port of its own: by name, by few labels, and of all workers together."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Connection
+from tests.http.test_coalescing import REPLACED, pay
+from tests.support import Server, account, serving, wait_until, waiting_for_locks
+
+METERED = {"WALLET_METRICS_PORT": "0"}
+
+# What the alerts and the dashboard use.
+NAMES = {
+    "wallet_requests_total",
+    "wallet_request_duration_seconds_bucket",
+    "wallet_payments_total",
+    "wallet_batch_payments_bucket",
+    "wallet_call_duration_seconds_bucket",
+    "wallet_queue_payments",
+    "wallet_queue_full_total",
+    "wallet_retries_total",
+    "wallet_pool_connections",
+    "wallet_pool_waiting",
+    "wallet_lock_wait_seconds_bucket",
+    "wallet_database_up",
+    "wallet_database_writable",
+    "wallet_clients",
+    "wallet_info",
+}
+
+Metrics = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(server: Server) -> Metrics:
+    """All values, by name and labels."""
+    assert server.url
+    url = re.search(r"Metrics on (http://[^ \"]+)", server.log)
+    assert url is not None
+    families = text_string_to_metric_families(httpx2.get(url[1]).text)
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(server: Server, name: str, **labels: str) -> float:
+    """One value; 0 if there is none yet."""
+    return scrape(server).get((name, frozenset(labels.items())), 0)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_every_metric_has_its_name(admin: Connection, database: str, workers: str) -> None:
+    admin.execute("create sequence public.attempt")
+    conflict = "if nextval('public.attempt') = 1 then raise exception using errcode = '40001'; end if;"
+    admin.execute(REPLACED.format(body=conflict))
+    pair = account(admin, "buyer", 10), account(admin, "seller")
+    with serving(DATABASE_URL=database, WEB_CONCURRENCY=workers, **METERED) as server, server.client() as api:
+        assert pay(api, *pair, 1).status_code == 200
+        wait_until(lambda: {name for name, _ in scrape(server)} >= NAMES)
+        wait_until(lambda: value(server, "wallet_database_writable") == 1)
+        assert value(server, "wallet_retries_total", sqlstate="40001") == 1
+        assert value(server, "wallet_info", version=current_version(admin)) == 1
+
+
+def current_version(admin: Connection) -> str:
+    [(version,)] = admin.execute("select wallet.schema_version()").fetchall()
+    return str(version)
+
+
+def test_payments_are_counted_by_what_became_of_them(admin: Connection, database: str) -> None:
+    pair = account(admin, "buyer", 10), account(admin, "seller")
+    one = {"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}
+    with serving(DATABASE_URL=database, **METERED) as server, server.client() as api:
+        for _ in range(3):
+            assert api.post("/payments", json=one, headers={"Idempotency-Key": "k"}).status_code == 200
+        payment = pay(api, *pair, 1).json()["ID"]
+        assert pay(api, *pair, 100).status_code == 400
+        batch = [one, one, one | {"Amount": 100}, one | {"Amount": 0}, one | {"IdempotencyKey": "k"}, {"Amount": "x"}]
+        assert api.post("/payments/batch", json={"Payments": batch}).status_code == 200
+        atomic = {"Payments": [one, one | {"Amount": 100}], "Atomic": True}
+        assert api.post("/payments/batch", json=atomic).status_code == 400
+        assert api.post(f"/payment/{payment}/refund").status_code == 200
+        assert api.post(f"/payment/{payment}/refund").status_code == 400
+        admin.execute("alter function wallet.make_payments rename to gone")
+        assert pay(api, *pair, 1).status_code == 503
+        assert api.post("/payments", content=b"{").status_code == 400
+        wait_until(lambda: value(server, "wallet_requests_total", route="/payments", method="POST", status="400") == 2)
+        found = {
+            (dict(labels)["outcome"], dict(labels)["code"]): number
+            for (name, labels), number in scrape(server).items()
+            if name == "wallet_payments_total"
+        }
+        assert found == {
+            ("made", ""): 5,
+            ("replayed", ""): 3,
+            ("refused", "WB006"): 3,
+            ("refused", "WB002"): 1,
+            ("refused", "WB003"): 1,
+            ("refused", "WB021"): 1,
+            ("failed", ""): 1,
+        }
+        assert value(server, "wallet_batch_payments_count") == 6
+        assert value(server, "wallet_call_duration_seconds_count", function="refund_payment") == 2
+
+
+def test_labels_are_never_what_a_client_made_up(database: str) -> None:
+    with serving(DATABASE_URL=database, **METERED) as server, server.client() as api:
+        for number in range(5):
+            assert api.get(f"/nowhere/{number}").status_code == 404
+            assert api.get(f"/account/{number}").status_code == 404
+            assert api.request("PROPFIND", f"/{number}").status_code == 404
+        other = {"route": "other", "status": "404"}
+        wait_until(lambda: value(server, "wallet_requests_total", method="other", **other) == 5)
+        assert value(server, "wallet_requests_total", method="GET", **other) == 5
+        assert value(server, "wallet_requests_total", method="GET", route="/account/{id}", status="404") == 5
+        assert value(server, "wallet_request_duration_seconds_count", route="/account/{id}") == 5
+
+
+def test_the_requests_of_all_workers_are_added_up(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(DATABASE_URL=database, WEB_CONCURRENCY="2", TMPDIR=str(tmp_path), **METERED) as server:
+        asked = 0
+
+        def ask(_: int) -> None:
+            assert httpx2.get(f"{server.url}/livez").status_code == 200
+
+        merge: Callable[[list[str]], Iterable[Metric]] = MultiProcessCollector.merge
+
+        def workers() -> list[int]:
+            """The process ids of those who have answered something."""
+            return [
+                int(file.stem.rpartition("_")[2])
+                for file in tmp_path.glob("wallet-metrics-*/counter_*.db")
+                if "wallet_requests" in {metric.name for metric in merge([str(file)])}
+            ]
+
+        def answered() -> float:
+            return value(server, "wallet_requests_total", route="/livez", method="GET", status="200")
+
+        with ThreadPoolExecutor(10) as clients:
+            while len(workers()) < 2:
+                list(clients.map(ask, range(10)))
+                asked += 10
+        wait_until(lambda: answered() == asked)
+        wait_until(lambda: value(server, "wallet_pool_connections", pool="readiness", state="idle") == 2)
+
+        os.kill(workers()[0], signal.SIGKILL)
+        wait_until(lambda: value(server, "wallet_pool_connections", pool="readiness", state="idle") == 1)
+        wait_until(lambda: value(server, "wallet_pool_connections", pool="readiness", state="idle") == 2)
+        assert answered() == asked, "what the dead one had counted is not forgotten"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_waits_is_seen(admin: Connection, database: str) -> None:
+    pair = account(admin, "buyer", 10), account(admin, "seller")
+    limits = {"WALLET_COALESCE_WAITING": "2", "WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_TIMEOUT": "20"}
+    with (
+        serving(DATABASE_URL=database, **limits, **METERED) as server,
+        server.client() as api,
+        psycopg.connect(database) as holder,
+        ThreadPoolExecutor(2) as clients,
+    ):
+        holder.execute("select from ledger.account where id = %s for update", [pair[0]])
+        waiting = [clients.submit(pay, api, *pair, 1) for _ in range(2)]
+        waiting_for_locks(admin, 1)
+        wait_until(lambda: value(server, "wallet_queue_payments") == 2)
+        assert value(server, "wallet_clients") >= 2
+        assert value(server, "wallet_pool_connections", pool="payments", state="used") == 1
+        assert value(server, "wallet_pool_connections", pool="payments", state="idle") == 2
+        assert value(server, "wallet_pool_connections", pool="calls", state="idle") == 4
+        assert pay(api, *pair, 1).status_code == 503
+        wait_until(lambda: value(server, "wallet_queue_full_total") == 1)
+        assert value(server, "wallet_lock_wait_seconds_count") == 0
+        holder.rollback()
+        assert [request.result().status_code for request in waiting] == [200, 200]
+        wait_until(lambda: value(server, "wallet_lock_wait_seconds_count") == 2)
+        assert value(server, "wallet_lock_wait_seconds_sum") > 0.2
+
+
+def test_a_database_that_accepts_no_changes_is_up_and_one_that_is_away_is_not(admin: Connection, database: str) -> None:
+    with serving(DATABASE_URL=database, **METERED) as server:
+        wait_until(lambda: value(server, "wallet_database_up") == 1 and value(server, "wallet_database_writable") == 1)
+    admin.execute(
+        "do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$"
+    )
+    with serving(DATABASE_URL=f"{database} user=wallet_app", **METERED) as server:
+        wait_until(lambda: value(server, "wallet_database_up") == 1 and value(server, "wallet_database_writable") == 0)
+    with serving(DATABASE_URL="host=/nonexistent", WALLET_POOL_TIMEOUT="0.2", **METERED) as server:
+        wait_until(lambda: ("wallet_database_up", frozenset()) in scrape(server))
+        assert value(server, "wallet_database_up") == value(server, "wallet_database_writable") == 0
+
+
+def test_they_are_not_told_on_the_service_s_own_port_nor_without_being_asked_for(database: str) -> None:
+    with serving(DATABASE_URL=database, **METERED) as server, server.client() as api:
+        assert api.get("/metrics").status_code == 404
+    with serving(DATABASE_URL=database) as server:
+        assert server.url
+    assert "Metrics on" not in server.log
+
+
+def test_a_port_that_is_taken_is_one_line(database: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        server = Server(DATABASE_URL=database, WALLET_METRICS_PORT=port)
+        assert server.wait() == 1
+    assert server.lines == [
+        f"server.py: Cannot tell metrics on 127.0.0.1, WALLET_METRICS_PORT {port}: Address already in use"
+    ]
