@@ -81,6 +81,10 @@ database_up = _gauge("wallet_database_up", "1 when the database answers", of_wor
 database_writable = _gauge("wallet_database_writable", "1 when it accepts changes too", of_workers="livemin")
 clients = _gauge("wallet_clients", "Connections of clients")
 info = _gauge("wallet_info", "1, and the version of db/", "version", of_workers="livemax")
+ledger_check_problems = _gauge(
+    "wallet_ledger_check_problems", "What the last recorded check of the books found", of_workers="livemax"
+)
+ledger_check_moment = _gauge("wallet_ledger_check_timestamp_seconds", "When that was; 0: never", of_workers="livemax")
 
 
 @functools.cache

@@ -1,15 +1,20 @@
 """What is looked at from time to time, for the metrics: queues, connections, and the state of the database."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
+import psycopg
 from starlette.datastructures import State
 
 from wallet_api import metrics, probes
+from wallet_api.pool import ConnectionLost, Database
 
 # Seconds between two looks.
 _INTERVAL = 5.0
+
+_LEDGER_CHECK = "select extract(epoch from checked_at), problems from wallet.last_ledger_check()"
 
 
 async def look_on(state: State, clients: Callable[[], int]) -> None:
@@ -22,6 +27,8 @@ async def look_on(state: State, clients: Callable[[], int]) -> None:
         trouble = await probes.trouble(state)
         metrics.database_up.set(trouble != probes.NO_DATABASE)
         metrics.database_writable.set(trouble not in (probes.NO_DATABASE, probes.READ_ONLY))
+        if trouble is None:
+            await _look_at_ledger_check(state.readiness)
         await asyncio.sleep(_INTERVAL)
 
 
@@ -37,3 +44,10 @@ def _look_at_pools(state: State) -> None:
         metrics.pool_connections.labels(*labels).set(number)
     for name, number in waiting.items():
         metrics.pool_waiting.labels(name).set(number)
+
+
+async def _look_at_ledger_check(database: Database) -> None:
+    with contextlib.suppress(psycopg.Error, ConnectionLost):  # that the database is away is seen elsewhere
+        for moment, problems in (await database.call(_LEDGER_CHECK)).values:
+            metrics.ledger_check_moment.set(float(moment))
+            metrics.ledger_check_problems.set(int(problems))

@@ -213,8 +213,7 @@ def test_neither_queries_nor_bodies_nor_headers_are_logged(server: Server, api: 
 def test_a_traceback_is_a_field_of_one_line(admin: Connection, server: Server, api: httpx2.Client) -> None:
     admin.execute("alter function wallet.get_account rename to _get_account")
     admin.execute(
-        """create function wallet.get_account(
-               p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
+        """create function wallet.get_account(p_account_id bigint, p_at timestamptz, p_api_key_id bigint)
                returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
                language plpgsql as 'begin raise ''bad %'', repeat(E''luck\n'', 10000); end'"""
     )

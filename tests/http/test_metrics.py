@@ -38,6 +38,8 @@ NAMES = {
     "wallet_database_writable",
     "wallet_clients",
     "wallet_info",
+    "wallet_ledger_check_problems",
+    "wallet_ledger_check_timestamp_seconds",
 }
 
 Metrics = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -202,6 +204,15 @@ def test_a_database_that_accepts_no_changes_is_up_and_one_that_is_away_is_not(ad
     with serving(DATABASE_URL="host=/nonexistent", WALLET_POOL_TIMEOUT="0.2", **METERED) as server:
         wait_until(lambda: ("wallet_database_up", frozenset()) in scrape(server))
         assert value(server, "wallet_database_up") == value(server, "wallet_database_writable") == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_last_recorded_check_of_the_books_is_told(admin: Connection, database: str, workers: str) -> None:
+    admin.execute("select wallet.record_ledger_check(0)")
+    [(moment,)] = admin.execute("select extract(epoch from wallet.record_ledger_check(3))").fetchall()
+    with serving(DATABASE_URL=database, WEB_CONCURRENCY=workers, **METERED) as server:
+        wait_until(lambda: value(server, "wallet_ledger_check_problems") == 3)
+        assert value(server, "wallet_ledger_check_timestamp_seconds") == pytest.approx(float(moment))
 
 
 def test_they_are_not_told_on_the_service_s_own_port_nor_without_being_asked_for(database: str) -> None:
