@@ -146,14 +146,14 @@ def _haproxy(program: str, folder: Path, instances: list[Address]) -> Iterator[A
 
 def configuration_for(bind: str, instances: list[Address]) -> str:
     """haproxy.cfg as it is, but for where it listens and how it finds the instances."""
-    servers = "\n    ".join(f"server wallet-{number} {host}:{port}" for number, (host, port) in enumerate(instances, 1))
+    servers = "".join(f"    server wallet-{number} {host}:{port}\n" for number, (host, port) in enumerate(instances, 1))
     text = (PROJECT / "haproxy.cfg").read_text()
-    for pattern, replacement in (
-        (r"^resolvers docker\n(    .*\n)+", ""),
-        (r"^    bind .*$", f"    bind {bind}"),
-        (r" resolvers docker init-addr none$", ""),
-        (r"^    server-template .*$", f"    {servers}"),
+    for pattern, replacement, times in (
+        (r"^resolvers docker\n(    .*\n)+", "", 1),
+        (r"^    bind .*$", f"    bind {bind}", 1),
+        (r" resolvers docker init-addr none$", "", 1),
+        (r"^    server-template .*\n", servers, 2),
     ):
         text, replaced = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        assert replaced == 1, f"haproxy.cfg has {replaced} lines like {pattern}"
+        assert replaced == times, f"haproxy.cfg has {replaced} lines like {pattern}"
     return text
