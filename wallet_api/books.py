@@ -15,18 +15,19 @@ class NoWallet(Exception):
 
 
 def check(conninfo: str) -> tuple[list[str], bool]:
-    """Checks the books of a database while others use it, all at one moment.
+    """Checks the books of a database while others use it, all at one moment, and records what it found.
 
-    Returns lines for people, and whether all is well. Raises NoWallet, or psycopg.OperationalError where the
-    database cannot be reached.
+    Returns lines for people, and whether all is well. Where nothing can be written, on a standby or by the role for
+    reports, nothing is recorded. Raises NoWallet, or psycopg.OperationalError where the database cannot be reached.
     """
     with psycopg.connect(conninfo, client_encoding="utf8") as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
         try:
             connection.execute("set local statement_timeout = 0")
             summary = connection.execute("select * from wallet.summarize_ledger()").fetchall()
             problems = connection.execute("select * from wallet.check_ledger()").fetchall()
+            if connection.execute("show transaction_read_only").fetchone() == ("off",):
+                connection.execute("select wallet.record_ledger_check(%s)", [len(problems)])
         except (
             psycopg.errors.InvalidSchemaName,
             psycopg.errors.UndefinedFunction,

@@ -390,7 +390,12 @@ def check(conninfo: str) -> tuple[int, list[str], str]:
     return run.returncode, run.stdout.splitlines(), run.stderr
 
 
-@pytest.mark.parametrize("user", ["postgres", "wallet_app", "wallet_ops"])
+def recorded(admin: Connection) -> list[int]:
+    """How many problems each check that was recorded has found."""
+    return [number for (number,) in admin.execute("select problems from ledger.ledger_check order by id").fetchall()]
+
+
+@pytest.mark.parametrize("user", ["postgres", "wallet_app", "wallet_ops", "wallet_reporting"])
 def test_the_command_says_that_all_is_well(books: Connection, database: str, user: str) -> None:
     assert check(make_conninfo(database, user=user)) == (
         0,
@@ -416,6 +421,17 @@ def test_the_command_says_what_is_wrong_and_exits_with_1(books: Connection, data
         f"account 2, payment 2: {GAP}",
         "account 3: The balance is 100.5; opening balance, plus received, minus paid, is 100",
     ]
+
+
+def test_the_command_records_what_it_found_where_it_may(books: Connection, database: str) -> None:
+    assert check(make_conninfo(database, user="wallet_app"))[0] == 0
+    assert recorded(books) == [0]
+    books.execute("update ledger.account set balance = 100.5 where id = 3")
+    assert check(database)[0] == 1
+    assert recorded(books) == [0, 1]
+    assert check(make_conninfo(database, options="-cdefault_transaction_read_only=on"))[0] == 1
+    assert check(make_conninfo(database, user="wallet_reporting"))[0] == 1
+    assert recorded(books) == [0, 1]
 
 
 def test_of_very_many_problems_the_command_tells_the_number(books: Connection, database: str) -> None:
