@@ -1,21 +1,24 @@
-"""The sessions of README and docs/tour.md give, on a new database, what is shown there, byte for byte."""
+"""The sessions of README, docs/tour.md and docs/operations.md give, on a new database, what is shown, byte for byte."""
 
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import postgres_programs
-from tests.support import PROJECT, serving
+from tests.conftest import Connection, postgres_programs
+from tests.support import PROJECT, account, serving, waiting_for_locks
 from wallet_api import embedded
 
-# A command on a line of its own, and what it gives on the lines below it: "$ curl …", or "wallet=> …" in psql.
-STEP = re.compile(r"^(?:\$ (curl .*)|wallet=> (.*))\n((?:(?!\$ |wallet=> |```).*\n)*)", re.MULTILINE)
+# A command on a line of its own, and what it gives on the lines below it: "$ curl …", or in psql "wallet=> …", and
+# "wallet=# …" where a superuser says it.
+STEP = re.compile(r"^(?:\$ (curl .*)|wallet=([>#]) (.*))\n((?:(?!\$ |wallet=[>#] |```).*\n)*)", re.MULTILINE)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -42,10 +45,10 @@ def curl(client: httpx2.Client, command: str) -> tuple[int, str]:
     return response.status_code, response.text
 
 
-def psql(database: str, query: str) -> str:
+def psql(database: str, user: str, query: str) -> str:
     """What psql shows, without the blanks at the ends of its lines; of an error, the first line."""
     program = (postgres_programs() or embedded.wheel_programs()) / "psql"
-    conninfo = make_conninfo(database, user="wallet_ops", options="-csearch_path=wallet")  # as migrate sets it
+    conninfo = make_conninfo(database, user=user, options="-csearch_path=wallet")  # as migrate sets it
     done = subprocess.run([program, "-X", conninfo, "-c", query], capture_output=True, text=True, check=False)
     shown = done.stdout + done.stderr.partition("\n")[0]
     return "\n".join(line.rstrip() for line in shown.rstrip("\n").splitlines())
@@ -58,7 +61,8 @@ def client(database: str) -> Iterator[httpx2.Client]:
 
 
 @pytest.mark.parametrize(
-    ("document", "curls", "queries", "refusals"), [("README.md", 12, 0, 1), ("docs/tour.md", 37, 14, 8)]
+    ("document", "curls", "queries", "refusals"),
+    [("README.md", 12, 0, 1), ("docs/tour.md", 37, 14, 8), ("docs/operations.md", 0, 25, 0)],
 )
 def test_a_session(
     client: httpx2.Client, database: str, document: str, curls: int, queries: int, refusals: int
@@ -66,14 +70,14 @@ def test_a_session(
     steps = STEP.findall(Path(PROJECT / document).read_text().partition("\n## In psql\n")[0])
     done = {"curl": 0, "psql": 0, "refused": 0}
     shown_moments: dict[str, str] = {}
-    for command, query, shown in steps:
+    for command, prompt, query, shown in steps:
         if command:
             status, answer = curl(client, command)
             done["curl"] += 1
             done["refused"] += status != 200
             assert status == (200 if '{"Error"' not in shown else status)
         else:
-            answer = psql(database, query)
+            answer = psql(database, {">": "wallet_ops", "#": "postgres"}[prompt], query)
             done["psql"] += 1
         # The moment is the only thing that differs; it is the same one wherever the document shows the same.
         for then, now in zip(MOMENT.findall(shown), MOMENT.findall(answer), strict=True):
@@ -81,4 +85,35 @@ def test_a_session(
             answer = answer.replace(now, then)
         assert answer == shown.rstrip("\n"), command or query
     assert done == {"curl": curls, "psql": queries, "refused": refusals}
-    assert shown_moments
+    assert len(shown_moments) > 0 or curls == 0
+
+
+def test_the_recipe_for_who_waits_names_both(admin: Connection, database: str) -> None:
+    section = (PROJECT / "docs/operations.md").read_text().partition("\n### Who waits, and for whom\n")[2]
+    [(_, _, query, _), *_] = STEP.findall(section)
+    for name in ("buyer", "seller"):
+        account(admin, name, 6)
+
+    def pay() -> None:
+        with psycopg.connect(database, user="wallet_ops") as ops:
+            ops.execute("select wallet.make_payment(1, 2, 5)")
+
+    with psycopg.connect(database) as holder:
+        holder.execute("select wallet.make_payment(1, 2, 1)")
+        waiter = threading.Thread(target=pay)
+        waiter.start()
+        [waiting] = waiting_for_locks(admin, 1)
+        [(pid, user, waits_for, *_)] = admin.execute(query.encode()).fetchall()
+        assert (pid, user, waits_for) == (waiting, "wallet_ops", [holder.info.backend_pid])
+    waiter.join()
+
+
+@pytest.mark.parametrize("document", sorted(path.name for path in (PROJECT / "docs").glob("*.md")))
+def test_links_lead_somewhere(document: str) -> None:
+    path = PROJECT / "docs" / document
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text()):
+        file = (path.parent / target).resolve() if target else path
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
