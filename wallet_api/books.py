@@ -1,6 +1,5 @@
 """The proof of the books, for people: what the database finds, as a table and a verdict."""
 
-import contextlib
 from collections import Counter
 from typing import Any
 
@@ -34,16 +33,7 @@ def check(conninfo: str) -> tuple[list[str], bool]:
             psycopg.errors.InsufficientPrivilege,
         ) as error:
             raise NoWallet(f"there is no wallet of this version that this user may use: {error}") from None
-        _record(connection, len(problems))
     return [*_table(summary, problems), *map(_line, problems[:_MOST_SHOWN]), *_rest(problems)], not problems
-
-
-def _record(connection: psycopg.Connection, problems: int) -> None:
-    """Keeps the result for whoever watches the wallet; but for a database, or a user, that may only read."""
-    connection.rollback()
-    connection.read_only = False
-    with contextlib.suppress(psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege):
-        connection.execute("select wallet.record_ledger_check(%s)", [problems])
 
 
 def _table(summary: list[tuple[Any, ...]], problems: list[tuple[Any, ...]]) -> list[str]:

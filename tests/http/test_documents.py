@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, postgres_programs
-from tests.support import PROJECT, account, serving, waiting_for_locks
+from tests.support import PROJECT, account, serving, wait_until, waiting_for_locks
 from wallet_api import embedded
 
 # A command on a line of its own, and what it gives on the lines below it: "$ curl …", or in psql "wallet=> …", and
@@ -117,3 +117,17 @@ def test_links_lead_somewhere(document: str) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+def test_a_worker_keeps_as_many_connections_as_the_document_says(admin: Connection, database: str) -> None:
+    assert "= instances × workers × (pool + pool / 2 + 5)" in (PROJECT / "docs/operations.md").read_text()
+
+    def connections() -> int:
+        ours = "datname = current_database() and application_name = 'wallet'"
+        [(number,)] = admin.execute(f"select count(*) from pg_stat_activity where {ours}").fetchall()
+        return int(number)
+
+    with serving(DATABASE_URL=database, WALLET_POOL_SIZE="6", WEB_CONCURRENCY="2") as server, server.client() as api:
+        wait_until(lambda: connections() >= 2 * (6 + 3 + 5))
+        assert [api.get(path).status_code for path in ("/readyz", "/accounts", "/readyz")] == [200] * 3
+        assert connections() == 2 * (6 + 3 + 5)

@@ -36,7 +36,7 @@ HEALTHY = {
     'wallet_requests_total{route="/payments",status="503"}': steady(14),
     'wallet_requests_total{route="/readyz",status="503"}': steady(150),
     'wallet_request_duration_seconds_bucket{route="/payments",le="0.1"}': steady(1490),
-    'wallet_request_duration_seconds_bucket{route="/payments",le="0.25"}': steady(1500),
+    'wallet_request_duration_seconds_bucket{route="/payments",le="0.2"}': steady(1500),
     'wallet_request_duration_seconds_bucket{route="/payments",le="0.5"}': steady(1514),
     'wallet_request_duration_seconds_bucket{route="/payments",le="+Inf"}': steady(1514),
     'wallet_retries_total{sqlstate="40P01"}': steady(14),
