@@ -30,6 +30,8 @@ ALWAYS = (b"/livez", b"/readyz")
 CROWDED = "Too many clients are connected; nothing was done, try again"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
+_NO_HTTP = (400, "The request is not valid HTTP")
+_HEAD_TOO_LARGE = (431, f"The head of the request should have at most {_HEAD_LIMIT} bytes")
 # What asks for another protocol on this connection, and means nothing to one who stays with this one.
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
 
@@ -103,7 +105,10 @@ class Protocol(HttpToolsProtocol):
     _pause = 0
     _upgrading = False
     _in_head = True
-    _head_size = 0
+    # Bytes that have arrived since the last part of a body: of a head, of the lines between chunks, of a trailer.
+    _overhead = 0
+    # What to tell a client whose request the parser gives up.
+    _wrong = _NO_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a new connection."""
@@ -199,26 +204,29 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads what has arrived, be it a part of a request or several of them."""
-        self._head_size += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self.parser.get_method() == b"CONNECT":
-                self._refuse(400, "The service is no proxy")
-            else:
-                self._stay_with_http(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(400, "The request is not valid HTTP")
-        else:
-            if self._in_head:
-                if self._head_size > _HEAD_LIMIT:
-                    self._refuse(431, f"The head of the request should have at most {_HEAD_LIMIT} bytes")
-            else:
-                self._start_body_timer()
+        self._overhead += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse(400, "The service is no proxy")
+                    return
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self._refuse(*self._wrong)
+                return
+        if self._overhead > _HEAD_LIMIT:
+            self._refuse(*_HEAD_TOO_LARGE)
+        elif not self._in_head:
+            self._start_body_timer()
 
     def on_headers_complete(self) -> None:
         """Begins to answer a request, whose body may still be under way."""
-        self._in_head = False
+        if self._overhead > _HEAD_LIMIT and self._head_size() > _HEAD_LIMIT:
+            self._wrong = _HEAD_TOO_LARGE
+            raise ValueError(_HEAD_TOO_LARGE)  # which stops the parser
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
@@ -230,11 +238,18 @@ class Protocol(HttpToolsProtocol):
             self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
+            self._in_head = False
+            self.headers = []  # a trailer's fields are none of the request's
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a part of a request's body."""
+        self._overhead = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Notes the end of a request's body."""
         self._in_head = True
-        self._head_size = 0
+        self._overhead = 0
         self._stop_body_timer()
         if not self._upgrading:
             super().on_message_complete()
@@ -243,17 +258,21 @@ class Protocol(HttpToolsProtocol):
         """Answers a client that has sent its requests and closes its side, as one may."""
         return self._ends_after_answers()
 
-    def _stay_with_http(self, rest: bytes) -> None:
-        """Reads a request that asks for an upgrade as one that does not.
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-        The parser takes what follows such a head for the other protocol and not for the body. So another parser
-        gets the head again, without the question, and then the rest.
+    def _without_upgrade(self) -> bytes:
+        """The head of a request that asks for an upgrade, without the question, for a new parser.
+
+        The old one takes what follows such a head for the other protocol, and not for the body.
         """
         version = self.parser.get_http_version()
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version.encode()]
         lines += [name + b": " + value for name, value in self.headers if name not in _UPGRADE_HEADERS]
+        if not self.parser.should_keep_alive():
+            lines.append(b"connection: close")
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _start_timer(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
@@ -269,10 +288,7 @@ class Protocol(HttpToolsProtocol):
             self._body_timer = None
 
     def _give_up_body(self) -> None:
-        if self._unanswered:
-            self._refuse(408, f"The body did not arrive within {self.body_timeout:g} seconds")
-        else:
-            self.transport.close()  # the request was answered without it
+        self._refuse(408, f"The body did not arrive within {self.body_timeout:g} seconds")
 
     def _ends_after_answers(self) -> bool:
         """If there are answers to requests that have come in full, makes the last of them the connection's end."""
@@ -291,6 +307,9 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: int, error: str) -> None:
         if self._ends_after_answers():
             return  # it would be taken for the answer to an earlier request
+        if not self._in_head and not self._unanswered:
+            self.transport.close()  # the request was answered without its body
+            return
         response = answer(status, error, {"Connection": "close"})
         headers = [
             *self.server_state.default_headers,

@@ -1,6 +1,8 @@
 """HTTP/1.1 as clients really speak it, byte by byte: nothing that is sent is taken for something else."""
 
+import contextlib
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Connection
-from tests.support import PATIENCE, account, balance, serving
+from tests.support import PATIENCE, account, balance, serving, wait_until
 
 NO_HTTP = b'{"Error":"The request is not valid HTTP"}'
 
@@ -22,9 +24,11 @@ def connect(url: str) -> socket.socket:
 
 
 def read_all(client: socket.socket) -> bytes:
+    """What comes until the connection ends, by a reset perhaps: of what was sent, not all may have been read."""
     answer = b""
-    while chunk := client.recv(65536):
-        answer += chunk
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := client.recv(65536):
+            answer += chunk
     return answer
 
 
@@ -39,7 +43,7 @@ def pair(admin: Connection) -> tuple[int, int]:
 
 @pytest.fixture
 def url(database: str) -> Iterator[str]:
-    with serving(DATABASE_URL=database, WALLET_IDLE_TIMEOUT="1") as server:
+    with serving(DATABASE_URL=database, WALLET_IDLE_TIMEOUT="1", WALLET_BODY_TIMEOUT="1") as server:
         yield server.url
 
 
@@ -94,6 +98,19 @@ def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(url: st
         assert statuses(read_all(client)) == [400]
 
 
+def test_any_number_of_upgrades_that_are_offered_at_once(url: str) -> None:
+    offer = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with connect(url) as client:
+        client.sendall(offer * 1000)
+        assert statuses(read_all(client)) == [200] * 1000
+
+
+def test_an_upgrade_that_is_offered_with_the_last_request_leaves_it_the_last(api_url: str) -> None:
+    with connect(api_url) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert b"\r\nconnection: close\r\n" in read_all(client)
+
+
 def test_nobody_gets_a_tunnel(api_url: str) -> None:
     with connect(api_url) as client:
         client.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -133,13 +150,133 @@ def test_a_client_that_does_not_go_on_is_closed(url: str, sent: bytes) -> None:
         assert statuses(read_all(client)) == [200] * sent.count(b"\r\n\r\n")
 
 
-def test_a_head_just_over_the_limit_is_told_so(api_url: str) -> None:
+@pytest.mark.parametrize("byte_by_byte", [b"GET /livez?x=", b"GET /livez HTTP/1.1\r\nX: "], ids=["URL", "header"])
+def test_a_head_that_trickles_in_is_given_up(url: str, byte_by_byte: bytes) -> None:
+    with connect(url) as client:
+        client.sendall(byte_by_byte)
+        trickle(client)
+        assert client.recv(1) == b""
+
+
+def test_a_body_that_trickles_in_is_given_up(url: str) -> None:
+    with connect(url) as client:
+        client.sendall(b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n")
+        trickle(client)
+        answer = client.recv(65536)
+    assert statuses(answer) == [408]
+    assert answer.endswith(b'{"Error":"The body did not arrive within 1 seconds"}')
+
+
+def trickle(client: socket.socket) -> None:
+    """Sends a byte now and again, until there is something to read: an answer, or the end."""
+
+    def is_over() -> bool:
+        client.send(b"x")
+        return bool(select.select([client], [], [], 0)[0])
+
+    wait_until(is_over)
+
+
+TOO_LARGE = {
+    "a header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 65536,
+    "many headers": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: x\r\n" * 11_000,
+    "a URL": b"GET /livez?" + b"x" * 65536,
+    "all at once": b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 65536 + b"\r\n\r\n",
+    "with an upgrade": b"GET /livez HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nX: "
+    + b"x" * 65536
+    + b"\r\n\r\n",
+    "a trailer": b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    + b"X: x\r\n" * 50_000,
+    "a chunk's extension": b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+    + b"x" * 300_000,
+}
+
+
+@pytest.mark.parametrize("request_", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_stands_around_bodies_has_a_limit(api_url: str, request_: bytes) -> None:
     with connect(api_url) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\n")
-        client.sendall(b"X: " + b"x" * 65536)
+        # What it does not read any more comes back as a reset, which may come before the answer is read.
+        with contextlib.suppress(ConnectionError):
+            client.sendall(request_)
         answer = read_all(client)
     assert statuses(answer) == [431]
     assert answer.endswith(b'{"Error":"The head of the request should have at most 65536 bytes"}')
+
+
+def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> None:
+    head = b"POST /payments/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + b"x" * 65000 + b"\r\n"
+    body = b'{"Payments":[]}' + b" " * 100_000
+    with connect(api_url) as client:
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert statuses(read_all(client)) == [200]
+
+
+def test_a_trailer_is_no_header(admin: Connection, url: str, pair: tuple[int, int]) -> None:
+    """Whoever stands in front, and looks at headers, or takes some away, does not see it."""
+    body = json.dumps({"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}).encode()
+    head = b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: the same\r\n\r\n" % (len(body), body)
+    with connect(url) as client:
+        client.sendall((head + chunks) * 2)
+        assert statuses(read_all(client)) == [200, 200]
+    assert balance(admin, pair[1]) == 2
+
+
+BODY = b'{"BuyerAccountID":0}'
+CHUNKS = b"14\r\n" + BODY + b"\r\n0\r\n\r\n"
+LENGTH = b"Content-Length: 20\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+# Of each, two servers could think that it ends at different places.
+AMBIGUOUS = {
+    "length and chunks": (LENGTH + CHUNKED, CHUNKS),
+    "chunks and length": (CHUNKED + LENGTH, CHUNKS),
+    "two lengths": (LENGTH + b"Content-Length: 5\r\n", BODY),
+    "the same length twice": (LENGTH * 2, BODY),
+    "a list of lengths": (b"Content-Length: 20, 20\r\n", BODY),
+    "a signed length": (b"Content-Length: +20\r\n", BODY),
+    "a negative length": (b"Content-Length: -20\r\n", BODY),
+    "a hexadecimal length": (b"Content-Length: 0x14\r\n", BODY),
+    "two numbers": (b"Content-Length: 2 0\r\n", BODY),
+    "no number": (b"Content-Length: \r\n", BODY),
+    "a length of more than 64 bits": (b"Content-Length: 18446744073709551636\r\n", BODY),
+    "a blank before the colon": (b"Content-Length : 20\r\n", BODY),
+    "a folded line": (b"X: x\r\n Content-Length: 20\r\n", BODY),
+    "a folded value": (b"Transfer-Encoding:\r\n chunked\r\n", CHUNKS),
+    "an unknown coding": (b"Transfer-Encoding: xchunked\r\n", CHUNKS),
+    "chunks that are not the last coding": (b"Transfer-Encoding: chunked, identity\r\n", CHUNKS),
+    "chunks in chunks": (CHUNKED * 2, CHUNKS),
+    "a coding behind a control character": (b"Transfer-Encoding: \x0bchunked\r\n", CHUNKS),
+    "a NUL": (b"X: \0\r\n" + LENGTH, BODY),
+    "a bare CR": (b"X: x\rY: y\r\n" + LENGTH, BODY),
+    "a bare LF": (b"X: x\nY: y\r\n" + LENGTH, BODY),
+    "a name that is none": (b"X\xff: x\r\n" + LENGTH, BODY),
+    "lines of chunks that end with LF": (CHUNKED, CHUNKS.replace(b"\r\n", b"\n")),
+    "a chunk's size with a prefix": (CHUNKED, b"0x" + CHUNKS),
+    "a chunk's size with a sign": (CHUNKED, b"+" + CHUNKS),
+    "a chunk's size of more than 64 bits": (CHUNKED, b"10000000000000014" + CHUNKS[2:]),
+    "a chunk without its end": (CHUNKED, CHUNKS.replace(BODY + b"\r\n", BODY)),
+    "a length in a trailer": (CHUNKED, CHUNKS[:-2] + LENGTH + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize(("headers", "body"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_where_it_is_not_clear_how_a_request_ends_nothing_that_follows_is_one(
+    api_url: str, headers: bytes, body: bytes
+) -> None:
+    with connect(api_url) as client:
+        client.sendall(b"POST /payments HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n" + body)
+        client.sendall(b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = read_all(client)
+    assert statuses(answer) == [400]
+    assert answer.endswith(NO_HTTP)
+
+
+def test_what_is_wrong_with_a_body_that_nobody_waited_for_is_no_second_answer(api_url: str) -> None:
+    with connect(api_url) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = client.recv(65536)
+        client.sendall(b"no chunk\r\n")
+        assert statuses(answer + read_all(client)) == [200]
 
 
 def test_a_body_that_is_announced_too_large_is_refused_before_it_comes(api_url: str) -> None:
