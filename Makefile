@@ -15,13 +15,13 @@ OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/te
 PROCESSES ?= 3
 PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope
 
-# How long make soak causes faults, and make agree asks, in seconds.
+# How long make soak causes faults, make agree asks, and make fuzz sends, in seconds.
 SECONDS ?= 600
 
 # Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test soak agree bench lint format lock clean
+.PHONY: help install run psql check test soak agree fuzz bench lint format lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -48,6 +48,9 @@ soak: $(VENV)/installed-dev  ## payments under random faults, each proved, for S
 
 agree: $(VENV)/installed-dev  ## have schemathesis compare the service with its /openapi.json, for SECONDS=600
 	@$(VENV)/bin/python -m tests.http.agreement --seconds $(SECONDS)
+
+fuzz: $(VENV)/installed-dev  ## send the service bytes that are hardly HTTP, for SECONDS=600: valid answers, no 500, no hanging
+	@$(VENV)/bin/python -m tests.http.fuzz --seconds $(SECONDS)
 
 bench: $(VENV)/installed-dev  ## measure on this machine, some 5 minutes: a table, and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
