@@ -1,27 +1,28 @@
 """The load balancer that is shipped: to whom it passes requests on, and which."""
 
+import re
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
-from tests.faults.scene import Scene
+from tests.faults.scene import Scene, scene
 from tests.support import wait_until
 
 LOAD = 200
 
 
-@pytest.fixture
-def stage(stage: Scene) -> Scene:
+def skip_without_haproxy(stage: Scene) -> None:
     if stage.address in [instance.address for instance in stage.instances]:
         pytest.skip("HAProxy is not installed")
-    return stage
 
 
 def test_payments_go_on_when_the_database_is_migrated_and_no_instance_is_replaced_yet(
     tmp_path: Path, primary: Postgres, stage: Scene
 ) -> None:
+    skip_without_haproxy(stage)
     with primary.admin() as admin, Recorder(stage.addresses, open_accounts(admin), repeat=False) as clients:
         clients.wait_for_answers(LOAD)
         [(version,)] = admin.execute("select wallet.schema_version()").fetchall()
@@ -34,3 +35,14 @@ def test_payments_go_on_when_the_database_is_migrated_and_no_instance_is_replace
         clients.wait_for_answers(LOAD)
         clients.stop()
     assert {attempt.status for order in clients.orders for attempt in order.attempts} <= {200, 400}
+
+
+def test_metrics_are_on_a_port_that_it_does_not_know(tmp_path: Path, primary: Postgres) -> None:
+    with scene(tmp_path, primary.conninfo(), 1, WALLET_METRICS_PORT="0") as stage:
+        skip_without_haproxy(stage)
+        url = re.search(r"Metrics on (http://[^ \"]+)", stage.instances[0].log)
+        assert url is not None
+        assert httpx2.get(url[1]).status_code == 200
+        host, port = stage.address
+        refused = httpx2.get(f"http://{host}:{port}/metrics")
+        assert (refused.status_code, refused.json()) == (404, {"Error": "Not found"})
