@@ -3,9 +3,11 @@ FROM python:3.13-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8080
 WORKDIR /app
 
-COPY requirements.lock ./
+# requirements-tracing.lock: with OpenTelemetry, for OTEL_EXPORTER_OTLP_ENDPOINT.
+ARG REQUIREMENTS=requirements.lock
+COPY requirements*.lock ./
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --require-hashes -r requirements.lock
+        --require-hashes -r "$REQUIREMENTS"
 
 COPY server.py ./
 COPY wallet_api ./wallet_api

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from wallet_api import books, embedded, keys, logs, migrations, rulebook, serving, settings
+from wallet_api import books, embedded, keys, logs, migrations, rulebook, serving, settings, tracing
 from wallet_api.settings import Settings
 
 logger = logging.getLogger("wallet_api")
@@ -137,6 +137,8 @@ def _database(configuration: Settings) -> Iterator[str]:
 
 def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
     settings.check_for_serving(configuration)
+    if configuration.otlp_endpoint is not None:
+        tracing.check()
     logs.begin(configuration.log)
     with _database(configuration) as conninfo:
         try:

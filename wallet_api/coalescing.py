@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, 
 from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
@@ -51,6 +51,8 @@ class Verdict(enum.Enum):
 Judge = Callable[[Exception], Verdict]
 # Is told why a call is made again.
 Tell = Callable[[Exception], None]
+# Is told when a call began and ended, and of its requests the times, and since when each had been waiting for it.
+Watch = Callable[[float, float, Sequence[tuple[Any, float]]], None]
 
 
 class Times(Protocol):
@@ -79,6 +81,7 @@ class _Entry(Generic[Request, Outcome]):
     future: asyncio.Future[Outcome]
     # The time of the event loop until which it waits for a call.
     deadline: float
+    times: Times | None
     arrived: float
     trip: _Trip | None = None
     # When the call began after which it was put aside, and whether it has been found to be blocked since.
@@ -87,8 +90,11 @@ class _Entry(Generic[Request, Outcome]):
     # How a call with it was lost. Whatever happens later, it may have been made.
     lost: Exception | None = None
 
-    def tell(self, times: Times) -> None:
+    def note_times(self) -> None:
         """Notes what became of it."""
+        times = self.times
+        if times is None:
+            return
         if self.trip is None or not self.trip.ended:
             times.waited = perf_counter() - self.arrived
             return
@@ -121,6 +127,7 @@ class Coalescer(Generic[Request, Outcome]):
         repeatable: Callable[[Request], bool],
         is_success: Callable[[Outcome], bool],
         tell: Tell,
+        watch: Watch | None = None,
         *,
         most_together: int,
         most_waiting: int,
@@ -136,6 +143,7 @@ class Coalescer(Generic[Request, Outcome]):
         self._repeatable = repeatable
         self._is_success = is_success
         self._tell = tell
+        self._watch = watch
         self._most_together = most_together
         self._most_waiting = most_waiting
         self._longest_wait = longest_wait
@@ -189,7 +197,7 @@ class Coalescer(Generic[Request, Outcome]):
             raise Full
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._longest_wait
-        entry = _Entry[Request, Outcome](request, client, loop.create_future(), deadline, perf_counter())
+        entry = _Entry[Request, Outcome](request, client, loop.create_future(), deadline, times, perf_counter())
         try:
             if self._idle:
                 # the one that became idle last, so that who comes alone finds a line that is warm
@@ -204,8 +212,7 @@ class Coalescer(Generic[Request, Outcome]):
                     self._timer = loop.call_at(deadline, self._give_up)
             return await entry.future
         finally:
-            if times is not None:
-                entry.tell(times)
+            entry.note_times()
 
     def _queue(self, entry: _Entry[Request, Outcome]) -> None:
         queue = self._queues.get(entry.client)
@@ -280,12 +287,15 @@ class Coalescer(Generic[Request, Outcome]):
 
     async def _call(self, call: Call[Request, Result], entries: Sequence[_Entry[Request, Outcome]]) -> Sequence[Result]:
         trip = _Trip(perf_counter(), len(entries))
+        since = [entry.trip.ended if entry.trip else entry.arrived for entry in entries] if self._watch else []
         for entry in entries:
             entry.trip = trip
         try:
             return await repeated(call, [entry.request for entry in entries], self._judge, self._tell)
         finally:
             trip.ended = perf_counter()
+            if self._watch is not None:
+                self._watch(trip.began, trip.ended, list(zip([entry.times for entry in entries], since, strict=True)))
 
     def _put_aside(self, entries: list[_Entry[Request, Outcome]]) -> None:
         if not self._aside:

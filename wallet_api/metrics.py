@@ -117,10 +117,12 @@ def count_payments(payments: Mapping[Payment, int]) -> None:
         _labelled(_payments, outcome, code if outcome == "refused" else "").inc(number)
 
 
-def observe_call(query: str, seconds: float) -> None:
-    """Observes how long a query took, if it calls a function of the wallet."""
-    if name := _function(query):
+def observe_call(query: str, seconds: float) -> str:
+    """Observes how long a query took, if it calls a function of the wallet, and returns the function's name."""
+    name = _function(query)
+    if name:
         _labelled(_calls, name).observe(seconds)
+    return name
 
 
 @functools.cache

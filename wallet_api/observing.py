@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,6 +54,14 @@ class Record:
     outcome: str = ""
     # The name of the key that it came with.
     key: str = ""
+    # Its span, where there are traces; and then what it waited for and called: each by name, with its begin and end.
+    span: Any = None
+    steps: tuple[tuple[str, float, float], ...] = ()
+
+    def add_step(self, name: str, began: float, ended: float) -> None:
+        """Notes what is to be a span."""
+        if self.span is not None:
+            self.steps += ((name, began, ended),)
 
 
 class Observer:
@@ -72,6 +81,8 @@ class Observer:
         client = scope["client"]
         record = Record(request_id(scope["headers"]), client[0] if client else "", scope["method"], scope["path"])
         scope[RECORD] = record
+        if _begin_span is not None:
+            record.span = _begin_span(record, scope)
         current_id.set(record.id)
 
         def note_and_send(message: Message) -> Awaitable[None]:
@@ -112,8 +123,15 @@ def record_of(request: Request) -> Record:
 
 Reader = Callable[[list[Record]], None]
 
+_begin_span: Callable[[Record, Scope], Any] | None = None
 _readers: list[Reader] = []
 _ended: list[Record] = []
+
+
+def begin_spans_with(begin_span: Callable[[Record, Scope], Any]) -> None:
+    """Has `begin_span` make the span of each request."""
+    global _begin_span
+    _begin_span = begin_span
 
 
 def read_with(reader: Reader) -> None:

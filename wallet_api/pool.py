@@ -209,10 +209,11 @@ class Database:
                 raise ConnectionLost(str(error)) from error
             raise
         finally:
-            seconds = perf_counter() - began
-            metrics.observe_call(query, seconds)
+            ended = perf_counter()
+            function = metrics.observe_call(query, ended - began)
             if record is not None:
-                record.database += seconds
+                record.database += ended - began
+                record.add_step(function or query, began, ended)
         if connection.unsafe:
             await connection.close()
             raise ConnectionLost("the commit stopped waiting for the standby")
@@ -223,8 +224,10 @@ class Database:
         try:
             return await self._connection()
         finally:
+            ended = perf_counter()
             if record is not None:
-                record.waited += perf_counter() - began
+                record.waited += ended - began
+                record.add_step("wait for a connection", began, ended)
 
     async def _connection(self) -> _Connection:
         while True:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from wallet_api import docs, errors, migrations, openapi, operations, payments
 from wallet_api.authentication import Keys
-from wallet_api.coalescing import Coalescer
+from wallet_api.coalescing import Coalescer, Watch
 from wallet_api.observing import Observer, record_of
 from wallet_api.operation import Operation
 from wallet_api.pool import Database, Line
@@ -36,11 +36,12 @@ def create_app(
     is_stopping: Callable[[], bool],
     finish: Callable[[], Awaitable[None]],
     clients: Callable[[], int],
+    watch: Watch | None,
 ) -> ASGIApp:
     """The ASGI application, for a database that is at this version, or will be.
 
     While `is_stopping`, it is not ready. `finish` is called at the end, when nothing is under way any more. `clients`
-    are how many are connected.
+    are how many are connected. Calls of make_payments are told to `watch`.
     """
 
     @contextlib.asynccontextmanager
@@ -68,6 +69,7 @@ def create_app(
             payments.repeatable,
             payments.is_made,
             errors.tell_repeated,
+            watch,
             most_together=settings.coalesce_most,
             most_waiting=settings.coalesce_waiting,
             longest_wait=settings.coalesce_timeout,

@@ -26,6 +26,7 @@ from wallet_api.accepting import Loop
 from wallet_api.protocol import Protocol
 from wallet_api.routes import create_app
 from wallet_api.settings import Settings
+from wallet_api.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +160,18 @@ def application() -> ASGIApp:
     Protocol.most_connections = min(configuration.connections, (allow_open_files() - _OTHER_FILES) // 2)
     Loop.rooms.append(Protocol.has_room)
     stopping = _Stopping(configuration.drain_time)
+    traces = Tracing(configuration.coalesce_most) if configuration.otlp_endpoint else None
+    if traces is not None:
+        traces.begin()
+
+    async def finish() -> None:
+        await Protocol.abort_all()
+        if traces is not None:
+            await traces.end()
+
+    watch = traces.add_call if traces is not None else None
     application = create_app(
-        configuration.database_url, configuration, stopping.has_begun, Protocol.abort_all, Protocol.clients
+        configuration.database_url, configuration, stopping.has_begun, finish, Protocol.clients, watch
     )
     # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
     gc.collect()

@@ -247,6 +247,12 @@ class Settings:
         "port to tell Prometheus metrics on; 0 picks a free one; unset: none",
     )
     metrics_host: str | None = _setting("WALLET_METRICS_HOST", None, _text, "address for that; unset: that of HOST")
+    otlp_endpoint: str | None = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        _text,
+        "OpenTelemetry collector to send traces to, such as http://localhost:4318; unset: no traces",
+    )
     log: str = _setting(
         "WALLET_LOG",
         "auto",
