@@ -62,7 +62,7 @@ def _gauge(name: str, meaning: str, *labels: str, of_workers: str = "livesum") -
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _requests = _counter("wallet_requests", "Requests that have been answered", "route", "method", "status")
-_durations = _histogram("wallet_request_duration_seconds", "How long requests took in all", "route")
+_durations = _histogram("wallet_request_duration_seconds", "How long requests took in all", "route", "method")
 _payments = _counter(
     "wallet_payments",
     "Payments that were asked for: made, replayed, refused (with a code) or failed",
@@ -95,19 +95,20 @@ def _labelled(metric: T, *labels: str) -> T:
 def count_requests(records: Iterable[Record]) -> None:
     """Counts requests that have just ended."""
     requests: Counter[tuple[str, str, int]] = Counter()
-    seconds: dict[str, list[float]] = defaultdict(list)
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     payments: Counter[Payment] = Counter()
     for record in records:
-        requests[record.route, record.method, record.status] += 1
-        seconds[record.route].append(record.seconds)
+        method = record.method if record.method in _METHODS else "other"
+        requests[record.route, method, record.status] += 1
+        seconds[record.route, method].append(record.seconds)
         if record.outcome:
             payments[record.outcome, record.code] += 1
         if record.locked:
             _lock_waits.observe(record.locked)
     for (route, method, status), number in requests.items():
-        _labelled(_requests, route, method if method in _METHODS else "other", str(status)).inc(number)
-    for route, values in seconds.items():
-        _labelled(_durations, route).observe_all(values)
+        _labelled(_requests, route, method, str(status)).inc(number)
+    for (route, method), values in seconds.items():
+        _labelled(_durations, route, method).observe_all(values)
     count_payments(payments)
 
 

@@ -113,7 +113,7 @@ as $$
     join ledger.payment as payment
         on (payment.buyer_account_id = term.account_id and term.status <> 'active')
         or (payment.seller_account_id = term.account_id and term.status = 'closed')
-    where payment.id > term.after_id and payment.id <= term.until_id
+    where term.status <> 'active' and payment.id > term.after_id and payment.id <= term.until_id
 
     union all
     select payment.currency_id, step.account_id, payment.id, format(

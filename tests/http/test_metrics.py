@@ -128,7 +128,7 @@ def test_labels_are_never_what_a_client_made_up(database: str) -> None:
         wait_until(lambda: value(server, "wallet_requests_total", method="other", **other) == 5)
         assert value(server, "wallet_requests_total", method="GET", **other) == 5
         assert value(server, "wallet_requests_total", method="GET", route="/account/{id}", status="404") == 5
-        assert value(server, "wallet_request_duration_seconds_count", route="/account/{id}") == 5
+        assert value(server, "wallet_request_duration_seconds_count", route="/account/{id}", method="GET") == 5
 
 
 def test_the_requests_of_all_workers_are_added_up(
