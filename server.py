@@ -28,6 +28,7 @@ def main() -> int:
     signals = serving.StopSignals()
     arguments = _parse()
     try:
+        settings.read_secrets()
         configuration = settings.from_environment()
         match arguments.command:
             case "migrate":

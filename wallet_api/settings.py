@@ -3,8 +3,8 @@
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,9 +102,13 @@ def _programs(value: str) -> Path:
     return path
 
 
-def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str) -> T:
-    """Declares a setting; the field's value is what `parse` makes of the variable, or of the default."""
-    declared: T = field(metadata={"variable": variable, "default": default, "parse": parse, "meaning": meaning})
+def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str, *, secret: bool = False) -> T:
+    """Declares a setting; the field's value is what `parse` makes of the variable, or of the default.
+
+    A secret may stand in a file, too, which the variable with _FILE at its end names.
+    """
+    about = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
+    declared: T = field(metadata=about)
     return declared
 
 
@@ -117,6 +121,11 @@ class Settings:
         None,
         _conninfo,
         "PostgreSQL to use, a libpq connection string, several hosts allowed; unset: one of the wallet's own",
+        secret=True,
+    )
+    # libpq finds it by itself, in the environment.
+    database_password: str | None = _setting(
+        "PGPASSWORD", None, _text, "password for DATABASE_URL, where it has none", secret=True
     )
     host: str = _setting("HOST", "127.0.0.1", _text, "address to listen on")
     auth: str | None = _setting(
@@ -145,6 +154,7 @@ class Settings:
         None,
         _text,
         "password that `migrate` gives to the role wallet_app; unset: leaves it as it is",
+        secret=True,
     )
     pool_size: int = _setting(
         "WALLET_POOL_SIZE", "4", _whole(1, 1000), "database connections of a worker process, for all but payments"
@@ -262,6 +272,31 @@ class Settings:
     access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: a line for each request")
 
 
+def read_secrets(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Replaces each NAME_FILE by NAME, with what that file holds: for this process, its workers, and libpq.
+
+    A newline at the end is dropped. Raises BadSetting, which never tells what is in a file, or what it is called:
+    somebody may have taken that for the place of the secret itself.
+    """
+    for setting in fields(Settings):
+        variable, file = setting.metadata["variable"], file_variable(setting)
+        if file is None or file not in environment:
+            continue
+        if variable in environment:
+            raise BadSetting(f"{file} should not be set where {variable} is")
+        try:
+            environment[variable] = Path(environment.pop(file)).read_text("utf-8").removesuffix("\n")
+        except OSError as error:
+            raise BadSetting(f"{file} should name a file that can be read: {error.strerror}") from None
+        except ValueError:
+            raise BadSetting(f"{file} should name a file that holds text, in UTF-8") from None
+
+
+def file_variable(setting: Field[Any]) -> str | None:
+    """The variable that names the file of a setting that is a secret; else None."""
+    return f"{setting.metadata['variable']}_FILE" if setting.metadata["secret"] else None
+
+
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads the settings. Raises BadSetting, which names the variable, for a value that cannot be used."""
     values: dict[str, Any] = {}
@@ -289,4 +324,6 @@ def describe() -> str:
         default = setting.metadata["default"]
         lines.append(f"  {setting.metadata['variable']:<24} {'(unset)' if default is None else default}")
         lines.append(f"      {setting.metadata['meaning']}")
+        if file := file_variable(setting):
+            lines.append(f"      or {file}: a file that holds it")
     return "\n".join(lines)

@@ -5,15 +5,18 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Connection
+from tests.conftest import Connection, postgres_programs
 from tests.support import PROJECT, Server, serving, wait_until
-from wallet_api import migrations
-from wallet_api.settings import Settings
+from wallet_api import embedded, migrations
+from wallet_api.settings import Settings, file_variable
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,11 +38,13 @@ def test_help_lists_every_setting_with_its_default() -> None:
         default = setting.metadata["default"]
         assert f"  {setting.metadata['variable']:<24} {'(unset)' if default is None else default}\n" in result.stdout
         assert setting.metadata["meaning"] in result.stdout
+        assert (file := file_variable(setting)) is None or f"or {file}: a file that holds it\n" in result.stdout
 
 
 def test_the_readme_names_every_setting() -> None:
     readme = (PROJECT / "README.md").read_text()
     assert [s.name for s in fields(Settings) if f"`{s.metadata['variable']}`" not in readme] == []
+    assert [file for file in map(file_variable, fields(Settings)) if file and f"`{file}`" not in readme] == []
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,65 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(database: str, variable: str,
     [line] = result.stderr.splitlines()
     assert line.startswith(f"server.py: {variable} should ")
     assert "hunter2" not in line
+
+
+@pytest.fixture
+def protected(tmp_path: Path) -> Iterator[str]:
+    """A PostgreSQL of the test's own, where all but its superuser need a password: a connection string for that one."""
+    with embedded.running(tmp_path / "data", postgres_programs()) as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            [rules] = admin.execute("show hba_file").fetchone() or [""]
+            Path(rules).write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+            admin.execute("select pg_reload_conf()")
+        yield conninfo
+
+
+def test_secrets_may_come_from_files_and_are_told_nobody(tmp_path: Path, protected: str) -> None:
+    password = "a sécret' \\ of the house"
+    contents = {
+        "owner": protected,
+        "app": make_conninfo(protected, user="wallet_app"),
+        "password": password,
+    }
+    files = {name: tmp_path / name for name in contents}
+    for name, content in contents.items():
+        files[name].write_text(f"{content}\n")
+    migrated = command(
+        "migrate", DATABASE_URL_FILE=str(files["owner"]), WALLET_APP_PASSWORD_FILE=str(files["password"])
+    )
+    assert migrated.returncode == 0, migrated.stderr
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(contents["app"])
+    app = {"DATABASE_URL_FILE": str(files["app"]), "PGPASSWORD_FILE": str(files["password"])}
+    with serving(**app, WEB_CONCURRENCY="2", WALLET_ACCESS_LOG="on") as server, server.client() as api:
+        wait_until(lambda: server.log.count("Application startup complete") == 2)
+        for file in files.values():
+            file.unlink()  # nobody needs them any more
+        for _ in range(10):
+            assert api.get("/accounts", headers={"Connection": "close"}).status_code == 200
+        commands = subprocess.check_output(["ps", "-eo", "args"], text=True)
+    assert "server.py" in commands
+    assert "of the house" not in migrated.stdout + migrated.stderr + server.log + commands
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "PGPASSWORD", "WALLET_APP_PASSWORD"])
+def test_a_secret_s_file_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "good").write_text("hunter2\n")
+    (tmp_path / "bad").write_bytes(b"hunter2 \xff\n")
+    (tmp_path / "empty").write_text("\n")
+    for file, environment, complaint in [
+        ("good", {variable: "hunter2"}, f"{variable}_FILE should not be set where {variable} is"),
+        ("hunter2", {}, f"{variable}_FILE should name a file that can be read: No such file or directory"),
+        (".", {}, f"{variable}_FILE should name a file that can be read: Is a directory"),
+        ("bad", {}, f"{variable}_FILE should name a file that holds text, in UTF-8"),
+        ("empty", {}, f"{variable} should "),
+    ]:
+        result = command("migrate", **{f"{variable}_FILE": str(tmp_path / file)}, **environment)
+        assert result.returncode == 2
+        assert result.stdout == ""
+        [line] = result.stderr.splitlines()
+        assert line.startswith(f"server.py: {complaint}")
+        assert "hunter2" not in line
 
 
 @pytest.mark.parametrize("arguments", [["serv"], ["migrate", "now"], ["--port=80"], ["serve", "x"]])
