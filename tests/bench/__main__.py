@@ -62,6 +62,7 @@ def _options() -> argparse.Namespace:
         metavar="PAYMENTS",
         help="also measure on a database with so many payments, 5000000 say; it takes minutes to make them",
     )
+    parser.add_argument("--keys", action="store_true", help="clients need an API key (WALLET_AUTH=required)")
     parser.add_argument("--yes", action="store_true", help="do write accounts and payments to DATABASE_URL")
     options = parser.parse_args()
     if options.stored and "DATABASE_URL" in os.environ:
@@ -114,6 +115,8 @@ class _Run:
         workers = options.workers or os.environ.get("WEB_CONCURRENCY")
         if workers:
             self._environment["WEB_CONCURRENCY"] = str(workers)
+        if options.keys:
+            self._environment["WALLET_AUTH"] = "required"
         self._results: dict[Row, list[Measurement]] = {}
         self._notes: list[str] = []
         self._done = self._expected = 0
@@ -139,7 +142,9 @@ class _Run:
                 f"{unsteady} of {len(ordered)} rows had a round more than 1.5 times as fast as another one: the "
                 "machine was not steady, and neither are the ratios"
             )
-        about = machine(version[0], self._environment.get("WEB_CONCURRENCY", "1, the default"))
+        about = machine(
+            version[0], self._environment.get("WEB_CONCURRENCY", "1, the default"), "WALLET_AUTH" in self._environment
+        )
         return Report(about, ordered, plan.ratios(ordered, self._stored), self._notes)
 
     def _plan(self, service: Wallet) -> list[Row]:

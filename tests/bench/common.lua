@@ -35,7 +35,8 @@ function prepare(number, make)
 end
 
 function post(path, body)
-    return wrk.format("POST", path, {["Content-Type"] = "application/json"}, body)
+    wrk.headers["Content-Type"] = "application/json"
+    return wrk.format("POST", path, nil, body)
 end
 
 function payment(buyer, seller, amount)

@@ -44,9 +44,10 @@ def require_wrk() -> None:
         raise BenchError("wrk is missing: apt-get install wrk, or brew install wrk")
 
 
-def wrk(url: str, script: str, connections: int, seconds: int, *arguments: int) -> Answers:
-    """Sends requests for so many seconds, over so many connections, one at a time on each."""
+def wrk(url: str, script: str, connections: int, seconds: int, *arguments: int, secret: str | None = None) -> Answers:
+    """Sends requests for so many seconds, over so many connections, one at a time on each; with an API key's secret."""
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", f"{script}.lua"]
+    options += [word for name, value in authorization(secret).items() for word in ("-H", f"{name}: {value}")]
     output = _output(["wrk", *options, url, "--", *map(str, arguments)], seconds)
     line = output.rstrip().rpartition("\n")[2]
     try:
@@ -89,20 +90,26 @@ def psql_copy(conninfo: str) -> float:
     return time.monotonic() - begin
 
 
-def read_payments(url: str) -> tuple[float, int]:
+def authorization(secret: str | None) -> dict[str, str]:
+    """The header with which a client says which API key it has, if any."""
+    return {} if secret is None else {"Authorization": f"Bearer {secret}"}
+
+
+def read_payments(url: str, secret: str | None = None) -> tuple[float, int]:
     """Seconds in which GET /payments is read to its end, and how many payments there were."""
     address = urlsplit(url)
+    head = "".join([f"{name}: {value}\r\n" for name, value in authorization(secret).items()])
     parts = []
     with socket.create_connection((str(address.hostname), int(address.port or 80)), _PATIENCE) as connection:
         begin = time.monotonic()
-        connection.sendall(b"GET /payments HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(f"GET /payments HTTP/1.1\r\n{head}Host: x\r\nConnection: close\r\n\r\n".encode())
         while part := connection.recv(1 << 20):
             parts.append(part)
         seconds = time.monotonic() - begin
     # Looked at when the clock has stopped: what the client does with it is not what is measured.
-    head, _, body = b"".join(parts).partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200 ") or b"chunked" not in head:
-        raise BenchError(f"GET /payments answered {head.decode()}")
+    answered, _, body = b"".join(parts).partition(b"\r\n\r\n")
+    if not answered.startswith(b"HTTP/1.1 200 ") or b"chunked" not in answered:
+        raise BenchError(f"GET /payments answered {answered.decode()}")
     return seconds, len(json.loads(b"".join(_chunks(body))).get("Payments", []))
 
 
@@ -118,10 +125,10 @@ def _chunks(body: bytes) -> Iterator[bytes]:
         start = end + 2 + size + 2
 
 
-def post_status(url: str, path: str, body: str) -> int:
+def post_status(url: str, path: str, body: str, secret: str | None = None) -> int:
     """The status that one request is answered with."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_PATIENCE)
-    connection.request("POST", path, body)
+    connection.request("POST", path, body, authorization(secret))
     status = connection.getresponse().status
     connection.close()
     return status

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import randrange
@@ -27,6 +28,8 @@ class Wallet:
     conninfo: str
     admin: Admin
     accounts: Accounts
+    # Of the API key that clients have, if they need one.
+    secret: str | None
 
 
 @contextlib.contextmanager
@@ -35,15 +38,23 @@ def wallet(conninfo: str, environment: dict[str, str]) -> Iterator[Wallet]:
     try:
         with serving(**environment) as server, psycopg.connect(conninfo, autocommit=True) as admin:
             # The settings of this connection are not what is measured: it counts, and holds nothing.
-            yield Wallet(server.url, server.process.pid, conninfo, admin, open_accounts(admin))
+            secret = _secret(admin) if environment.get("WALLET_AUTH") == "required" else None
+            yield Wallet(server.url, server.process.pid, conninfo, admin, open_accounts(admin), secret)
     except AssertionError as error:
         raise BenchError(f"the service did not start or stop: {error}") from error
+
+
+def _secret(admin: Admin) -> str:
+    query = "select secret from wallet.create_api_key(%s, array['read', 'pay'])"
+    row = admin.execute(query, [f"bench {uuid.uuid4()}"]).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def warm_up(service: Wallet) -> None:
     """Lets the service and the database prepare what they prepare at the first requests."""
     load.wrk(f"{service.url}/livez", "livez", 8, 1)
-    load.wrk(service.url, "payments", 64, 1, 1, service.accounts.rich, ACCOUNTS)
+    load.wrk(service.url, "payments", 64, 1, 1, service.accounts.rich, ACCOUNTS, secret=service.secret)
     Books(service.admin).accepted()
 
 
@@ -51,7 +62,7 @@ def has_batches(service: Wallet) -> int:
     """The status of a batch of one payment."""
     buyer = service.accounts.rich
     payment = f'{{"BuyerAccountID":{buyer},"SellerAccountID":{buyer + 1},"Amount":0.01}}'
-    return load.post_status(service.url, "/payments/batch", f'{{"Payments":[{payment}]}}')
+    return load.post_status(service.url, "/payments/batch", f'{{"Payments":[{payment}]}}', service.secret)
 
 
 def measure(service: Wallet, row: Row, seconds: int) -> Measurement:
@@ -67,7 +78,9 @@ def measure(service: Wallet, row: Row, seconds: int) -> Measurement:
     else:
         seed = randrange(1 << 30)
         arguments = (seed, first, row.accounts, plan.BATCH)
-        answers = load.wrk(service.url, row.load, row.clients, plan.seconds(row, seconds), *arguments)
+        answers = load.wrk(
+            service.url, row.load, row.clients, plan.seconds(row, seconds), *arguments, secret=service.secret
+        )
     if row.clients == plan.CROWD:
         # What those had sent who were told to come back later is read after that time, though they are gone.
         time.sleep(_COME_BACK)
@@ -115,7 +128,7 @@ def listing(service: Wallet) -> Iterator[tuple[Row, Measurement]]:
     before = memory.now()
     for _ in range(plan.ROUNDS):
         memory.forget_peak()
-        seconds, listed = load.read_payments(service.url)
+        seconds, listed = load.read_payments(service.url, service.secret)
         if listed != expected:
             raise BenchError(f"GET /payments lists {listed:,} payments of {expected:,}")
         # of several workers one has answered: the one that grew the most

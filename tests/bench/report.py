@@ -63,7 +63,7 @@ class Report:
         }
 
 
-def machine(postgres: str, workers: str) -> dict[str, str]:
+def machine(postgres: str, workers: str, keys: bool) -> dict[str, str]:
     """What the numbers depend on."""
     return {
         "CPU": f"{_cpu()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
@@ -71,6 +71,7 @@ def machine(postgres: str, workers: str) -> dict[str, str]:
         "Python": platform.python_version(),
         "PostgreSQL": postgres,
         "Workers": workers,
+        "API keys": "required" if keys else "off",
     }
 
 
