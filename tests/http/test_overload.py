@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
+from tests.sql.calls import row
 from tests.support import PATIENCE, Server, account, serving, wait_until, waiting_for_locks
 from wallet_api.accepting import Loop
 
@@ -28,9 +29,10 @@ class Client:
     def send(self, request: bytes) -> None:
         self._socket.sendall(request)
 
-    def pay(self, buyer: int, seller: int) -> None:
+    def pay(self, buyer: int, seller: int, secret: str = "none") -> None:
         body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":1}' % (buyer, seller)
-        self.send(b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        head = f"POST /payments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nContent-Length: {len(body)}"
+        self.send(f"{head}\r\n\r\n".encode() + body)
 
     def answer(self) -> bytes:
         """The next answer, one that has come in one piece."""
@@ -58,18 +60,20 @@ def clients(server: Server, number: int) -> Iterator[list[Client]]:
 
 
 @contextlib.contextmanager
-def no_room(admin: Connection, database: str) -> Iterator[tuple[Server, tuple[int, int]]]:
+def no_room(
+    admin: Connection, database: str, secret: str = "none", **environment: str
+) -> Iterator[tuple[Server, tuple[int, int]]]:
     """Both lines are held up, and a third payment waits: as many as may."""
     pair = account(admin, "held", 10), account(admin, "seller")
     patient = {"WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_TIMEOUT": "20"}
     with (
-        serving(DATABASE_URL=database, WALLET_COALESCE_WAITING="1", **patient) as server,
+        serving(DATABASE_URL=database, WALLET_COALESCE_WAITING="1", **patient, **environment) as server,
         psycopg.connect(database) as holder,
         clients(server, 3) as waiting,
     ):
         holder.execute("select from ledger.account where id = %s for update", [pair[0]])
         for number, client in enumerate(waiting):
-            client.pay(*pair)
+            client.pay(*pair, secret)
             waiting_for_locks(admin, min(number + 1, 2))
         yield server, pair
         holder.rollback()
@@ -86,6 +90,17 @@ def test_one_payment_too_many_is_refused_at_once_and_the_process_lives(admin: Co
         assert answer.endswith(b'{"Error":"Too many requests are waiting; nothing was done, try again"}')
         other.send(LIVEZ)
         assert other.answer().startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_key_s_flood_leaves_room_for_another_key_s_payment(admin: Connection, database: str) -> None:
+    one, other = (row(admin, "create_api_key", name, ["pay"])["secret"] for name in ("one", "other"))
+    with contextlib.ExitStack() as stack:
+        with no_room(admin, database, one, WALLET_AUTH="required") as (server, pair):
+            greedy, modest = stack.enter_context(clients(server, 2))
+            greedy.pay(*pair, one)
+            assert greedy.answer().startswith(b"HTTP/1.1 503 ")
+            modest.pay(account(admin, "modest", 10), pair[1], other)
+        assert modest.answer().startswith(b"HTTP/1.1 200 ")
 
 
 def test_who_asks_again_at_once_is_not_heard_at_once(admin: Connection, database: str) -> None:
