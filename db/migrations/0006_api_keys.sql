@@ -26,13 +26,10 @@ $$;
 set local role wallet_owner;
 
 -- Who acts. The HTTP layer is wallet_app, whatever user it logs in as; everybody else is the user who logged in, and
--- cannot say that it is somebody else.
+-- cannot say that it is somebody else. (Parsed here and now, so no search_path matters, and it costs nothing to call.)
 create function ledger.acting_role() returns text
     language sql stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select case current_setting('role') when 'wallet_app' then 'wallet_app' else session_user::text end
-$$;
+    return case current_setting('role') when 'wallet_app' then 'wallet_app' else session_user::text end;
 comment on function ledger.acting_role() is 'The database role that acts: wallet_app for the HTTP layer, else who logged in.';
 
 -- Keys.
