@@ -181,7 +181,7 @@ class Coalescer(Generic[Request, Outcome]):
 
     def is_full(self, client: Hashable = None) -> bool:
         """Whether a request of this client would be refused at once."""
-        waiting = self.waiting
+        waiting = self._queued + self._held_up_in_all
         if waiting < self._most_waiting:
             return False
         its_own = len(self._queues.get(client, ())) + self._held_up[client]
@@ -197,7 +197,8 @@ class Coalescer(Generic[Request, Outcome]):
             raise Full
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._longest_wait
-        entry = _Entry[Request, Outcome](request, client, loop.create_future(), deadline, times, perf_counter())
+        # not _Entry[Request, Outcome](…), which takes six times as long
+        entry: _Entry[Request, Outcome] = _Entry(request, client, loop.create_future(), deadline, times, perf_counter())
         try:
             if self._idle:
                 # the one that became idle last, so that who comes alone finds a line that is warm

@@ -4,59 +4,65 @@ Whoever knows something notes it in the record, and nobody reads it before the r
 """
 
 import asyncio
+import itertools
 import random
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Where it is in the scope of a request.
 RECORD = "wallet.record"
 # The route of a request that is for none.
 NO_ROUTE = "other"
-_ID_HEADER = b"x-request-id"
+# What stands for the status where the client was gone before it was answered, as in other servers' logs.
+_GONE = 499
 _GIVEN_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
 # Of W3C's Trace Context: version, trace id, the caller's span id, flags, and what later versions add.
 _TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-.*)?")
+
+# A new id looks like a trace's: 20 digits that tell processes apart, and a number of 12.
+_PREFIX = f"{random.getrandbits(80):020x}"
+_number = itertools.count(10**11)
 
 # The id of the request that is being answered, for whatever is logged meanwhile.
 current_id: ContextVar[str] = ContextVar("current_id", default="")
 
 
-@dataclass(slots=True)
 class Record:
     """What is known of one request; never a secret, and never a body. Times are in seconds."""
 
-    id: str
-    client: str = ""
-    method: str = ""
-    path: str = ""
     # The path's template, such as /account/{id}.
-    route: str = NO_ROUTE
-    status: int = 0
-    started: float = field(default_factory=perf_counter)
-    seconds: float = 0
+    route = NO_ROUTE
+    status = 0
+    seconds = 0.0
     # How long it waited for a call or a connection, and for its calls' answers; with how many payments it went.
-    waited: float = 0
-    database: float = 0
-    batch: int = 0
+    waited = 0.0
+    database = 0.0
+    batch = 0
     # How long it waited for an account that somebody else had locked, if it met one.
-    locked: float = 0
+    locked = 0.0
     # The SQLSTATE of what went wrong.
-    code: str = ""
-    payment_id: str = ""
+    code = ""
+    payment_id = ""
     # What became of the payment that it asks for, if it does: made, replayed, refused or failed.
-    outcome: str = ""
+    outcome = ""
     # The name of the key that it came with.
-    key: str = ""
+    key = ""
     # Its span, where there are traces; and then what it waited for and called: each by name, with its begin and end.
     span: Any = None
     steps: tuple[tuple[str, float, float], ...] = ()
+
+    def __init__(self, id_: str, client: str, method: str = "", path: str = "") -> None:
+        self.id = id_
+        self.client = client
+        self.method = method
+        self.path = path
+        self.started = perf_counter()
 
     def add_step(self, name: str, began: float, ended: float) -> None:
         """Notes what is to be a span."""
@@ -67,7 +73,8 @@ class Record:
 class Observer:
     """ASGI application: gives each request a record and an id, and tells who wants to know when `app` is done with it.
 
-    The id is the client's own, or that of its trace, or a new one, and is told as X-Request-ID.
+    The id is the client's own, or that of its trace, or a new one. wallet_api.protocol tells it, as X-Request-ID, and
+    notes the status.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -78,41 +85,37 @@ class Observer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client = scope["client"]
-        record = Record(request_id(scope["headers"]), client[0] if client else "", scope["method"], scope["path"])
-        scope[RECORD] = record
+        record = record_in(scope)
+        current_id.set(record.id)
         if _begin_span is not None:
             record.span = _begin_span(record, scope)
-        current_id.set(record.id)
-
-        def note_and_send(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                # one that was given up, and answered by wallet_api.protocol, has a status already
-                record.status = record.status or message["status"]
-                message["headers"] = [*message["headers"], id_header(record)]
-            return send(message)
-
         try:
-            await self._app(scope, receive, note_and_send)
+            await self._app(scope, receive, send)
         finally:
+            record.status = record.status or _GONE
             if (key := scope.get("wallet.key")) is not None:
                 record.key = key.name
             end(record)
 
 
+def record_in(scope: Scope) -> Record:
+    """The record in a request's scope, where it is made if it is not there: a request may be refused very early."""
+    record: Record | None = scope.get(RECORD)
+    if record is None:
+        client = scope["client"]
+        record = Record(request_id(scope["headers"]), client[0] if client else "", scope["method"], scope["path"])
+        scope[RECORD] = record
+    return record
+
+
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The id in a request's head, X-Request-ID or the trace's, if it is well-formed; or a new one."""
     found = dict(headers)
-    if (given := found.get(_ID_HEADER)) and _GIVEN_ID.fullmatch(given):
+    if (given := found.get(b"x-request-id")) and _GIVEN_ID.fullmatch(given):
         return given.decode()
     if (parent := found.get(b"traceparent")) and (trace := _TRACEPARENT.fullmatch(parent)):
         return trace[1].decode()
-    return f"{random.getrandbits(128):032x}"
-
-
-def id_header(record: Record) -> tuple[bytes, bytes]:
-    """The header that tells the id."""
-    return _ID_HEADER, record.id.encode()
+    return f"{_PREFIX}{next(_number)}"
 
 
 def record_of(request: Request) -> Record:

@@ -37,11 +37,17 @@ _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
 
 
 class _Transport:
-    """Sends the head of an answer together with the beginning of its body: one system call, not two."""
+    """Sends the head of an answer together with the beginning of its body: one system call, not two.
 
-    def __init__(self, transport: asyncio.Transport, linger: Callable[[], object]) -> None:
+    What begins an answer goes through `begin` before.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, linger: Callable[[], object], begin: Callable[[bytes], bytes]
+    ) -> None:
         self._transport = transport
         self._linger = linger
+        self._begin = begin
         self._head = b""
         self._begun = False
 
@@ -54,7 +60,7 @@ class _Transport:
             self._transport.write(data)
         else:
             self._begun = True
-            self._head = data
+            self._head = self._begin(data)
 
     def end_answer(self) -> None:
         """Sends what is left; what comes next is a head again."""
@@ -114,7 +120,7 @@ class Protocol(HttpToolsProtocol):
         """Takes a new connection."""
         super().connection_made(transport)
         self._application = self.app
-        self.transport = _Transport(transport, self._start_reader_timer)  # type: ignore[assignment]
+        self.transport = _Transport(transport, self._start_reader_timer, self._begin_answer)  # type: ignore[assignment]
         self._open.add(self)
         # Whether it came when there were as many as are served; those who were there before it still are.
         self._late = len(self._open) > self.most_connections
@@ -311,24 +317,18 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()  # the request was answered without its body
             return
         response = answer(status, error, {"Connection": "close"})
-        headers = [
-            *self.server_state.default_headers,
-            *response.raw_headers,
-            observing.id_header(self._refused(status)),
-        ]
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
-        head += [name + b": " + value for name, value in headers]
+        head += [name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]]
         self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))
         self.transport.close()
 
-    def _refused(self, status: int) -> Record:
-        """The record of what is refused here: the request whose body is missing, or what never became one."""
-        record: Record
+    def _begin_answer(self, answer: bytes) -> bytes:
+        """Notes the status of an answer, and adds the request's id: here, it costs a fraction of a header's check."""
         if self._unanswered:
-            record = self._unanswered[0].scope[observing.RECORD]  # type: ignore[literal-required]
-            record.status = status
-        else:
+            record = observing.record_in(self._unanswered[0].scope)  # type: ignore[arg-type]
+            record.status = int(answer[9:12])
+        else:  # it is for what never became a request
             record = Record(observing.request_id(self.headers or ()), self.client[0] if self.client else "")
-            record.status = status
+            record.status = int(answer[9:12])
             observing.end(record)
-        return record
+        return answer.replace(b"\r\n", b"\r\nx-request-id: %b\r\n" % record.id.encode(), 1)

@@ -161,6 +161,11 @@ def test_the_id_is_the_client_s_or_its_trace_s_if_it_can_be_used(
         (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n\r\n", 400, {"request_id": "mine"}),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536, 431, {}),
         (b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 408, {"route": "/payments"}),
+        (
+            b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: x\r\n" * 12_000,
+            431,
+            {"route": "/payments"},
+        ),
         (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404, {"route": "other"}),
         (b"PUT /accounts HTTP/1.1\r\nHost: x\r\n\r\n", 405, {"route": "other", "path": "/accounts"}),
         (b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{", 400, {"route": "/payments"}),
