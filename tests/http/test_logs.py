@@ -166,6 +166,7 @@ def test_the_id_is_the_client_s_or_its_trace_s_if_it_can_be_used(
             431,
             {"route": "/payments"},
         ),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", 400, {"route": "/livez"}),
         (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404, {"route": "other"}),
         (b"PUT /accounts HTTP/1.1\r\nHost: x\r\n\r\n", 405, {"route": "other", "path": "/accounts"}),
         (b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{", 400, {"route": "/payments"}),
