@@ -130,12 +130,8 @@ def wrong(answer: bytes) -> str:
             continue
         if status >= 500 and status != 503:
             return f"status {status}"
-        if b"content-length" not in headers:
-            return "an answer of no known length"
-        length = int(headers[b"content-length"])
-        # The answer to HEAD tells the length of what it does not have.
-        body, answer = (b"", rest) if rest.startswith(b"HTTP/1.1 ") or not rest else (rest[:length], rest[length:])
-        if body and len(body) < length:
+        body, answer = _split(headers, rest)
+        if body is None:
             return CUT_OFF
         if (
             body
@@ -144,6 +140,26 @@ def wrong(answer: bytes) -> str:
         ):
             return error
     return ""
+
+
+def _split(headers: dict[bytes, bytes], rest: bytes) -> tuple[bytes | None, bytes]:
+    """The body of an answer, None for one that ends early, and what follows it."""
+    # The answer to HEAD tells of a body that it does not have.
+    if not rest or rest.startswith(b"HTTP/1.1 "):
+        return b"", rest
+    if headers.get(b"transfer-encoding") != b"chunked":
+        length = int(headers.get(b"content-length", 0))
+        return rest[:length] if len(rest) >= length else None, rest[length:]
+    body = b""
+    while match := re.match(rb"([0-9a-f]+)\r\n", rest):
+        end = match.end() + int(match[1], 16)
+        body += rest[match.end() : end]
+        if rest[end : end + 2] != b"\r\n":
+            break
+        rest = rest[end + 2 :]
+        if match[1] == b"0":
+            return body, rest
+    return None, b""
 
 
 def _wrong_json(status: int, body: bytes) -> str:

@@ -17,10 +17,11 @@ def test_whatever_bytes_are_sent_are_answered_in_http_or_closed(database: str) -
     assert {"200", "400", "closed without an answer"} <= set(answered)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 
-@pytest.mark.parametrize("answer", [b"", OK, OK * 2, OK[:-2] + OK, b"HTTP/1.1 100 Continue\r\n\r\n" + OK])
+@pytest.mark.parametrize("answer", [b"", OK, OK * 2, OK[:-2] + OK, b"HTTP/1.1 100 Continue\r\n\r\n" + OK, CHUNKED + OK])
 def test_the_fuzzer_takes_what_is_right(answer: bytes) -> None:
     assert wrong(answer) == ""
 
@@ -32,6 +33,9 @@ def test_the_fuzzer_takes_what_is_right(answer: bytes) -> None:
         OK[:10],
         OK[:-1],
         OK + b"more",
+        CHUNKED[:-2],
+        CHUNKED[:-5],
+        CHUNKED + b"more",
         OK.replace(b"{}", b"xx"),
         OK.replace(b"{}", b"{x"),
         OK.replace(b"200 OK", b"500 Internal Server Error"),
