@@ -326,7 +326,8 @@ class Protocol(HttpToolsProtocol):
         """Notes the status of an answer, and adds the request's id: here, it costs a fraction of a header's check."""
         if self._unanswered:
             record = observing.record_in(self._unanswered[0].scope)  # type: ignore[arg-type]
-            record.status = int(answer[9:12])
+            # of what was refused here, its handler's answer is heard by nobody
+            record.status = record.status or int(answer[9:12])
         else:  # it is for what never became a request
             record = Record(observing.request_id(self.headers or ()), self.client[0] if self.client else "")
             record.status = int(answer[9:12])
