@@ -4,7 +4,8 @@
 -- may be remembered: a key that is revoked, or expires, is of no use from the next call on.
 --
 -- Returns: the key's id and name, one row
--- Locks:   the key's row, for the moment in which its last use is noted, once a minute
+-- Locks:   the key's row, for the moment in which its last use is noted, once a minute; it waits for nobody who has
+--          locked it, and notes nothing then
 -- Writes:  ledger.api_key (last use)
 -- Raises:  WA001 no such key, or revoked, or expired: all by the same look-up, and in the same words; WF001 (which cannot
 --          be)
@@ -26,8 +27,12 @@ begin
     end if;
     update ledger.api_key as api_key
     set last_used_at = date_trunc('minute', clock_timestamp())
-    where api_key.id = v_api_key.id
-        and api_key.last_used_at is distinct from date_trunc('minute', clock_timestamp());
+    where api_key.id = (
+        select used.id
+        from ledger.api_key as used
+        where used.id = v_api_key.id and used.last_used_at is distinct from date_trunc('minute', clock_timestamp())
+        for no key update skip locked
+    );
     id := v_api_key.id;
     name := v_api_key.name;
     return next;

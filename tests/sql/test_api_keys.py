@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.conftest import Connection
@@ -155,6 +156,15 @@ def test_its_last_use_is_noted_to_the_minute(keeper: Connection) -> None:
     row(keeper, "authenticate", hash_of(made["secret"]))
     if row(keeper, "list_api_keys")["last_used_at"] == used:
         assert keeper.execute("select xmin::text || ctid::text from ledger.api_key").fetchall() == [(version,)]
+
+
+def test_while_somebody_is_about_to_revoke_it_nobody_waits_for_that(admin: Connection, database: str) -> None:
+    made = row(admin, "create_api_key", "shop", ["pay"])
+    with psycopg.connect(database) as revoking:
+        row(revoking, "revoke_api_key", made["id"])
+        admin.execute("set lock_timeout = '10ms'")
+        assert row(admin, "authenticate", hash_of(made["secret"]))["id"] == made["id"]
+    assert refusal(admin, "authenticate", hash_of(made["secret"])) == "WA001"
 
 
 def end(keeper: Connection, api_key: int, how: str) -> None:
