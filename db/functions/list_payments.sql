@@ -5,8 +5,9 @@
 -- key that is bound to accounts, those that touch them.
 --
 -- One index gives the payments to be looked at, in order: that of the reference, else the buyer, the seller, the account
--- (on either side), the accounts that the key is bound to, the time, the id. What else is asked for narrows that, and then a page looks at no more than 10,000
--- payments: it may have fewer than the limit, and still go on.
+-- (on either side), the accounts that the key is bound to, the time, the id. What else is asked for narrows that, and then
+-- a page looks at no more than 10,000 payments: it may have fewer than the limit, and still go on. But of a reference, a
+-- key that is bound has all looked at: where a page ends early, it would be told of payments that are not its own.
 --
 -- Returns: payments, oldest first: by id; by time and id where time alone leads to them. more, the same in all rows:
 --          whether others follow them, after p_after_id => the last row's id. Where a page ends before it is full, the
@@ -127,7 +128,8 @@ begin
         or (p_reference is not null and num_nonnulls(p_from, p_to, v_bound_ids) > 0);
     v_look_at := p_limit + 1;
     if v_narrows and p_limit is not null then
-        v_look_at := v_most_looked_at / coalesce(cardinality(v_bound_ids), 1);
+        v_look_at := case when p_reference is null or v_bound_ids is null
+            then v_most_looked_at / coalesce(cardinality(v_bound_ids), 1) end;
         execute format(
             'select source.id
             from (

@@ -431,6 +431,20 @@ def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connectio
             assert pages == expected
 
 
+def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_often(
+    keeper: Connection, known: dict[str, int]
+) -> None:
+    one, two = known["one"], known["two"]
+    # so many accounts that a page looks at few payments
+    bound = [known["three"], *[account(keeper, f"account {number}") for number in range(99)]]
+    rows(keeper, "make_payments", [one] * 102, [two] * 102, [Decimal("0.1")] * 102, references=["theirs"] * 102)
+    api_key = key(keeper, "read", accounts=bound)
+    assert rows(keeper, "list_payments", None, 1, reference="theirs", api_key_id=api_key) == []
+    own = paid(keeper, known["three"], one, 1, reference="theirs")
+    [found] = rows(keeper, "list_payments", None, 1, reference="theirs", api_key_id=api_key)
+    assert (found["id"], found["amount"], found["more"]) == (own, 1, False)
+
+
 # Who made it.
 
 
