@@ -76,8 +76,8 @@ begin
         perform wallet._refuse('WB062');
     end if;
 
-    -- Of an account, time is a part of its history.
-    if p_reference is null and v_account_id is not null then
+    -- Of an account, time is a part of its history. (Into that of another one, a key that is bound does not look.)
+    if p_reference is null and v_account_id is not null and not v_of_bound then
         if p_from is not null then
             v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account_id, p_from));
         end if;

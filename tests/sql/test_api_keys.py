@@ -445,6 +445,21 @@ def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_ofte
     assert (found["id"], found["amount"], found["more"]) == (own, 1, False)
 
 
+@pytest.mark.parametrize("limit", [None, 10])
+def test_a_list_does_the_same_work_whether_another_account_is_there_or_not(
+    keeper: Connection, known: dict[str, int], limit: int | None
+) -> None:
+    api_key = key(keeper, "read", accounts=[known["three"]])
+    looks = []
+    for place in (known["one"], 2**62) * 2:
+        before = keeper.execute(LOOKS).fetchall()
+        filters = {"account_id": place, "from": TOMORROW - datetime.timedelta(days=2), "to": TOMORROW}
+        assert rows(keeper, "list_payments", None, limit, **filters, api_key_id=api_key) == []
+        after = keeper.execute(LOOKS).fetchall()
+        looks.append([(name, a - c, b - d) for (name, a, b), (_, c, d) in zip(after, before, strict=True)])
+    assert looks[2] == looks[3]
+
+
 # Who made it.
 
 
