@@ -13,8 +13,8 @@ from wallet_api import errors
 from wallet_api.pool import ConnectionLost, Database
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
-# For so many seconds it is remembered whose a secret is, and then it is looked up again, so that its last use is noted.
-# That a key was revoked meanwhile, or has expired, the functions see.
+# For so many seconds it is remembered whose a secret is; in the second half of them it is looked up again, so that its
+# last use is noted. That a key was revoked meanwhile, or has expired, the functions see.
 _REMEMBERED = 60.0
 
 MISSING = "Authorization should be given once, as Bearer and an API key"
@@ -43,7 +43,10 @@ class Keys:
 
     async def _find(self, secret_hash: bytes) -> Key:
         known, until = self._known.get(secret_hash, (None, 0.0))
-        if known is not None and asyncio.get_running_loop().time() < until:
+        left = until - asyncio.get_running_loop().time()
+        if known is not None and left > 0:
+            if left < _REMEMBERED / 2 and secret_hash not in self._looking:
+                self._look_up(secret_hash)  # ahead of time: behind many who have no key, it would be a long wait
             return known
         try:
             # not the request's own, which may be cancelled: others may be waiting for the same

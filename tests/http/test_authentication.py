@@ -249,6 +249,22 @@ def test_many_at_once_ask_once_and_the_next_ones_not_at_all() -> None:
     asyncio.run(run())
 
 
+def test_who_is_known_does_not_wait_for_the_next_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        monkeypatch.setattr("wallet_api.authentication._REMEMBERED", 1000)
+        database = Database()
+        keys = keys_of(database)
+        await keys.identify(scope())
+        monkeypatch.setattr("wallet_api.authentication._REMEMBERED", 3000)  # more than half of which has gone by
+        for _ in range(2):
+            await keys.identify(scope())
+        assert database.asked == 1
+        await asyncio.sleep(0)
+        assert database.asked == 2
+
+    asyncio.run(run())
+
+
 def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
     async def run() -> None:
         keys = keys_of(Database())
