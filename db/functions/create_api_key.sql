@@ -55,6 +55,7 @@ create or replace function wallet.create_api_key(
 as $$
 declare
     v_refusal text := wallet._new_api_key_refusal(p_name, p_scopes, p_account_ids, p_expires_at);
+    v_secret_hash bytea;
 begin
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
@@ -64,14 +65,22 @@ begin
     secret := 'wallet_' || rtrim(translate(
         encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64'), '+/', '-_'
     ), '=');
-    return query
-        insert into ledger.api_key as api_key (name, secret_hash, scopes, account_ids, expires_at)
-        values (p_name, sha256(convert_to(secret, 'UTF8')), p_scopes, p_account_ids, p_expires_at)
-        on conflict on constraint api_key_name_key do nothing
-        returning api_key.id, api_key.name, secret, api_key.scopes, api_key.account_ids, api_key.expires_at;
-    if not found then
+    -- Beforehand, so that no statement has the secret in it: what a server logs of those is not ours to say.
+    v_secret_hash := sha256(convert_to(secret, 'UTF8'));
+
+    insert into ledger.api_key as api_key (name, secret_hash, scopes, account_ids, expires_at)
+    values (p_name, v_secret_hash, p_scopes, p_account_ids, p_expires_at)
+    on conflict on constraint api_key_name_key do nothing
+    returning api_key.id into id;
+    if id is null then
         perform wallet._refuse('WC071');
     end if;
+
+    name := p_name;
+    scopes := p_scopes;
+    account_ids := p_account_ids;
+    expires_at := p_expires_at;
+    return next;
 end
 $$;
 

@@ -59,6 +59,25 @@ def test_a_secret_is_told_once_and_only_its_hash_is_stored(keeper: Connection, o
     assert "secret" not in row(keeper, "list_api_keys")
 
 
+def test_no_statement_that_a_server_may_log_has_the_secret_in_it(keeper: Connection) -> None:
+    logged: list[str] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        logged.append(" ".join((notice.message_detail or "").split()))
+
+    keeper.add_notice_handler(note)
+    for setting in ("debug_print_plan = on", "client_min_messages = log"):
+        keeper.execute(f"set local {setting}")
+    made = row(keeper, "create_api_key", "a shop", ["read"])
+    keeper.remove_notice_handler(note)
+
+    def is_logged(value: bytes) -> bool:
+        return any(" ".join(map(str, value)) in plan for plan in logged)
+
+    assert is_logged(b"a shop")
+    assert not is_logged(made["secret"].encode())
+
+
 def test_no_two_secrets_are_alike(keeper: Connection) -> None:
     secrets = {row(keeper, "create_api_key", f"key {number}", ["read"])["secret"] for number in range(20)}
     assert len(secrets) == 20
