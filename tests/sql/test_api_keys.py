@@ -175,6 +175,9 @@ def test_its_last_use_is_noted_to_the_minute(keeper: Connection) -> None:
     row(keeper, "authenticate", hash_of(made["secret"]))
     if row(keeper, "list_api_keys")["last_used_at"] == used:
         assert keeper.execute("select xmin::text || ctid::text from ledger.api_key").fetchall() == [(version,)]
+    key(keeper)
+    row(keeper, "authenticate", hash_of(made["secret"]))
+    assert rows(keeper, "list_api_keys")[1]["last_used_at"] is None
 
 
 def test_while_somebody_is_about_to_revoke_it_nobody_waits_for_that(admin: Connection, database: str) -> None:
@@ -325,7 +328,10 @@ LOOKS = """select relname, coalesce(seq_scan, 0), coalesce(idx_scan, 0) from pg_
            where schemaname = 'ledger' order by 1"""
 
 
-@pytest.mark.parametrize("function", ["get_account", "get_statement", "set_account_status", "make_payment"])
+@pytest.mark.parametrize(
+    "function",
+    ["create_hold", "get_account", "get_statement", "make_payment", "set_account_status", "set_credit_limit"],
+)
 def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
     keeper: Connection, known: dict[str, int], function: str
 ) -> None:
@@ -338,6 +344,30 @@ def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
         looks.append([(name, a - c, b - d) for (name, a, b), (_, c, d) in zip(after, before, strict=True)])
     assert looks[2] == looks[3]
     assert ("account", 0, 0) in looks[2]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("capture_hold", ["hold", -1]),
+        ("create_account", ["", -1, 0]),
+        ("create_currency", ["", -1]),
+        ("create_hold", ["one", "one", -1]),
+        ("get_statement", ["one", None, 0]),
+        ("list_accounts", [None, 0]),
+        ("list_payments", [None, 0]),
+        ("make_payment", ["one", "one", -1]),
+        ("make_payments", [["one"], ["one"], [Decimal(-1)]]),
+        ("refund_payment", ["payment", -1]),
+        ("set_account_status", ["one", "none"]),
+        ("set_credit_limit", ["one", -1]),
+    ],
+)
+def test_who_may_not_is_not_told_what_else_is_wrong(
+    keeper: Connection, known: dict[str, int], function: str, arguments: list[Any]
+) -> None:
+    api_key = key(keeper, *[scope for scope in SCOPES if scope != CALLS[function][0]])
+    assert refusal(keeper, function, *meant(known, arguments), api_key_id=api_key) == "WF001"
 
 
 def test_a_secret_that_is_wrong_is_as_much_work_as_one_that_was_revoked(keeper: Connection) -> None:
@@ -374,6 +404,27 @@ def test_of_a_batch_each_payment_has_the_outcome_of_its_own_key(keeper: Connecti
     made = [row(keeper, "get_payment", outcome["id"])["made_by"] for outcome in outcomes if outcome["id"]]
     assert made == [f"postgres, API key {every} (key)", f"postgres, API key {bound} (bound)", "postgres"]
     assert broken_books(keeper) == []
+
+
+def test_of_a_batch_what_else_is_wrong_is_not_told_to_who_may_not(keeper: Connection, one: int) -> None:
+    [outcome] = rows(keeper, "make_payments", [one], [one], [Decimal(-1)], api_key_ids=[key(keeper, "read")])
+    assert outcome["error_code"] == "WF001"
+
+
+def test_of_a_batch_what_is_not_allowed_waits_for_no_account(admin: Connection, database: str) -> None:
+    one, two = account(admin, "one", 100), account(admin, "two", 100)
+    bound = key(admin, "pay", accounts=[two])
+    with psycopg.connect(database) as other:
+        paid(other, one, two, 1)  # and does not commit
+        admin.execute("set lock_timeout = '10ms'")
+        [outcome] = rows(admin, "make_payments", [one], [two], [Decimal(1)], api_key_ids=[bound])
+    assert outcome["error_code"] == "WF002"
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_batch_has_a_key_for_each_payment(keeper: Connection, known: dict[str, int], number: int) -> None:
+    parties = ([known["one"]] * 2, [known["two"]] * 2, [Decimal(1)] * 2)
+    assert refusal(keeper, "make_payments", *parties, api_key_ids=[key(keeper)] * number) == "22023"
 
 
 def refusal_of_payment(keeper: Connection, buyer: int, seller: int, api_key: int | None) -> str | None:
@@ -498,11 +549,13 @@ def test_everything_says_who_made_it(keeper: Connection, known: dict[str, int]) 
     new = row(keeper, "create_account", "new", 5, 1, api_key_id=api_key)["id"]
     row(keeper, "set_credit_limit", new, 7)
     row(keeper, "set_account_status", new, "frozen", api_key_id=api_key)
+    row(keeper, "set_credit_limit", new, 9, api_key_id=api_key)
     changes = rows(keeper, "list_account_changes", new)
     assert [(change["status"], change["credit_limit"], change["made_by"]) for change in changes] == [
         ("active", 0, words),
         ("active", 7, "postgres"),
         ("frozen", 7, words),
+        ("frozen", 9, words),
     ]
     row(keeper, "create_currency", "NEW", 2, api_key_id=api_key)
     assert keeper.execute("select api_key_id, database_role from ledger.currency where name = 'NEW'").fetchall() == [
@@ -518,8 +571,11 @@ def test_a_role_is_who_logged_in_but_for_the_http_layer(admin: Connection, datab
         with admin.transaction():
             admin.execute(f"set local role {role}")
             made = paid(admin, one, two, 1)
-        said.append(row(admin, "get_payment", made)["made_by"])
-    assert said == ["postgres", "postgres", "wallet_app"]
+            [batched] = rows(admin, "make_payments", [one], [two], [Decimal(1)])
+            hold = row(admin, "void_hold", held(admin, one, two, 1))
+        payments = [row(admin, "get_payment", number)["made_by"] for number in (made, batched["id"])]
+        said.append([*payments, hold["made_by"], hold["ended_by"]])
+    assert said == [["postgres"] * 4, ["postgres"] * 4, ["wallet_app"] * 4]
 
 
 def test_a_payment_of_nobody_cannot_be_stored(keeper: Connection, known: dict[str, int]) -> None:
