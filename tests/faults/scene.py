@@ -145,9 +145,9 @@ def _haproxy(program: str, folder: Path, instances: list[Address]) -> Iterator[A
 
 
 def configuration_for(bind: str, instances: list[Address]) -> str:
-    """haproxy.cfg as it is, but for where it listens and how it finds the instances."""
+    """deploy/haproxy.cfg as it is, but for where it listens and how it finds the instances."""
     servers = "".join(f"    server wallet-{number} {host}:{port}\n" for number, (host, port) in enumerate(instances, 1))
-    text = (PROJECT / "haproxy.cfg").read_text()
+    text = (PROJECT / "deploy/haproxy.cfg").read_text()
     for pattern, replacement, times in (
         (r"^resolvers docker\n(    .*\n)+", "", 1),
         (r"^    bind .*$", f"    bind {bind}", 1),

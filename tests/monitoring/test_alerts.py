@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import PROJECT
 
-MONITORING = PROJECT / "monitoring"
+MONITORING = PROJECT / "deploy/monitoring"
 RULES = (MONITORING / "alerts.yml").read_text()
 ALERTS = dict(re.findall(r"- alert: (\w+)\n(.*?)(?=\n *- alert:|\Z)", RULES, re.DOTALL))
 
