@@ -1,6 +1,7 @@
 """API keys over HTTP: who has none is 401, what a key may not do is 403, and a probe needs none."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.sql.calls import row, rows
-from tests.support import PATIENCE, account, serving
+from tests.support import PATIENCE, account, serving, waiting_for_locks
 from wallet_api import operations
 from wallet_api.authentication import Keys
 from wallet_api.operation import Operation
@@ -79,7 +80,14 @@ def test_two_keys_are_none(keyed_url: str, keeper: Connection) -> None:
     assert httpx2.get(f"{keyed_url}/accounts", headers=headers).json() == MISSING
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json", "/docs"])
+UNGUARDED = ["/livez", "/readyz", "/openapi.json", "/docs"]
+
+
+def test_these_are_all_that_need_no_key() -> None:
+    assert [operation.path for operation in operations.ALL if operation not in GUARDED] == UNGUARDED
+
+
+@pytest.mark.parametrize("path", UNGUARDED)
 def test_probes_and_documents_need_none(keyed_url: str, path: str) -> None:
     assert httpx2.get(f"{keyed_url}{path}").status_code == 200
 
@@ -206,6 +214,26 @@ def test_its_last_use_is_noted(keyed_url: str, keeper: Connection) -> None:
     assert used is not None
 
 
+def test_who_has_no_key_does_not_wait_for_what_others_do(database: str, admin: Connection) -> None:
+    frozen = account(admin, "frozen")
+    made = key(admin)
+    one_connection = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "0.1"}
+    with (
+        serving(DATABASE_URL=database, WALLET_AUTH="required", **one_connection) as server,
+        psycopg.connect(database) as other,
+        ThreadPoolExecutor() as threads,
+        client(server.url, made["secret"]) as api,
+        client(server.url, "wallet_none") as nobody,
+    ):
+        row(other, "set_credit_limit", frozen, 1)  # and does not commit
+        waiting = threads.submit(api.post, f"/account/{frozen}/status", json={"Status": "frozen"})
+        waiting_for_locks(admin, 1)
+        assert nobody.get("/currencies").json() == INVALID
+        assert api.get("/currencies").status_code == 503
+        other.rollback()
+        assert waiting.result().status_code == 200
+
+
 def test_where_keys_are_off_nobody_has_one(api: httpx2.Client) -> None:
     assert api.get("/currencies", headers={"Authorization": "Bearer wallet_none"}).status_code == 200
 
@@ -263,6 +291,25 @@ def test_who_is_known_does_not_wait_for_the_next_look_up(monkeypatch: pytest.Mon
         assert database.asked == 2
 
     asyncio.run(run())
+
+
+def test_a_look_up_that_fails_when_nobody_waits_for_it_any_more_is_no_matter() -> None:
+    said: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        database = Database()
+        database.error = ConnectionLost()
+        asked = asyncio.create_task(keys_of(database).identify(scope()))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        del asked
+        gc.collect()
+
+    asyncio.run(run())
+    assert said == []
 
 
 def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
