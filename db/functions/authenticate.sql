@@ -21,8 +21,8 @@ declare
     v_api_key ledger.api_key;
 begin
     select api_key.* into v_api_key from ledger.api_key as api_key where api_key.secret_hash = p_secret_hash;
-    -- what is asked for is in its scopes
-    if wallet._api_key_refusal(v_api_key, v_api_key.scopes[1]) is not null then
+    -- whatever it will be asked for
+    if wallet._api_key_refusal(v_api_key, null) = 'WA001' then
         perform wallet._refuse('WA001');
     end if;
     update ledger.api_key as api_key

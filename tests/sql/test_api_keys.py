@@ -165,6 +165,13 @@ def test_who_has_the_secret_is_told_which_key_it_is(keeper: Connection) -> None:
     assert refusal(keeper, "authenticate", hash_of(made["secret"] + "x")) == "WA001"
 
 
+@pytest.mark.parametrize("scopes", ["{pay,read}", "[2:3]={pay,read}", "{{pay},{read}}"])
+def test_however_its_scopes_were_written_it_is_found(keeper: Connection, scopes: str) -> None:
+    made = row(keeper, "create_api_key", "shop", scopes)
+    assert row(keeper, "authenticate", hash_of(made["secret"]))["id"] == made["id"]
+    assert rows(keeper, "list_currencies", api_key_id=made["id"])
+
+
 def test_its_last_use_is_noted_to_the_minute(keeper: Connection) -> None:
     made = row(keeper, "create_api_key", "shop", ["pay"])
     assert row(keeper, "list_api_keys")["last_used_at"] is None
