@@ -28,18 +28,18 @@ class Key(NamedTuple):
 
 
 class Keys:
-    """Finds the keys of requests, if they are `required`; else nobody has one."""
+    """Finds the keys of requests, which they have to have if that is `required`."""
 
     def __init__(self, database: Database, *, required: bool) -> None:
         self._database = database
-        self._required = required
+        self.required = required
         # by the hashes of the secrets, with the time of the event loop until which each is remembered
         self._known: dict[bytes, tuple[Key, float]] = {}
         self._looking: dict[bytes, asyncio.Task[Key]] = {}
 
     async def identify(self, scope: Scope) -> None:
-        """Puts a request's key, or None, into its scope: `wallet.key`. Raises a 401, or what the look-up raises."""
-        scope["wallet.key"] = await self._find(_secret_hash(scope)) if self._required else None
+        """Puts a request's key into its scope, as `wallet.key`. Raises a 401, or what the look-up raises."""
+        scope["wallet.key"] = await self._find(_secret_hash(scope))
 
     async def _find(self, secret_hash: bytes) -> Key:
         known, until = self._known.get(secret_hash, (None, 0.0))

@@ -75,8 +75,8 @@ class Operation:
 
     async def handle(self, request: Request) -> Response:
         """Answers a request: one that calls a function needs an API key, where keys are required."""
-        if self.function:
-            keys: Keys = request.app.state.keys
+        keys: Keys = request.app.state.keys
+        if self.function and keys.required:
             await keys.identify(request.scope)
         return await self.answers.respond(self, request)
 
