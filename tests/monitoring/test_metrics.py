@@ -11,7 +11,9 @@ from tests.conftest import Connection
 from tests.http.test_coalescing import REPLACED, pay
 from tests.http.test_metrics import METERED, Metrics, scrape
 from tests.monitoring.test_alerts import ALERTS, MONITORING
-from tests.support import account, serving, wait_until
+from tests.support import PROJECT, account, serving, wait_until
+from wallet_api import logs, metrics
+from wallet_api.observing import Record
 
 # Labels that Prometheus adds.
 ADDED = {"instance", "job"}
@@ -60,8 +62,8 @@ def test_each_that_is_asked_for_is_told(admin: Connection, database: str, worker
 
         def all_told() -> bool:
             nonlocal missing
-            metrics = scrape(server)
-            missing = {one for one in WANTED if not one.is_told(metrics)}
+            told = scrape(server)
+            missing = {one for one in WANTED if not one.is_told(told)}
             return missing == set()
 
         try:
@@ -81,3 +83,17 @@ def test_all_queries_are_found() -> None:
     assert refusals == Wanted(
         "wallet_payments_total", frozenset({"code", "outcome"}), frozenset({("outcome", "refused")})
     )
+
+
+def test_the_documentation_says_what_each_metric_and_each_field_of_the_log_is() -> None:
+    document = (PROJECT / "docs/operations.md").read_text()
+    told = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in metrics.REGISTRY.collect()
+    }
+    rows = "".join(re.findall(r"^\| `wallet_.*", document, re.MULTILINE))
+    assert set(re.findall(r"`(wallet_[a-z_]+)`", rows)) == told
+    record = Record("id", "client", "GET", "/path")
+    record.status, record.waited, record.database, record.batch = 200, 1, 1, 1
+    record.code, record.payment_id, record.key = "WB006", "1", "shop"
+    fields = json.loads(logs._request("2026-11-23T00:00:00.000Z", record))
+    assert {name for name in fields if f"`{name}`" not in document} == set()
