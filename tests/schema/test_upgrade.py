@@ -5,7 +5,7 @@ tagged, it is made anew, so that the next version is held against the one that i
 
     git archive --format=tar 1.2.3 db wallet_api server.py | gzip -9n > tests/schema/previous_version.tar.gz
 
-It is commit 1ac1764 now.
+It is commit c7f0cdc now.
 """
 
 import json
@@ -224,7 +224,8 @@ def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_af
             assert batch(api, [payment[:4] for payment in keyed]) == ([payment.answer for payment in keyed], True)
             assert pay(api, *keyed[0][:2], "0.7", keyed[0].key).status_code == 422
 
-        # The version before may still open accounts and read them. (Its lists are refused: it reads them in pages of
-        # 2,000, which are larger than a page may be by now.)
+        # The version before may still open accounts, and read and list them.
         late = open_account(before, "late", 1)
         assert before.get(f"/account/{late}").json()["Amount"] == "1"
+        assert listed(before, "/accounts") == listed(after, "/accounts")
+        assert listed(before, "/payments") == listed(after, "/payments")

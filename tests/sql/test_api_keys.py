@@ -586,11 +586,22 @@ def test_a_role_is_who_logged_in_but_for_the_http_layer(admin: Connection, datab
     assert said == [["postgres"] * 4, ["postgres"] * 4, ["wallet_app"] * 4]
 
 
-def test_a_payment_of_nobody_cannot_be_stored(keeper: Connection, known: dict[str, int]) -> None:
-    for column, value in (("database_role", "null"), ("api_key_id", "0")):
-        with pytest.raises(Exception, match="payment_true"), keeper.transaction():
-            keeper.execute(
-                f"""insert into ledger.payment (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance,
-                                                seller_balance, {column})
-                    values (1, {known["one"]}, {known["two"]}, 1, 99, 101, {value})"""
-            )
+def test_a_payment_of_a_key_that_is_not_there_cannot_be_stored(keeper: Connection, known: dict[str, int]) -> None:
+    made = f"""insert into ledger.payment (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance,
+                                           seller_balance, api_key_id)
+               values (1, {known["one"]}, {known["two"]}, 1, 99, 101, %s) returning database_role"""
+    with pytest.raises(Exception, match="payment_true"), keeper.transaction():
+        keeper.execute(made, [0])
+    assert keeper.execute(made, [key(keeper)]).fetchall() == [("postgres",)]
+
+
+def test_what_a_call_of_the_version_before_writes_while_it_is_migrated_is_stored(
+    keeper: Connection, known: dict[str, int]
+) -> None:
+    """It has locked its accounts by then, and its row of a payment has no place for a role."""
+    keeper.execute(
+        f"""insert into ledger.payment (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance,
+                                        seller_balance, database_role)
+            values (1, {known["one"]}, {known["two"]}, 1, 99, 101, null)"""
+    )
+    assert rows(keeper, "list_payments")[-1]["amount"] == 1
