@@ -5,6 +5,8 @@ from typing import Any
 
 import psycopg
 
+from wallet_api.rulebook import NO_WALLET
+
 # Of more problems than this, the number is told.
 _MOST_SHOWN = 50
 
@@ -27,11 +29,7 @@ def check(conninfo: str) -> tuple[list[str], bool]:
             problems = connection.execute("select * from wallet.check_ledger()").fetchall()
             if connection.execute("show transaction_read_only").fetchone() == ("off",):
                 connection.execute("select wallet.record_ledger_check(%s)", [len(problems)])
-        except (
-            psycopg.errors.InvalidSchemaName,
-            psycopg.errors.UndefinedFunction,
-            psycopg.errors.InsufficientPrivilege,
-        ) as error:
+        except NO_WALLET as error:
             raise NoWallet(f"there is no wallet of this version that this user may use: {error}") from None
     return [*_table(summary, problems), *map(_line, problems[:_MOST_SHOWN]), *_rest(problems)], not problems
 

@@ -181,7 +181,7 @@ class Coalescer(Generic[Request, Outcome]):
 
     def is_full(self, client: Hashable = None) -> bool:
         """Whether a request of this client would be refused at once."""
-        waiting = self._queued + self._held_up_in_all
+        waiting = self.waiting
         if waiting < self._most_waiting:
             return False
         its_own = len(self._queues.get(client, ())) + self._held_up[client]

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from wallet_api import errors
+from wallet_api.rulebook import NO_WALLET
 
 
 class KeyRefused(Exception):
@@ -49,11 +50,7 @@ def _call(conninfo: str, query: str, arguments: Sequence[object]) -> list[tuple[
     with psycopg.connect(conninfo, client_encoding="utf8", options="-c TimeZone=UTC", autocommit=True) as connection:
         try:
             return connection.execute(query, arguments).fetchall()
-        except (
-            psycopg.errors.InvalidSchemaName,
-            psycopg.errors.UndefinedFunction,
-            psycopg.errors.InsufficientPrivilege,
-        ) as error:
+        except NO_WALLET as error:
             raise KeyRefused(
                 f"there is no wallet of this version in which this user may manage keys: {error}"
             ) from None

@@ -26,7 +26,7 @@ from psycopg import sql
 
 from wallet_api import concurrently, rulebook
 from wallet_api.concurrently import Tell
-from wallet_api.rulebook import DOORS, FileFailed, MigrationRefused, SqlFile
+from wallet_api.rulebook import DOORS, NO_WALLET, FileFailed, MigrationRefused, SqlFile
 from wallet_api.settings import PROJECT
 
 DB = PROJECT / "db"
@@ -74,11 +74,7 @@ def installed_version(conninfo: str) -> str | None:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         try:
             row = connection.execute("select wallet.schema_version()").fetchone()
-        except (
-            psycopg.errors.InvalidSchemaName,
-            psycopg.errors.UndefinedFunction,
-            psycopg.errors.InsufficientPrivilege,
-        ):
+        except NO_WALLET:
             return None
     return str(row[0]) if row else None
 

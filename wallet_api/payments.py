@@ -40,9 +40,7 @@ MADE = Shape(
     ("description", "reference"),
 )
 
-# What of a payment is asked for: buyer, seller, amount, idempotency key, description, reference.
-Asked = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None]
-# The same, and the API key that asks.
+# A payment that is asked for: buyer, seller, amount, idempotency key, description, reference, API key.
 Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
 _FIELDS = (*PARTIES, AMOUNT_PAID, operation.KEY, *TERMS)
 _read = reader(_FIELDS)

@@ -12,6 +12,13 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
+# What a call of a function raises where there is no wallet of this version, or none that this user may use.
+NO_WALLET = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InsufficientPrivilege,
+)
+
 DOORS = ("wallet_app", "wallet_ops", "wallet_reporting")
 
 _DEFINES = re.compile(r"^create or replace function wallet\.(\w+)", re.MULTILINE)

@@ -1,6 +1,8 @@
 -- wallet._api_key_refusal(p_api_key, p_scope), wallet._binding_refusal(p_account_ids, p_account_id),
 -- wallet._bound_accounts(p_api_key_id, p_scope), wallet._allow(p_api_key_id, p_scope, p_account_id),
--- wallet._may_see(p_account_ids, p_buyer_account_id, p_seller_account_id), wallet._made_by(p_api_key_id, p_database_role)
+-- wallet._may_see(p_account_ids, p_buyer_account_id, p_seller_account_id),
+-- wallet._payer_refusal(p_account_ids, p_payer_account_id, p_other_account_id, p_not_found),
+-- wallet._made_by(p_api_key_id, p_database_role)
 --
 -- What an API key may do. Each public function asks this first, before it looks at anything else: so what is refused
 -- takes the same time and has the same words, whether an account is there or not. Who has no key (NULL) is a database
@@ -85,12 +87,39 @@ $$;
 comment on function wallet._may_see(bigint[], bigint, bigint) is
     'Whether a key that is bound to these accounts (NULL: to none) may know of a payment or a hold between these two.';
 
+-- Of a payment or a hold between accounts that are not its own, a key is not told that there is one.
+create or replace function wallet._payer_refusal(
+    p_account_ids bigint[],
+    p_payer_account_id bigint,
+    p_other_account_id bigint,
+    p_not_found text
+)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when (
+            p_payer_account_id is not null
+            and wallet._may_see(p_account_ids, p_payer_account_id, p_other_account_id)
+        ) is not true then p_not_found
+        else wallet._binding_refusal(p_account_ids, p_payer_account_id)
+    end
+$$;
+
+comment on function wallet._payer_refusal(bigint[], bigint, bigint, text) is
+    'Whether a key that is bound to these accounts (NULL: to none) may act for the payer of a payment or a hold that was '
+    'looked up; the accounts are NULL where there is none. The code of the refusal, p_not_found among them, or NULL.';
+
 create or replace function wallet._made_by(p_api_key_id bigint, p_database_role text)
     returns text
     language sql stable
 as $$
     select p_database_role || coalesce(
-        (select format(', API key %s (%s)', api_key.id, api_key.name) from ledger.api_key as api_key where api_key.id = p_api_key_id),
+        (
+            select format(', API key %s (%s)', api_key.id, api_key.name)
+            from ledger.api_key as api_key
+            where api_key.id = p_api_key_id
+        ),
         ''
     )
 $$;

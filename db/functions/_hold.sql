@@ -35,4 +35,5 @@ begin
 end
 $$;
 
-comment on function wallet._end_hold(ledger.hold, text, bigint) is 'Ends an open hold of a locked account, and frees what it held.';
+comment on function wallet._end_hold(ledger.hold, text, bigint) is
+    'Ends an open hold of a locked account, and frees what it held.';

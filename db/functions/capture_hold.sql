@@ -62,13 +62,11 @@ declare
     v_refusal text;
 begin
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
-    if (
-        v_hold.id is not null
-        and wallet._may_see(v_account_ids, v_hold.buyer_account_id, v_hold.seller_account_id)
-    ) is not true then
-        perform wallet._refuse('WN003');
-    elsif wallet._binding_refusal(v_account_ids, v_hold.buyer_account_id) is not null then
-        perform wallet._refuse('WF002');
+    v_refusal := wallet._payer_refusal(
+        v_account_ids, v_hold.buyer_account_id, v_hold.seller_account_id, 'WN003'
+    );
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
     end if;
     v_parties := wallet._lock_parties(v_hold.buyer_account_id, v_hold.seller_account_id);
     -- as it is now that nobody else can end it

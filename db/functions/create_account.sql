@@ -5,8 +5,8 @@
 -- Returns: the account, one row
 -- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
 -- Writes:  ledger.account (one row), ledger.account_change (one row)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB011 name, WB012 amount below zero, WB003 not an amount, WB013 no such currency,
---          WB009 too many decimals for it, WC011 name taken
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB011 name, WB012 amount below
+--          zero, WB003 not an amount, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
 -- Roles:   wallet_app, wallet_ops
 
 -- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.

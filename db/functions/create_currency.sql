@@ -5,7 +5,8 @@
 -- Returns: the currency, one row
 -- Locks:   nothing. Of two that ask for one name at once, the second waits for the first to commit
 -- Writes:  ledger.currency (one row)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB051 name, WB052 scale, WC051 name taken
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB051 name, WB052 scale, WC051
+--          name taken
 -- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._currency_refusal(p_name text, p_scale bigint)

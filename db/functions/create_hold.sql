@@ -7,11 +7,11 @@
 -- Returns: the hold, one row; replayed is true where it was made before, and else NULL. Then its status is that of now
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends
 -- Writes:  ledger.hold (one row, and what has expired of the accounts), ledger.account (what is held)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not the buyer's; WB008 no key, WK002 the key belongs to another hold, WB031 no such time; and what the payment would be
---          refused for now: WB001 to self, WB002 not positive, WB003 not an amount, WB016 no description,
---          WB017 no reference, WB004 no such account, WB005 currencies differ, WB009 too many decimals for the currency,
---          WB010 buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little,
---          WB007 seller would have too much
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not the buyer's; WB008 no key, WK002 the key belongs to
+--          another hold, WB031 no such time; and what the payment would be refused for now: WB001 to self, WB002 not
+--          positive, WB003 not an amount, WB016 no description, WB017 no reference, WB004 no such account, WB005
+--          currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed, WB015
+--          seller closed, WB006 buyer has too little, WB007 seller would have too much
 -- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._hold_key_refusal(

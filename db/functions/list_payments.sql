@@ -13,7 +13,8 @@
 --          whether others follow them, after p_after_id => the last row's id. Where a page ends before it is full, the
 --          last row is no payment: all but id and more is NULL
 -- Locks:   nothing; all is read at one moment
--- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB062 min or max are no amounts, WB013 no such currency
+-- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB062 min or max are no amounts, WB013 no such
+--          currency
 -- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.list_payments(

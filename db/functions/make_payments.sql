@@ -118,10 +118,10 @@ begin
             p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
         ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial)
         cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
-        where request.denial is null and wallet._request_refusal(
+        where coalesce(request.denial, wallet._request_refusal(
             request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
             request.description, request.reference
-        ) is null
+        )) is null
     );
     select
         array_agg(locked.id), array_agg(locked.currency_id), array_agg(locked.currency_scale),
@@ -154,10 +154,10 @@ begin
         select
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
             request.idempotency_key, request.description, request.reference, request.api_key_id, request.denial,
-            wallet._request_refusal(
+            coalesce(request.denial, wallet._request_refusal(
                 request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
                 request.description, request.reference
-            ) as refusal,
+            )) as refusal,
             -- "(select …)": else the array would be copied for each payment
             width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
             width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
@@ -181,8 +181,8 @@ begin
                 v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount,
                 v_request.description, v_request.reference
             );
-        elsif coalesce(v_request.denial, v_request.refusal) is not null then
-            v_refusal := coalesce(v_request.denial, v_request.refusal);
+        elsif v_request.refusal is not null then
+            v_refusal := v_request.refusal;
         elsif p_wait is false and array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then
             v_refusal := '55P03';
         else
@@ -269,7 +269,9 @@ begin
 end
 $$;
 
-comment on function wallet.make_payments(bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint) is
+comment on function wallet.make_payments(
+    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint
+) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
     'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where '
     'p_atomic is true, the first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. '

@@ -5,7 +5,7 @@
 -- Returns: the moment
 -- Locks:   nothing
 -- Writes:  ledger.ledger_check (one row)
--- Raises:  nothing
+-- Raises:  23514 where the number is below zero
 -- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet.record_ledger_check(p_problems bigint)

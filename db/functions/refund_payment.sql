@@ -69,13 +69,11 @@ declare
     v_refusal text;
 begin
     select payment.* into v_original from ledger.payment as payment where payment.id = p_payment_id;
-    if (
-        v_original.id is not null
-        and wallet._may_see(v_account_ids, v_original.buyer_account_id, v_original.seller_account_id)
-    ) is not true then
-        perform wallet._refuse('WN002');
-    elsif wallet._binding_refusal(v_account_ids, v_original.seller_account_id) is not null then
-        perform wallet._refuse('WF002');
+    v_refusal := wallet._payer_refusal(
+        v_account_ids, v_original.seller_account_id, v_original.buyer_account_id, 'WN002'
+    );
+    if v_refusal is not null then
+        perform wallet._refuse(v_refusal);
     end if;
     v_parties := wallet._lock_parties(v_original.seller_account_id, v_original.buyer_account_id);
 

@@ -6,7 +6,8 @@
 -- Returns: the account, one row, as get_account does
 -- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
 -- Writes:  ledger.account (status) and ledger.account_change (one row), where it changes; ledger.hold (what has expired)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB041 no such status, WN001 no such account; to close it: WC041 its balance is not 0, WC042 something is held
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB041 no such status, WN001 no such
+--          account; to close it: WC041 its balance is not 0, WC042 something is held
 -- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._status_refusal(p_account ledger.account, p_status text)

@@ -6,8 +6,9 @@
 -- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
 -- Writes:  ledger.account (credit limit) and ledger.account_change (one row), where it changes; ledger.hold (what has
 --          expired)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB012 below zero, WB003 not an amount, WN001 no such account, WB009 too many decimals for the currency,
---          WC043 more than that is used of it, by the balance or by what is held
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB012 below zero, WB003 not an amount,
+--          WN001 no such account, WB009 too many decimals for the currency, WC043 more than that is used of it, by the
+--          balance or by what is held
 -- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._limit_refusal(p_account ledger.account, p_amount numeric)
