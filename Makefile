@@ -21,7 +21,7 @@ SECONDS ?= 600
 # Options of the benchmark: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test soak agree fuzz bench lint format lock clean
+.PHONY: help install run psql check test soak agree fuzz bench errors lint format lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -54,6 +54,9 @@ fuzz: $(VENV)/installed-dev  ## send the service bytes that are hardly HTTP, for
 
 bench: $(VENV)/installed-dev  ## measure on this machine, some 5 minutes: a table, and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
+
+errors: install  ## write docs/errors.md from the registries of refusals
+	@$(VENV)/bin/python -m wallet_api.refusals > docs/errors.md
 
 lint: $(VENV)/installed-dev  ## check style and types
 	$(VENV)/bin/ruff check .

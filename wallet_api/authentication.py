@@ -6,18 +6,16 @@ from typing import NamedTuple
 
 import psycopg
 from psycopg.types.numeric import Int8
-from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from wallet_api import errors
+from wallet_api import errors, refusals
 from wallet_api.pool import ConnectionLost, Database
+from wallet_api.refusals import Refused
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
 # For so many seconds it is remembered whose a secret is; in the second half of them it is looked up again, so that its
 # last use is noted. That a key was revoked meanwhile, or has expired, the functions see.
 _REMEMBERED = 60.0
-
-MISSING = "Authorization should be given once, as Bearer and an API key"
 
 
 class Key(NamedTuple):
@@ -77,7 +75,7 @@ def _secret_hash(scope: Scope) -> bytes:
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, secret = (values[0] if len(values) == 1 else b"").partition(b" ")
     if scheme.lower() != b"bearer" or not secret.strip():
-        raise HTTPException(401, MISSING)
+        raise Refused(refusals.NO_API_KEY)
     return hashlib.sha256(secret.strip()).digest()
 
 

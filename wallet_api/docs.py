@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from wallet_api import answers, messages, wire
+from wallet_api import answers, messages, refusals, wire
 from wallet_api.answers import Special
 from wallet_api.operation import Operation
 
@@ -114,7 +114,21 @@ def _page(document: Node) -> Iterator[str]:
         for method, path, described in found:
             yield from _operation(document, method, path, described)
         yield "</section>"
-    yield "</main></body></html>"
+    yield '<section id="errors"><h2>Errors</h2>'
+    yield "<p>The codes of the header <code>Error-Code</code>. <code>application/problem+json</code> has:</p>"
+    yield from _table(["Field", "Type", ""], _member_rows(document, document["components"]["schemas"]["Problem"]))
+    yield from _table(
+        ["Code", "Status", "Error", "Cause", "Cure"],
+        [
+            [
+                f'<code id="{refusal.code}">{refusal.code}</code>',
+                str(refusal.status),
+                *map(escape, (refusal.example, refusal.cause, refusal.cure)),
+            ]
+            for refusal in refusals.registry()
+        ],
+    )
+    yield "</section></main></body></html>"
 
 
 def _title(method: str, path: str) -> str:
@@ -161,16 +175,20 @@ def _answer(document: Node, answer: Node) -> Iterator[str]:
         [f"<code>{escape(name)}</code>", "header", escape(header["description"])]
         for name, header in answer.get("headers", {}).items()
     ]
-    rows += [
-        [
-            f"<code>{escape(name)}</code>",
-            _type(schema),
-            _prose(schema.get("description", "") + ("" if always else " (may be missing)")),
-        ]
-        for name, schema, always in _members(document, content["schema"], "")
-    ]
+    rows += _member_rows(document, content["schema"])
     if rows:
         yield from _table(["Field", "Type", ""], rows)
+
+
+def _member_rows(document: Node, schema: Node) -> list[list[str]]:
+    return [
+        [
+            f"<code>{escape(name)}</code>",
+            _type(member),
+            _prose(member.get("description", "") + ("" if always else " (may be missing)")),
+        ]
+        for name, member, always in _members(document, schema, "")
+    ]
 
 
 def _members(document: Node, schema: Node, prefix: str) -> Iterator[tuple[str, Node, bool]]:
@@ -187,14 +205,13 @@ def _refusals(responses: Node) -> Iterator[str]:
     rows = []
     for status, response in list(responses.items())[1:]:
         content = response["content"].get("application/json", {})
-        headers = "".join(f"<br><code>{escape(name)}</code>" for name in response.get("headers", {}))
         for name, example in content.get("examples", {}).items():
-            code = f"<code>{name}</code>" if re.fullmatch(r"W[A-Z]\d{3}", name) else ""
-            rows.append([f"{status}{headers}", code, escape(example["value"]["Error"])])
+            code = name.partition(" ")[0]
+            link = f'<a href="#{code}"><code>{code}</code></a>'
+            rows.append([status, link, escape(example["value"]["Error"])])
     if rows:
-        rows.sort(key=lambda row: (row[0] >= "5", row[1] == "", row[0]))
         yield f'<details><summary>{len(rows)} refusals, each <code>{{"Error":"…"}}</code></summary>'
-        yield from _table(["Status", "Rule", "Error"], rows)
+        yield from _table(["Status", "Error-Code", "Error"], rows)
         yield "</details>"
 
 
@@ -226,6 +243,8 @@ def _type(schema: Node) -> str:
         return f"array of at most {schema['maxItems']:,} objects" if "maxItems" in schema else "array of objects"
     if "enum" in schema:
         return " or ".join(f"<code>{escape(choice)}</code>" for choice in schema["enum"])
+    if "type" not in schema:
+        return "anything"
     if "number" in schema["type"]:
         return "number or string"
     if schema.get("format") == "date-time":

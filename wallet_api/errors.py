@@ -1,10 +1,12 @@
-"""From whatever went wrong to a status and {"Error": "…"}. Knows classes of SQLSTATEs, and no rule."""
+"""From whatever went wrong to a status, a code and {"Error": "…"}. Knows classes of SQLSTATEs, and no rule."""
 
 import asyncio
 import functools
+import http
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import psycopg
 import psycopg_pool
@@ -13,46 +15,31 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from wallet_api import metrics
+from wallet_api import metrics, refusals
 from wallet_api.coalescing import Full, Verdict
-from wallet_api.observing import record_of
+from wallet_api.observing import RECORD, Record
 from wallet_api.pool import ConnectionLost
+from wallet_api.refusals import Refusal, Refused
 from wallet_api.wire import encode
 
 logger = logging.getLogger(__name__)
-
-# The wallet's own classes of refusals; their words are meant for the client. See db/README.md.
-_REFUSALS = {"WA": 401, "WB": 400, "WC": 409, "WF": 403, "WK": 422, "WN": 404}
 
 # The detail of a refusal of one payment among several.
 _INDEX = re.compile("Index: ([0-9]+)")
 
 LOCKED = "55P03"
 
-# The call was certainly rolled back, and the same one may well pass a moment later.
-_TRY_AGAIN = {
-    "40001": "The accounts changed at the same time; nothing was done, try again",
-    "40P01": "The accounts were locked crosswise; nothing was done, try again",
-    LOCKED: "An account is locked by somebody else for too long; nothing was done, try again",
-    "57014": "The database took too long; nothing was done, try again",
-    "25006": "The database accepts no changes at the moment; nothing was done, try again",
-    "3F000": "The database is not at this version of the wallet yet; nothing was done, try again",
-    "0A000": "The database changes to another version of the wallet; nothing was done, try again",
-    "42703": "The database is not at this version of the wallet yet; nothing was done, try again",
-    "42883": "The database is not at this version of the wallet yet; nothing was done, try again",
-}
-_OVERLOADED = "The database has no resources left at the moment; nothing was done, try again"
-_BUSY = "Too many requests are waiting; nothing was done, try again"
-_NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
-_LOST = (
-    "The database did not answer before the connection to it was lost or given up; "
-    "look whether the request took effect before you repeat it, or repeat it with its Idempotency-Key"
-)
-
 # Everything that a 503 says of the database, and of how much there is to do.
-UNAVAILABLE = tuple(dict.fromkeys([*_TRY_AGAIN.values(), _OVERLOADED, _BUSY, _NO_CONNECTION, _LOST]))
-INTERNAL = "Internal error"
+UNAVAILABLE = (
+    *refusals.BY_STATE.values(),
+    refusals.TOO_BUSY,
+    refusals.NO_CONNECTION,
+    refusals.UNKNOWN_OUTCOME,
+)
 CHALLENGE = 'Bearer realm="wallet"'
+
+# Where the names of a request's fields are in its scope, by the arguments of the function that it calls.
+FIELD_NAMES = "wallet.field_names"
 
 # The connection is lost, or about to be.
 _LOST_STATES = ("08", "57P")
@@ -60,46 +47,116 @@ _LOST_STATES = ("08", "57P")
 # What says nothing of the request: it is the state of the database.
 _ENVIRONMENT = ("0A", "25", "3F", "53", "57")
 
-_HTTP = {404: "Not found", 405: "Method not allowed"}
+_ROUTING = {404: refusals.NOT_FOUND, 405: refusals.METHOD_NOT_ALLOWED}
+
+_PROBLEM = "application/problem+json"
+# Of an unknown field, only a name that can stand in a header is told there.
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
 
-def answer(status: int, error: str, headers: dict[str, str] | None = None, index: int | None = None) -> Response:
-    """An error in the contract's form; `index` says which of several payments it is about."""
-    fields = {"Error": error} | ({} if index is None else {"Index": index})
-    challenge = {"WWW-Authenticate": CHALLENGE} if status == 401 else {}
-    return Response(encode(fields), status, challenge | (headers or {}), media_type="application/json")
+@dataclass(frozen=True, slots=True)
+class Error:
+    """What is answered to a request that fails. `field` is to blame; `index` says which of several payments it is."""
+
+    status: int
+    code: str
+    sentence: str
+    field: str = ""
+    index: int | None = None
 
 
-def unavailable(error: str, seconds: int = 1) -> Response:
+def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = None) -> Response:
+    """An error in the contract's form, or as RFC 9457 has it, where the request (None: there is none) accepts that."""
+    _note(scope, error.code)
+    about = {"Error-Code": error.code}
+    if _HEADER_VALUE.fullmatch(error.field):
+        about["Error-Field"] = error.field
+    if error.status == 401:
+        about["WWW-Authenticate"] = CHALLENGE
+    body: dict[str, object] = {"Error": error.sentence}
+    media_type = "application/json"
+    if scope is not None and _accepts_problem(scope):
+        media_type = _PROBLEM
+        title = http.HTTPStatus(error.status).phrase
+        body = {"type": f"/docs#{error.code}", "title": title, "status": error.status, "detail": error.sentence}
+        body |= {"code": error.code} | ({"field": error.field} if "Error-Field" in about else {})
+    if error.index is not None:
+        body["Index" if media_type != _PROBLEM else "index"] = error.index
+    return Response(encode(body), error.status, about | (headers or {}), media_type=media_type)
+
+
+def _note(scope: Scope | None, code: str) -> None:
+    """Notes the code in the record of the request, if there is one that does not have the database's yet."""
+    record: Record | None = (scope or {}).get(RECORD)
+    if record is not None and not record.code:
+        record.code = code
+
+
+def _accepts_problem(scope: Scope) -> bool:
+    """Whether a request asks for application/problem+json by name, and does not prefer application/json."""
+    quality = {"application/json": 0.0, _PROBLEM: 0.0}
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            for choice in value.decode("latin-1").lower().split(","):
+                media_type, *parameters = [part.strip() for part in choice.split(";")]
+                if media_type in quality:
+                    quality[media_type] = _quality(parameters)
+    return quality[_PROBLEM] > 0 and quality[_PROBLEM] >= quality["application/json"]
+
+
+def _quality(parameters: list[str]) -> float:
+    try:
+        return next((float(value[2:]) for value in parameters if value.startswith("q=")), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def refused(scope: Scope | None, refused: Refused) -> Response:
+    """The answer to a request that the HTTP layer refuses."""
+    return answer(scope, error_of(refused), refused.headers)
+
+
+def error_of(refused: Refused) -> Error:
+    """What is answered to a request that the HTTP layer refuses."""
+    return Error(refused.refusal.status, refused.refusal.code, refused.sentence, refused.field)
+
+
+def rule_error(code: str, sentence: str, field: str) -> Error:
+    """What is answered to a request that one of the wallet's rules refuses."""
+    return Error(status_of(code), code, sentence, field)
+
+
+def unavailable(scope: Scope | None, refusal: Refusal, seconds: int = 1) -> Response:
     """A 503: the request was right, and may be sent again, after some seconds."""
-    return answer(503, error, {"Retry-After": str(seconds)})
+    return refused(scope, Refused(refusal, headers={"Retry-After": str(seconds)}))
+
+
+def crowded(scope: Scope, seconds: int, refusal: Refusal = refusals.TOO_BUSY) -> Response:
+    """The 503 for when there is much to do: each form of it is made once."""
+    _note(scope, refusal.code)
+    return _crowded(seconds, refusal, _accepts_problem(scope))
 
 
 @functools.cache
-def crowded(seconds: int, error: str = _BUSY) -> Response:
-    """The 503 for when there is much to do: each is made once."""
-    return unavailable(error, seconds)
+def _crowded(seconds: int, refusal: Refusal, as_problem: bool) -> Response:
+    headers = [(b"accept", _PROBLEM.encode())] if as_problem else []
+    return unavailable({"headers": headers}, refusal, seconds)
 
 
 def full(scope: Scope) -> Response:
     """The answer to a request that is one too many; whoever asks again before the time will not be heard."""
     metrics.queue_full.inc()
-    return crowded(scope["come_back_later"]())
+    return crowded(scope, scope["come_back_later"]())
 
 
 def status_of(code: str) -> int:
     """The status of a refusal by one of the wallet's rules."""
-    return _REFUSALS[code[:2]]
+    return refusals.STATUS[code[:2]]
 
 
 def is_refusal(error: Exception) -> bool:
     """Whether one of the wallet's rules raised it."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _REFUSALS
-
-
-def refused(code: str, error: str) -> Response:
-    """A refusal by one of the wallet's rules."""
-    return answer(status_of(code), error)
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in refusals.STATUS
 
 
 def judge(error: Exception) -> Verdict:
@@ -126,9 +183,9 @@ def sqlstate(error: Exception) -> str:
     return (error.sqlstate if isinstance(error, psycopg.Error) else None) or "08006"
 
 
-def cancelled() -> Response:
+def cancelled(scope: Scope) -> Response:
     """What a request gets that is cancelled, because the time for stopping is over."""
-    return unavailable(_LOST)
+    return unavailable(scope, refusals.UNKNOWN_OUTCOME)
 
 
 async def respond(request: Request, error: Exception) -> Response:
@@ -160,31 +217,37 @@ class AnswerWhenCancelled:
         except asyncio.CancelledError:
             if started:
                 raise
-            await cancelled()(scope, receive, send)
+            await cancelled(scope)(scope, receive, send)
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, psycopg.Error)
     state = error.sqlstate or ""
-    record = record_of(request)
+    record: Record = request.scope[RECORD]
     record.code = state
-    if status := _REFUSALS.get(state[:2]):
+    if status := refusals.STATUS.get(state[:2]):
         record.outcome = "refused" if record.outcome else ""
         index = _INDEX.fullmatch(error.diag.message_detail or "")
-        return answer(status, error.diag.message_primary or "", index=int(index[1]) if index else None)
+        field = request.scope[FIELD_NAMES].get(error.diag.column_name, "")
+        sentence = error.diag.message_primary or ""
+        return answer(request.scope, Error(status, state, sentence, field, int(index[1]) if index else None))
     words = error.diag.message_primary or error  # not the context: a failed call may have had many payments
     logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, words)
     if isinstance(error, psycopg_pool.TooManyRequests):
         return full(request.scope)
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
-        return unavailable(_NO_CONNECTION)
-    if state in _TRY_AGAIN:
-        return unavailable(_TRY_AGAIN[state])
-    if state.startswith("53"):
-        return unavailable(_OVERLOADED)
+        return unavailable(request.scope, refusals.NO_CONNECTION)
     if state.startswith(_LOST_STATES):
-        return unavailable(_LOST)
-    raise error
+        return unavailable(request.scope, refusals.UNKNOWN_OUTCOME)
+    refusal = refusals.BY_STATE.get("53000" if state.startswith("53") else state)
+    if refusal is None:
+        raise error
+    return unavailable(request.scope, refusal)
+
+
+async def _request_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return refused(request.scope, error)
 
 
 async def _too_many_requests(request: Request, error: Exception) -> Response:
@@ -193,28 +256,30 @@ async def _too_many_requests(request: Request, error: Exception) -> Response:
 
 async def _connection_lost(request: Request, error: Exception) -> Response:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
-    return unavailable(_LOST)
+    return unavailable(request.scope, refusals.UNKNOWN_OUTCOME)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return answer(error.status_code, _HTTP.get(error.status_code, error.detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    return refused(request.scope, Refused(_ROUTING[error.status_code], headers=headers))
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
-    return answer(400, "The body ended early")
+    return refused(request.scope, Refused(refusals.BODY_CUT))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     # Starlette raises the error again once this is sent; uvicorn logs it with its traceback, and hangs up.
-    return answer(500, INTERNAL, {"Connection": "close"})
+    return refused(request.scope, Refused(refusals.INTERNAL, headers={"Connection": "close"}))
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     psycopg.Error: _database_error,
     ConnectionLost: _connection_lost,
     Full: _too_many_requests,
-    HTTPException: _http_error,
+    Refused: _request_refused,
+    HTTPException: _not_routed,
     ClientDisconnect: _client_gone,
     Exception: _internal_error,
 }

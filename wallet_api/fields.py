@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from psycopg.types.numeric import Int8
-from starlette.exceptions import HTTPException
 
+from wallet_api import refusals
+from wallet_api.refusals import Refusal, Refused
 from wallet_api.wire import number, wire_name
 
 # JSON Schema, or a part of it.
@@ -35,25 +36,22 @@ _NAN = Decimal("NaN")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value. Each `wrong` is what its readers say of a field that holds something else."""
+    """A kind of value. Each of `wrong` is how its readers refuse a field that holds something else."""
 
     from_json: Callable[[Any, str], Any]
     from_text: Callable[[str, str], Any]
     sent: Schema
     shown: Schema
-    wrong: tuple[str, ...] = ()
+    wrong: tuple[Refusal, ...] = ()
 
 
-def _refuse(name: str, wrong: str) -> NoReturn:
-    raise HTTPException(400, f"{name} {wrong}")
-
-
-_NO_INTEGER = "should be a 64-bit integer"
+def _refuse(name: str, wrong: Refusal) -> NoReturn:
+    raise Refused(wrong, name)
 
 
 def _integer(value: Any, name: str) -> Int8:
     if type(value) is not int or not -(2**63) <= value < 2**63:
-        _refuse(name, _NO_INTEGER)
+        _refuse(name, refusals.NOT_AN_INTEGER)
     return Int8(value)
 
 
@@ -71,30 +69,22 @@ def _amount(value: Any, name: str) -> Decimal:
     return Decimal(value) if type(value) is int else _NAN
 
 
-_NO_STRING = "should be a string"
-_NUL = "should not contain a NUL character"
-_HALF = "should not contain half of a surrogate pair"
-
-
 def _text(value: Any, name: str) -> str:
     """A string that PostgreSQL can hold."""
     if not isinstance(value, str):
-        _refuse(name, _NO_STRING)
+        _refuse(name, refusals.NOT_A_STRING)
     if "\0" in value:
-        _refuse(name, _NUL)
+        _refuse(name, refusals.HAS_NUL)
     try:
         value.encode()
     except UnicodeEncodeError:
-        _refuse(name, _HALF)
+        _refuse(name, refusals.HAS_HALF_SURROGATE)
     return value
-
-
-_NO_BOOLEAN = "should be true or false"
 
 
 def _boolean(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
-        _refuse(name, _NO_BOOLEAN)
+        _refuse(name, refusals.NOT_A_BOOLEAN)
     return value
 
 
@@ -102,57 +92,65 @@ def _boolean_in_url(text: str, name: str) -> bool:
     return _boolean({"true": True, "false": False}.get(text), name)
 
 
-_NO_MOMENT = "should be a moment as 2019-06-13T03:21:29Z or 2019-06-13T05:21:29.933672+02:00"
-
-
 def _moment(text: Any, name: str) -> str:
     """A moment as PostgreSQL reads it too: a day that there is, and an offset of less than 16 hours."""
     match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        _refuse(name, _NO_MOMENT)
+        _refuse(name, refusals.NOT_A_MOMENT)
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     fraction, offset = (match[7] or "")[:10], match[8].replace(" ", "+").upper()
     try:
         datetime.datetime(year, month, day, hour, minute, 59 if second == 60 else second)
     except ValueError:
-        _refuse(name, _NO_MOMENT)
+        _refuse(name, refusals.NOT_A_MOMENT)
     if offset != "Z" and (offset[1:3] > "15" or offset[4:] > "59"):
-        _refuse(name, _NO_MOMENT)
+        _refuse(name, refusals.NOT_A_MOMENT)
     return f"{text[:10]}T{text[11:19]}{fraction}{offset}"
 
 
 def array_of(items: Schema, most: int) -> Kind:
     """An array of at most so many elements, which whoever asks for it reads by itself."""
-    no_array, too_many = "should be an array", f"should have at most {most} elements"
 
     def array(value: Any, name: str) -> list[Any]:
         if not isinstance(value, list):
-            _refuse(name, no_array)
+            _refuse(name, refusals.NOT_AN_ARRAY)
         if len(value) > most:
-            _refuse(name, too_many)
+            raise Refused(refusals.TOO_MANY_ELEMENTS, name, limit=most)
         return value
 
     schema = {"type": "array", "items": items, "maxItems": most}
-    return Kind(array, array, schema, schema, (no_array, too_many))
+    return Kind(array, array, schema, schema, (refusals.NOT_AN_ARRAY, refusals.TOO_MANY_ELEMENTS))
 
 
 _ID = {"type": "integer", "format": "int64"}
-INTEGER = Kind(_integer, _integer_in_url, _ID | {"minimum": -(2**63), "maximum": 2**63 - 1}, _ID, (_NO_INTEGER,))
+INTEGER = Kind(
+    _integer,
+    _integer_in_url,
+    _ID | {"minimum": -(2**63), "maximum": 2**63 - 1},
+    _ID,
+    (refusals.NOT_AN_INTEGER,),
+)
 AMOUNT = Kind(
     _amount,
     _amount,
     {"type": ["number", "string"], "pattern": f"^({_DECIMAL.pattern})$"},
     {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"},
 )
-TEXT = Kind(_text, _text, {"type": "string", "pattern": "^[^\\u0000]*$"}, {"type": "string"}, (_NO_STRING, _NUL, _HALF))
-BOOLEAN = Kind(_boolean, _boolean_in_url, {"type": "boolean"}, {"type": "boolean"}, (_NO_BOOLEAN,))
+TEXT = Kind(
+    _text,
+    _text,
+    {"type": "string", "pattern": "^[^\\u0000]*$"},
+    {"type": "string"},
+    (refusals.NOT_A_STRING, refusals.HAS_NUL, refusals.HAS_HALF_SURROGATE),
+)
+BOOLEAN = Kind(_boolean, _boolean_in_url, {"type": "boolean"}, {"type": "boolean"}, (refusals.NOT_A_BOOLEAN,))
 _DATE_TIME = {"type": "string", "format": "date-time"}
 MOMENT = Kind(
     _moment,
     _moment,
     _DATE_TIME,
     _DATE_TIME | {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"},
-    (_NO_MOMENT,),
+    (refusals.NOT_A_MOMENT,),
 )
 
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import psycopg
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from wallet_api import refusals
 from wallet_api.pool import ConnectionLost
+from wallet_api.refusals import Refused
 from wallet_api.settings import Settings
 from wallet_api.wire import Rows
 
@@ -44,14 +45,9 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     return content
 
 
-def _too_large(limit: int) -> HTTPException:
+def _too_large(limit: int) -> Refused:
     # The connection goes with it: the rest of the body is not waited for.
-    return HTTPException(413, too_large(limit), {"Connection": "close"})
-
-
-def too_large(limit: int) -> str:
-    """What is said of a body that has more bytes."""
-    return f"The body should have at most {limit} bytes"
+    return Refused(refusals.BODY_TOO_LARGE, headers={"Connection": "close"}, limit=limit)
 
 
 class Answer(Response):

@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from wallet_api import authentication, errors, messages, operation, protocol, wire
+from wallet_api import errors, operation, protocol, refusals
 from wallet_api.answers import component
 from wallet_api.fields import INTEGER, Field, Schema
 from wallet_api.migrations import DB
 from wallet_api.operation import Operation
+from wallet_api.refusals import Refusal
 
 _CODE = re.compile(r"W[A-Z]\d{3}")
-_WORDS = re.compile(r"when '(W[A-Z]\d{3})' then '((?:[^']|'')*)'")
 
 # What a function's helpers may refuse, but never do for it.
 _CANNOT_BE = re.compile(r"(W[A-Z]\d{3}, )*W[A-Z]\d{3} \(which cannot be\)")
@@ -25,10 +25,12 @@ _ABOUT = """Stores accounts' balances and makes payments between them.
 
 - Amounts have up to 15 digits before and 15 after the point, and are exact: send a JSON number or a string, get a
   string.
-- Names of fields and of parameters match whatever their case; unknown ones are ignored; the last of two equal ones
-  wins. What may be left out may also be null. The content type of a request is not looked at.
+- Names of fields and of parameters match whatever their case; the last of two equal ones wins. Unknown ones are
+  refused. What may be left out may also be null. The content type of a request is not looked at.
 - What has no value is left out of an answer. Later versions may answer more fields than this one.
-- Whatever goes wrong is `{"Error":"…"}`. An unknown path is 404 `Not found`, another method 405 `Method not allowed`
+- Whatever goes wrong is `{"Error":"…"}`. The header `Error-Code` has the code of the refusal, which stays the same, and
+  `Error-Field` names the field to blame, where one is. With `Accept: application/problem+json` it is as RFC 9457 says.
+- An unknown path is 404 `Not found`, another method 405 `Method not allowed`
   with the header `Allow`; HEAD is GET without a body. After a 503, ask again after as many seconds as its `Retry-After`
   says.
 - Where the service requires it, each request but those for probes and documents has an API key: `Authorization: Bearer`
@@ -49,21 +51,25 @@ _REASONS = {
     503: "The request was right, and may be sent again after some seconds.",
 }
 _CHALLENGE = {"description": "how to say who asks", "required": True, "schema": {"type": "string"}}
+_ERROR_HEADERS = {
+    "Error-Code": {"description": "the code of the refusal", "required": True, "schema": {"type": "string"}},
+    "Error-Field": {"description": "the field or parameter to blame", "schema": {"type": "string"}},
+}
 _RETRY_AFTER = {"description": "after how many seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
 
-# A refusal: by what it is known, and its words.
-Refusal = tuple[str, str]
-
-
-def refusals() -> dict[str, str]:
-    """The words of all rules, by their codes: see db/functions/_refuse.sql."""
-    text = (DB / "functions/_refuse.sql").read_text()
-    return {code: words.replace("''", "'") for code, words in _WORDS.findall(text)}
+# How the sentences of refusals are filled in for the document.
+_EXAMPLES = {
+    "name": '"Ammount"',
+    "known": "Amount",
+    "byte": 9,
+    "reason": "Expecting value: line 1 column 1 (char 0)",
+    "seconds": 10,
+}
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations."""
-    words = refusals()
+    words = {code: refusal.sentence for code, refusal in refusals.of_rulebook().items()}
     paths: dict[str, Any] = {}
     for declared in operations:
         paths.setdefault(declared.path, {})[declared.method.lower()] = _operation(declared, words)
@@ -83,10 +89,29 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _schemas(operations: Sequence[Operation], words: dict[str, str]) -> dict[str, Schema]:
     error = {"type": "string", "description": "what is wrong, in words meant for people"}
+    code = {"type": "string", "description": "the code of the refusal: see Errors"}
+    field = {"type": "string", "description": "the field or parameter to blame"}
     index = INTEGER.shown | {"description": "of an atomic batch: which payment was refused, counted from 0"}
+    problem = {
+        "type": {"type": "string", "format": "uri-reference", "description": "where the code is explained"},
+        "title": {"type": "string", "description": "the status in words"},
+        "status": {"type": "integer", "description": "the status"},
+        "detail": error,
+        "code": code,
+    }
     schemas = {
         "Error": {"type": "object", "properties": {"Error": error}, "required": ["Error"]},
         "BatchError": {"type": "object", "properties": {"Error": error, "Index": index}, "required": ["Error"]},
+        "Refused": {
+            "type": "object",
+            "properties": {"Error": error, "Code": code, "Field": field},
+            "required": ["Error", "Code"],
+        },
+        "Problem": {
+            "type": "object",
+            "properties": problem | {"field": field, "index": index},
+            "required": list(problem),
+        },
     }
     for declared in operations:
         schemas |= {shape.name: shape.schema() for shape in declared.answers.shapes()}
@@ -106,8 +131,10 @@ def _request(declared: Operation, words: dict[str, str]) -> Schema:
         schema = _asked(field, declared, words) | {"description": field.about}
         types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         properties[field.name] = schema if field.required else schema | {"type": [*types, "null"]}
+    for name in declared.ignored:
+        properties[name] = {"description": "ignored"}
     required = [field.name for field in declared.body_fields if field.required]
-    return {"type": "object", "properties": properties, "required": required}
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _asked(field: Field, declared: Operation, words: dict[str, str]) -> Schema:
@@ -176,30 +203,39 @@ def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
     }
     if not answered["200"]["headers"]:
         del answered["200"]["headers"]
-    by_status: dict[int, list[Refusal]] = {}
-    for status, refusal in [
-        *((errors.status_of(code), (code, words[code])) for code in _codes(declared)),
-        *_forms(declared),
-        *_circumstances(declared),
-    ]:
-        by_status.setdefault(status, []).append(refusal)
-    for status, found in sorted(by_status.items()):
-        answered[str(status)] = _refused(status, found, declared.error if status < 500 else "Error")
+    by_status: dict[int, dict[str, str]] = {}
+    found = [(refusals.of_rulebook()[code], "") for code in _codes(declared)]
+    for refusal, field in [*found, *_forms(declared), *_circumstances(declared)]:
+        sentence = refusal.sentence.format(field=field, limit=_limit(refusal, declared, field), **_EXAMPLES)
+        by_status.setdefault(refusal.status, {}).setdefault(sentence, refusal.code)
+    for status, sentences in sorted(by_status.items()):
+        answered[str(status)] = _refused(status, sentences, declared.error if status < 500 else "Error")
     return answered
 
 
-def _refused(status: int, found: list[Refusal], error: str) -> dict[str, Any]:
-    """A response of a status: each refusal is an example, by its code where it has one."""
+def _limit(refusal: Refusal, declared: Operation, field: str) -> int:
+    """The limit that the sentence of a refusal tells, if it tells one."""
+    if refusal is refusals.TOO_MANY_ELEMENTS:
+        return next(int(asked.kind.sent["maxItems"]) for asked in declared.body_fields if asked.name == field)
+    return declared.body_limit
+
+
+def _refused(status: int, sentences: dict[str, str], error: str) -> dict[str, Any]:
+    """A response of a status: each refusal is an example, by its code."""
     examples: dict[str, Any] = {}
-    for name, sentence in dict.fromkeys(found):
-        key = name if name not in examples else f"{name} {sum(key.split()[0] == name for key in examples) + 1}"
+    for sentence, code in sentences.items():
+        number = sum(key.split()[0] == code for key in examples)
+        key = f"{code} {number + 1}" if number else code
         examples[key] = {"summary": sentence, "value": {"Error": sentence}}
-    response = {
+    others = {401: {"WWW-Authenticate": _CHALLENGE}, 503: {"Retry-After": _RETRY_AFTER}}.get(status, {})
+    return {
         "description": _REASONS[status],
-        "content": {"application/json": {"schema": component(error), "examples": examples}},
+        "headers": _ERROR_HEADERS | others,
+        "content": {
+            "application/json": {"schema": component(error), "examples": examples},
+            "application/problem+json": {"schema": component("Problem")},
+        },
     }
-    headers = {401: {"WWW-Authenticate": _CHALLENGE}, 503: {"Retry-After": _RETRY_AFTER}}.get(status)
-    return response | ({"headers": headers} if headers else {})
 
 
 def _codes(declared: Operation) -> list[str]:
@@ -211,39 +247,39 @@ def _codes(declared: Operation) -> list[str]:
     return list(dict.fromkeys(_CODE.findall(_CANNOT_BE.sub("", text))))
 
 
-def _forms(declared: Operation) -> list[tuple[int, Refusal]]:
-    """What is refused before the function is called, because it cannot be read."""
+def _forms(declared: Operation) -> list[tuple[Refusal, str]]:
+    """How a request is refused that cannot be read, and the field to blame."""
     found = [(operation.IN_PATH, field) for field in declared.in_path]
     found += [
         (field.name, field) for field in (*declared.query, *(declared.body_fields if declared.body is not None else ()))
     ]
-    sentences = [(field.name, f"{name} {wrong}") for name, field in found for wrong in field.kind.wrong]
+    refused = [(wrong, name) for name, field in found for wrong in field.kind.wrong]
+    refused += [(refusals.UNKNOWN_PARAMETER, "")]
     if declared.query:
-        sentences.append(("query", wire.QUERY_NO_UTF8))
+        refused += [(refusals.QUERY_NOT_UTF8, "")]
     if declared.body is not None:
-        sentences += [("body", wire.EMPTY)] if declared.needs_body else []
-        sentences += [
-            ("body", f"{wire.NO_UTF8}9"),
-            ("body", f"{wire.NO_JSON}Expecting value: line 1 column 1 (char 0)"),
+        refused += [(refusals.BODY_EMPTY, "")] if declared.needs_body else []
+        refused += [
+            (refusals.BODY_NOT_UTF8, ""),
+            (refusals.BODY_NOT_JSON, ""),
+            (refusals.BODY_TOO_DEEP, ""),
+            (refusals.BODY_NOT_OBJECT, ""),
+            (refusals.UNKNOWN_FIELD, ""),
+            (refusals.KEY_MISNAMED, "X-Idempotency-Key"),
         ]
-        sentences += [("body", wire.TOO_DEEP), ("body", wire.NO_OBJECT)]
     if declared.keyed:
-        sentences += [
-            ("Idempotency-Key", said) for said in (operation.KEY_ONCE, operation.KEY_UTF8, operation.KEYS_DIFFER)
-        ]
-    return [(400, refusal) for refusal in sentences]
+        refused += [(refusals.KEY_TWICE, ""), (refusals.KEY_NOT_UTF8, ""), (refusals.KEYS_DIFFER, "")]
+    return refused
 
 
-def _circumstances(declared: Operation) -> list[tuple[int, Refusal]]:
+def _circumstances(declared: Operation) -> list[tuple[Refusal, str]]:
     """What may be wrong beside the request's own form and the rules."""
-    found = [(status, ("request", said)) for status, all_said in declared.refusals.items() for said in all_said]
+    found = list(declared.refusals)
     if declared.body is not None:
-        found.append((413, ("body", messages.too_large(declared.body_limit))))
-        found.append((408, ("body", "The body did not arrive within 10 seconds")))
+        found += [(refusals.BODY_TOO_LARGE, ""), (refusals.BODY_LATE, "")]
     if declared.function:
-        found.append((401, ("API key", authentication.MISSING)))
-        found.append((500, ("unforeseen", errors.INTERNAL)))
-        found += [(503, ("database", said)) for said in errors.UNAVAILABLE]
+        found += [(refusals.NO_API_KEY, ""), (refusals.INTERNAL, "")]
+        found += [(refusal, "") for refusal in errors.UNAVAILABLE]
     if declared.path.encode() not in protocol.ALWAYS:
-        found.append((503, ("clients", protocol.CROWDED)))
+        found.append((refusals.TOO_MANY_CLIENTS, ""))
     return found

@@ -4,20 +4,22 @@ The declaration is what handles a request, and what wallet_api.openapi makes the
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api import messages, wire
+from wallet_api import errors, messages, refusals, wire
 from wallet_api.authentication import Keys, key_id
 from wallet_api.fields import INTEGER, TEXT, Field, Getter, Schema, Shape, reader
 from wallet_api.pool import Database
+from wallet_api.refusals import Refusal, Refused
 
 _KEY_HEADER = b"idempotency-key"
+# What the names of all headers have in common that somebody might take for it.
+_KEY_WORD = b"idempot"
 
 KEY = Field("IdempotencyKey", TEXT, "idempotency_key", "the same as the header Idempotency-Key")
 HEADER_KEY = replace(KEY, about="makes the request safe to repeat: of your choice, another one for each request")
@@ -25,9 +27,6 @@ HEADER_KEY = replace(KEY, about="makes the request safe to repeat: of your choic
 # Which API key asks, or NULL: every function that is called for a request is told. No field of a request has this name.
 API_KEY = Field("", INTEGER, "api_key_id", "")
 
-KEY_ONCE = "Idempotency-Key should be given once"
-KEY_UTF8 = "Idempotency-Key should be valid UTF-8"
-KEYS_DIFFER = "Idempotency-Key and IdempotencyKey should be the same"
 # How the one field that a path has is called, when something is wrong with it.
 IN_PATH = "The ID in the URL"
 
@@ -52,9 +51,10 @@ class Answers(Protocol):
 class Operation:
     """What a method of a path does.
 
-    `body` is None where none is read. It may be empty where none of its fields is required. With `keyed`, the request
-    may have an idempotency key. `refusals` are those that neither the function's rules nor the fields' kinds tell, by
-    status; `error` names the schema of all.
+    `body` is None where none is read. It may be empty where none of its fields is required. `ignored` names fields of
+    the body that clients may send, and that nothing is done with. With `keyed`, the request may have an idempotency
+    key. `refusals` are those that neither the function's rules nor the fields' kinds tell; `error` names the schema of
+    all.
     """
 
     name: str
@@ -66,18 +66,24 @@ class Operation:
     in_path: tuple[Field, ...] = ()
     query: tuple[Field, ...] = ()
     body: tuple[Field, ...] | None = None
+    ignored: tuple[str, ...] = ()
     body_limit: int = messages.BODY_LIMIT
     keyed: bool = False
     function: str = ""
-    refusals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    refusals: tuple[tuple[Refusal, str], ...] = ()
     error: str = "Error"
     answers: Answers
 
     async def handle(self, request: Request) -> Response:
         """Answers a request: one that calls a function needs an API key, where keys are required."""
+        request.scope[errors.FIELD_NAMES] = self._field_names
         keys: Keys = request.app.state.keys
         if self.function and keys.required:
             await keys.identify(request.scope)
+        if request.scope["query_string"]:
+            wire.decode_query(request.scope["query_string"]).refuse_unknown(
+                self._parameters, refusals.UNKNOWN_PARAMETER, [asked.name for asked in self.query]
+            )
         return await self.answers.respond(self, request)
 
     @functools.cached_property
@@ -111,22 +117,49 @@ class Operation:
 
     async def read(self, request: Request) -> dict[str, Any]:
         """The values of all fields, by their names; None stands for one that is missing or null."""
-        values: dict[str, Any] = {
-            asked.name: asked.kind.from_text(request.path_params[asked.name], IN_PATH) for asked in self.in_path
-        }
+        values = self._read_url(request)
+        if self.body is not None:
+            body = await messages.body(request, self.body_limit)
+            fields = wire.decode(body if self.needs_body or body.strip() else b"{}")
+            values.update(zip([asked.name for asked in self.body_fields], self.read_fields(fields), strict=True))
+        if self.keyed:
+            values[KEY.name] = one_key(header_key(request), values[KEY.name])
+        values[API_KEY.name] = key_id(request.scope)
+        return values
+
+    def _read_url(self, request: Request) -> dict[str, Any]:
+        """The values of the fields in the path and in the query."""
+        values: dict[str, Any] = {}
+        for asked in self.in_path:
+            try:
+                values[asked.name] = asked.kind.from_text(request.path_params[asked.name], IN_PATH)
+            except Refused as refused:
+                refused.field = asked.name
+                raise
         if self.query:
             query = wire.decode_query(request.scope["query_string"])
             for asked in self.query:
                 text = query.get(asked.key)
                 values[asked.name] = None if text is None else asked.kind.from_text(text, asked.name)
-        if self.body is not None:
-            body = await messages.body(request, self.body_limit)
-            fields = wire.decode(body if self.needs_body or body.strip() else b"{}")
-            values.update(zip([asked.name for asked in self.body_fields], self._reader(fields.get), strict=True))
-        if self.keyed:
-            values[KEY.name] = one_key(header_key(request), values[KEY.name])
-        values[API_KEY.name] = key_id(request.scope)
         return values
+
+    def read_fields(self, fields: wire.Fields) -> tuple[Any, ...]:
+        """The values of the body's fields, in order. Refuses a body that has others."""
+        fields.refuse_unknown(self._known_fields, refusals.UNKNOWN_FIELD, [asked.name for asked in self.body_fields])
+        return self._reader(fields.get)
+
+    @functools.cached_property
+    def _parameters(self) -> frozenset[str]:
+        return frozenset(asked.key for asked in self.query)
+
+    @functools.cached_property
+    def _known_fields(self) -> frozenset[str]:
+        return frozenset([asked.key for asked in self.body_fields] + [name.lower() for name in self.ignored])
+
+    @functools.cached_property
+    def _field_names(self) -> dict[str, str]:
+        """The names of fields, by the arguments that they are passed as."""
+        return {asked.argument: asked.name for asked in self._arguments if asked.name}
 
 
 @functools.cache
@@ -136,14 +169,23 @@ def _query(function: str, columns: tuple[str, ...], arguments: tuple[str, ...]) 
 
 
 def header_key(request: Request) -> str | None:
-    """The key in the request's head, if any. Refuses more than one, and one that is not UTF-8."""
-    values = [value for name, value in request.scope["headers"] if name == _KEY_HEADER]
+    """The key in the request's head, if any.
+
+    Refuses more than one, one that is not UTF-8, and a header that looks like one, and is none.
+    """
+    found = [header for header in request.scope["headers"] if _KEY_WORD in header[0]]
+    if not found:
+        return None
+    values: list[bytes] = [value for name, value in found if name == _KEY_HEADER]
+    if len(values) < len(found):
+        other = next(name for name, _ in found if name != _KEY_HEADER).decode("latin-1")
+        raise Refused(refusals.KEY_MISNAMED, other)
     if len(values) > 1:
-        raise HTTPException(400, KEY_ONCE)
+        raise Refused(refusals.KEY_TWICE, "Idempotency-Key")
     try:
-        return values[0].strip(b" \t").decode() if values else None
+        return values[0].strip(b" \t").decode()
     except UnicodeDecodeError:
-        raise HTTPException(400, KEY_UTF8) from None
+        raise Refused(refusals.KEY_NOT_UTF8, "Idempotency-Key") from None
 
 
 def one_key(header: str | None, field: str | None) -> str | None:
@@ -151,7 +193,7 @@ def one_key(header: str | None, field: str | None) -> str | None:
     if header is None:
         return field
     if field not in (None, header):
-        raise HTTPException(400, KEYS_DIFFER)
+        raise Refused(refusals.KEYS_DIFFER, KEY.name)
     return header
 
 

@@ -96,6 +96,7 @@ _ACCOUNTS = (
             Field("Amount", AMOUNT, "amount", "what it has to begin with; 0 if it is left out", "1000"),
             Field("CurrencyID", INTEGER, "currency_id", "the number of its currency", 1, required=True),
         ),
+        ignored=("ID", "CurrencyName"),
         function="create_account",
         answers=Place("/account/"),
     ),

@@ -2,20 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api import errors, messages, metrics, operation, wire
+from wallet_api import errors, messages, metrics, operation, refusals, wire
 from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
 from wallet_api.authentication import key_id
 from wallet_api.coalescing import Call, Coalescer, Full, repeated
+from wallet_api.errors import Error
 from wallet_api.fields import AMOUNT, BOOLEAN, INTEGER, TEXT, Field, Shape, array_of, reader
 from wallet_api.observing import Record, record_of
 from wallet_api.operation import Operation
 from wallet_api.pool import Database
+from wallet_api.refusals import Refused
 from wallet_api.wire import Fields
 
 PATH = "/payments"
@@ -40,16 +42,20 @@ MADE = Shape(
     ("description", "reference"),
 )
 
-# A payment that is asked for: buyer, seller, amount, idempotency key, description, reference, API key.
+# A payment that is asked for: buyer, seller, amount, description, reference, idempotency key, API key.
 Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
-_FIELDS = (*PARTIES, AMOUNT_PAID, operation.KEY, *TERMS)
+_FIELDS = (*FIELDS, operation.KEY)
 _read = reader(_FIELDS)
+_KNOWN_FIELDS = frozenset(asked.key for asked in _FIELDS)
+_SHOWN_FIELDS = [asked.name for asked in _FIELDS]
+_FIELD_NAMES = {asked.argument: asked.name for asked in _FIELDS}
 
 _MAKE_PAYMENTS = f"""
-    select {", ".join(MADE.columns)}, replayed, error_code, error
+    select {", ".join(MADE.columns)}, replayed, error_code, error, error_field
     from wallet.make_payments(
-        p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_idempotency_keys => %s,
-        p_descriptions => %s, p_references => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s, p_api_key_id => %s
+        p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_descriptions => %s,
+        p_references => %s, p_idempotency_keys => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s,
+        p_api_key_id => %s
     )"""  # noqa: S608
 
 
@@ -59,8 +65,8 @@ class Replayed(str):
     __slots__ = ()
 
 
-# A payment as a JSON object, or the code and the words of its refusal.
-Outcome = str | tuple[str, str]
+# A payment as a JSON object, or its refusal.
+Outcome = str | Error
 
 
 def maker(
@@ -81,9 +87,14 @@ def maker(
         arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else wire.array(api_key_ids))
         columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, api_key_id], record)
         metrics.batch.observe(len(payments))
-        # the last three columns: whether it was made before, the code and the words of a refusal
-        made = iter(wire.Rows(columns[:-3], [row for row in values if row[-2] is None]).objects())
-        return [row[-2:] if row[-2] is not None else Replayed(next(made)) if row[-3] else next(made) for row in values]
+        made = iter(wire.Rows(columns[:-4], [row for row in values if row[-3] is None]).objects())
+        outcomes: list[Outcome] = []
+        for *_, replayed, code, sentence, argument in values:
+            if code is not None:
+                outcomes.append(_refusal(code, sentence, argument))
+            else:
+                outcomes.append(Replayed(next(made)) if replayed else next(made))
+        return outcomes
 
     return make
 
@@ -93,9 +104,17 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
     make = maker(database, wait=False)
 
     async def make_unlocked(payments: Sequence[Payment]) -> list[Outcome | None]:
-        return [None if outcome[0] == errors.LOCKED else outcome for outcome in await make(payments)]
+        return [
+            None if isinstance(outcome, Error) and outcome.code == errors.LOCKED else outcome
+            for outcome in await make(payments)
+        ]
 
     return make_unlocked
+
+
+def _refusal(code: str, sentence: str, argument: str | None) -> Error:
+    status = 503 if code == errors.LOCKED else errors.status_of(code)
+    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""))
 
 
 async def make_payment(request: Request) -> Response:
@@ -105,22 +124,22 @@ async def make_payment(request: Request) -> Response:
     if payments.is_full(client):
         raise Full  # before its body is looked at
     header = operation.header_key(request)
-    asked = _read(wire.decode(await messages.body(request)).get)
+    asked = MAKE_PAYMENT.read_fields(wire.decode(await messages.body(request)))
     if header is not None:
-        asked = (*asked[:3], operation.one_key(header, asked[3]), *asked[4:])
+        asked = (*asked[:-1], operation.one_key(header, asked[-1]))
     record = record_of(request)
     record.outcome = "failed"
     outcome = await payments.outcome((*asked, client), client, record)
     record.outcome, record.code = _fate(outcome)
-    if not isinstance(outcome, str):
-        return errors.refused(*outcome)
+    if isinstance(outcome, Error):
+        return errors.answer(request.scope, outcome)
     record.payment_id = outcome[len('{"ID":') : outcome.index(",")]
     return _answer(outcome, outcome)
 
 
 def repeatable(payment: Payment) -> bool:
     """Whether it may be asked for again where nobody knows whether it was made: only its key can tell."""
-    return payment[3] is not None
+    return payment[5] is not None
 
 
 def is_made(outcome: Outcome) -> bool:
@@ -130,8 +149,8 @@ def is_made(outcome: Outcome) -> bool:
 
 def _fate(outcome: Outcome) -> metrics.Payment:
     """What became of a payment, and the code of its refusal."""
-    if not isinstance(outcome, str):
-        return "refused", outcome[0]
+    if isinstance(outcome, Error):
+        return "refused", outcome.code
     return "replayed" if isinstance(outcome, Replayed) else "made", ""
 
 
@@ -146,15 +165,17 @@ def _answer(text: str, *made: Outcome) -> messages.Answer:
 async def make_payments(request: Request) -> Response:
     """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
     if operation.header_key(request) is not None:
-        raise HTTPException(400, NO_KEY)
-    listed, atomic = _read_batch(wire.decode(await messages.body(request, BATCH_LIMIT)).get)
+        raise Refused(refusals.KEY_OF_BATCH, "Idempotency-Key")
+    request.scope[errors.FIELD_NAMES] = _FIELD_NAMES
+    listed, atomic = MAKE_PAYMENTS.read_fields(wire.decode(await messages.body(request, BATCH_LIMIT)))
     if listed is None:
-        raise HTTPException(400, f"Payments {_PAYMENTS.wrong[0]}")
+        raise Refused(refusals.NOT_AN_ARRAY, "Payments")
     asked = [_payment_or_error(item) for item in listed]
-    unreadable = [index for index, item in enumerate(asked) if isinstance(item, str)]
+    unreadable = [(index, item) for index, item in enumerate(asked) if isinstance(item, Error)]
     if atomic and unreadable:
-        return errors.answer(400, str(asked[unreadable[0]]), index=unreadable[0])
-    payments = [item for item in asked if not isinstance(item, str)]
+        index, error = unreadable[0]
+        return errors.answer(request.scope, replace(error, index=index))
+    payments = [item for item in asked if not isinstance(item, Error)]
     record = record_of(request)
     make = maker(operation.database(request), atomic=atomic or False, api_key_id=key_id(request.scope), record=record)
     record.outcome, record.batch = "failed", len(payments)  # as one, unless each has an outcome
@@ -162,26 +183,26 @@ async def make_payments(request: Request) -> Response:
     record.outcome = ""
     metrics.count_payments(Counter(map(_fate, outcomes)))
     rest = iter(outcomes)
-    results = [wire.encode({"Error": item}) if isinstance(item, str) else _result(next(rest)) for item in asked]
+    results = [_result(item if isinstance(item, Error) else next(rest)) for item in asked]
     made = [outcome for outcome in outcomes if isinstance(outcome, str)]
     return _answer(f'{{"Results":[{",".join(results)}]}}', *made)
 
 
-NO_KEY = "Each payment of a batch has a key of its own, its field IdempotencyKey"
-NO_PAYMENT = "A payment should be a JSON object"
-
-
-def _payment_or_error(item: object) -> Payment | str:
-    if not isinstance(item, Fields):
-        return NO_PAYMENT
+def _payment_or_error(item: object) -> Payment | Error:
     try:
+        if not isinstance(item, Fields):
+            raise Refused(refusals.NOT_A_PAYMENT)
+        item.refuse_unknown(_KNOWN_FIELDS, refusals.UNKNOWN_FIELD, _SHOWN_FIELDS)
         return (*_read(item.get), None)
-    except HTTPException as error:
-        return error.detail
+    except Refused as refused:
+        return errors.error_of(refused)
 
 
 def _result(outcome: Outcome) -> str:
-    return outcome if isinstance(outcome, str) else wire.encode({"Error": outcome[1]})
+    if isinstance(outcome, str):
+        return outcome
+    field = {"Field": outcome.field} if outcome.field else {}
+    return wire.encode({"Error": outcome.sentence, "Code": outcome.code} | field)
 
 
 _PAYMENTS = array_of(component("MakePaymentRequest"), MOST_PAYMENTS)
@@ -190,7 +211,6 @@ _BATCH = (
     Field("Payments", _PAYMENTS, "", "the payments, in the order in which they are made", [_EXAMPLE], required=True),
     Field("Atomic", BOOLEAN, "", "whether none is to be made if one is refused", True),
 )
-_read_batch = reader(_BATCH)
 
 
 MAKE_PAYMENT = Operation(
@@ -201,42 +221,44 @@ MAKE_PAYMENT = Operation(
     summary="Makes a payment",
     about="Payments that arrive at the same time share one transaction.",
     body=FIELDS,
+    ignored=("ID", "CurrencyID", "CurrencyName", "OperationTimestamp"),
     keyed=True,
     function="make_payments",
     answers=Special(make_payment, json(component(MADE.name)), (MADE,), REPLAYED_HEADER),
 )
 
-OPERATIONS = (
-    MAKE_PAYMENT,
-    Operation(
-        name="makePayments",
-        group="Payments",
-        method="POST",
-        path=f"{PATH}/batch",
-        summary="Makes many payments, each with its outcome; or all or none",
-        about="One after another, in order. One that is refused stops none of the others; but if they are atomic, then "
-        "none is made, and the answer is the first refusal, with its Index, counted from 0. Each payment may have "
-        "a key of its own, its field IdempotencyKey.",
-        body=_BATCH,
-        body_limit=BATCH_LIMIT,
-        function="make_payments",
-        refusals={
-            400: (NO_KEY, NO_PAYMENT, *(f"{asked.name} {wrong}" for asked in _FIELDS for wrong in asked.kind.wrong))
-        },
-        error="BatchError",
-        answers=Special(
-            make_payments,
-            json(
-                {
-                    "type": "object",
-                    "properties": {
-                        "Results": {"type": "array", "items": {"anyOf": [component(MADE.name), component("Error")]}}
-                    },
-                    "required": ["Results"],
-                }
-            ),
-            (MADE,),
-            REPLAYED_HEADER,
+MAKE_PAYMENTS = Operation(
+    name="makePayments",
+    group="Payments",
+    method="POST",
+    path=f"{PATH}/batch",
+    summary="Makes many payments, each with its outcome; or all or none",
+    about="One after another, in order. One that is refused stops none of the others; but if they are atomic, then "
+    "none is made, and the answer is the first refusal, with its Index, counted from 0. Each payment may have "
+    "a key of its own, its field IdempotencyKey.",
+    body=_BATCH,
+    body_limit=BATCH_LIMIT,
+    function="make_payments",
+    refusals=(
+        (refusals.KEY_OF_BATCH, ""),
+        (refusals.NOT_A_PAYMENT, ""),
+        *((wrong, asked.name) for asked in _FIELDS for wrong in asked.kind.wrong),
+    ),
+    error="BatchError",
+    answers=Special(
+        make_payments,
+        json(
+            {
+                "type": "object",
+                "properties": {
+                    "Results": {"type": "array", "items": {"anyOf": [component(MADE.name), component("Refused")]}}
+                },
+                "required": ["Results"],
+            }
         ),
+        (MADE,),
+        REPLAYED_HEADER,
     ),
 )
+
+OPERATIONS = (MAKE_PAYMENT, MAKE_PAYMENTS)

@@ -5,16 +5,13 @@ from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api import errors, messages
+from wallet_api import errors, messages, refusals
 from wallet_api.answers import NOTHING, Special
 from wallet_api.operation import Operation
 from wallet_api.pool import ConnectionLost
+from wallet_api.refusals import Refusal
 
 _READINESS = "select wallet.schema_version(), current_setting('transaction_read_only')"
-_STOPPING = "The instance is about to stop"
-NO_DATABASE = "The database does not answer, or there is no wallet in it"
-READ_ONLY = "The database accepts no changes at the moment"
-_OTHER_VERSION = "The database is not at this version of the wallet"
 
 
 async def live(request: Request) -> Response:
@@ -25,11 +22,11 @@ async def live(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """The database answers, accepts changes, and is at the version of this process."""
     state = request.app.state
-    found = _STOPPING if state.is_stopping() else await trouble(state)
-    return messages.Answer("{}") if found is None else errors.unavailable(found)
+    found = refusals.STOPPING if state.is_stopping() else await trouble(state)
+    return messages.Answer("{}") if found is None else errors.unavailable(request.scope, found)
 
 
-async def trouble(state: State) -> str | None:
+async def trouble(state: State) -> Refusal | None:
     """What keeps the database of an application from being used, if anything does.
 
     Where it was another server's turn meanwhile, it has the connections replaced.
@@ -37,17 +34,17 @@ async def trouble(state: State) -> str | None:
     try:
         [(version, read_only)] = (await state.readiness.call(_READINESS)).values
     except (psycopg.Error, ConnectionLost):
-        return NO_DATABASE
+        return refusals.NO_DATABASE
     if read_only == "on":
         # A standby, perhaps, or what was the primary: the next connection may be to another server.
         state.stale = True
         await state.readiness.renew()
-        return READ_ONLY
+        return refusals.READ_ONLY
     if state.stale:
         state.stale = False
         for database in state.databases:
             await database.renew()
-    return None if version == state.version else _OTHER_VERSION
+    return None if version == state.version else refusals.OTHER_VERSION
 
 
 OPERATIONS = (
@@ -65,7 +62,10 @@ OPERATIONS = (
         method="GET",
         path="/readyz",
         summary="Whether the database answers, accepts changes, and is at the version of this process",
-        refusals={503: (_STOPPING, NO_DATABASE, READ_ONLY, _OTHER_VERSION)},
+        refusals=tuple(
+            (refusal, "")
+            for refusal in (refusals.STOPPING, refusals.NO_DATABASE, refusals.READ_ONLY, refusals.OTHER_VERSION)
+        ),
         answers=Special(ready, NOTHING),
     ),
 )

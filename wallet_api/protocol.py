@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from wallet_api import observing
-from wallet_api.errors import answer, crowded
+from wallet_api import errors, observing, refusals
 from wallet_api.observing import Observer, Record
+from wallet_api.refusals import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,14 @@ logger = logging.getLogger(__name__)
 _RETURNING = 2000
 # What is answered however many clients there are.
 ALWAYS = (b"/livez", b"/readyz")
-CROWDED = "Too many clients are connected; nothing was done, try again"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
-_NO_HTTP = (400, "The request is not valid HTTP")
-_HEAD_TOO_LARGE = (431, f"The head of the request should have at most {_HEAD_LIMIT} bytes")
 # What asks for another protocol on this connection, and means nothing to one who stays with this one.
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
+
+
+def _head_too_large() -> Refused:
+    return Refused(refusals.HEAD_TOO_LARGE, limit=_HEAD_LIMIT)
 
 
 class _Transport:
@@ -114,7 +115,7 @@ class Protocol(HttpToolsProtocol):
     # Bytes that have arrived since the last part of a body: of a head, of the lines between chunks, of a trailer.
     _overhead = 0
     # What to tell a client whose request the parser gives up.
-    _wrong = _NO_HTTP
+    _wrong = Refused(refusals.NOT_HTTP)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a new connection."""
@@ -217,29 +218,30 @@ class Protocol(HttpToolsProtocol):
                 data = b""
             except httptools.HttpParserUpgrade as upgrade:
                 if self.parser.get_method() == b"CONNECT":
-                    self._refuse(400, "The service is no proxy")
+                    self._refuse(Refused(refusals.NO_PROXY))
                     return
                 data = self._without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
-                self._refuse(*self._wrong)
+                self._refuse(self._wrong)
                 return
         if self._overhead > _HEAD_LIMIT:
-            self._refuse(*_HEAD_TOO_LARGE)
+            self._refuse(_head_too_large())
         elif not self._in_head:
             self._start_body_timer()
 
     def on_headers_complete(self) -> None:
         """Begins to answer a request, whose body may still be under way."""
         if self._overhead > _HEAD_LIMIT and self._head_size() > _HEAD_LIMIT:
-            self._wrong = _HEAD_TOO_LARGE
-            raise ValueError(_HEAD_TOO_LARGE)  # which stops the parser
+            self._wrong = _head_too_large()
+            raise ValueError(self._wrong)  # which stops the parser
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
             self.app = self._application
             self._late = self._late and len(self._open) > self.most_connections
             if self._late and self.url not in ALWAYS:
-                self.app = Observer(crowded(self.come_back_later(), CROWDED))
+                wait = self.come_back_later()
+                self.app = Observer(errors.crowded(self.scope, wait, refusals.TOO_MANY_CLIENTS))  # type: ignore[arg-type]
             self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]
             self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
@@ -294,7 +296,7 @@ class Protocol(HttpToolsProtocol):
             self._body_timer = None
 
     def _give_up_body(self) -> None:
-        self._refuse(408, f"The body did not arrive within {self.body_timeout:g} seconds")
+        self._refuse(Refused(refusals.BODY_LATE, seconds=self.body_timeout))
 
     def _ends_after_answers(self) -> bool:
         """If there are answers to requests that have come in full, makes the last of them the connection's end."""
@@ -310,13 +312,16 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
         return bool(self._unanswered)
 
-    def _refuse(self, status: int, error: str) -> None:
+    def _refuse(self, refused: Refused) -> None:
         if self._ends_after_answers():
             return  # it would be taken for the answer to an earlier request
         if not self._in_head and not self._unanswered:
             self.transport.close()  # the request was answered without its body
             return
-        response = answer(status, error, {"Connection": "close"})
+        refused.headers = {"Connection": "close"}
+        scope = self._unanswered[0].scope if self._unanswered else None
+        response = errors.refused(scope, refused)  # type: ignore[arg-type]
+        status = response.status_code
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
         head += [name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]]
         self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))

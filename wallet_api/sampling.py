@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 from starlette.datastructures import State
 
-from wallet_api import metrics, probes
+from wallet_api import metrics, probes, refusals
 from wallet_api.pool import ConnectionLost, Database
 
 # Seconds between two looks.
@@ -25,8 +25,8 @@ async def look_on(state: State, clients: Callable[[], int]) -> None:
         metrics.clients.set(clients())
         _look_at_pools(state)
         trouble = await probes.trouble(state)
-        metrics.database_up.set(trouble != probes.NO_DATABASE)
-        metrics.database_writable.set(trouble not in (probes.NO_DATABASE, probes.READ_ONLY))
+        metrics.database_up.set(trouble != refusals.NO_DATABASE)
+        metrics.database_writable.set(trouble not in (refusals.NO_DATABASE, refusals.READ_ONLY))
         if trouble is None:
             await _look_at_ledger_check(state.readiness)
         await asyncio.sleep(_INTERVAL)

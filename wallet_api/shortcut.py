@@ -38,7 +38,7 @@ class Shortcut:
         try:
             response = await self._handler(request)
         except asyncio.CancelledError:
-            response = errors.cancelled()
+            response = errors.cancelled(scope)
         except Exception as error:
             response = await errors.respond(request, error)
             await response(scope, receive, send)

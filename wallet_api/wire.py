@@ -3,19 +3,22 @@
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from starlette.exceptions import HTTPException
+from wallet_api import refusals
+from wallet_api.refusals import Refusal, Refused
 
 _NAN = Decimal("NaN")
 _BIGINT, _NUMERIC, _TIMESTAMPTZ = 20, 1700, 1184  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
 # what has to be escaped within a JSON string
 _SPECIAL = re.compile(r'["\\\x00-\x1f]')
+# Characters of an unknown name that are told.
+_MOST_SHOWN = 64
 # Far beyond any amount, far within what PostgreSQL's numeric holds.
 _MOST_DIGITS = 1000
 
@@ -43,13 +46,22 @@ def _whole_number(text: str) -> int | Decimal:
 class Fields:
     """The fields of a JSON object, or of a URL. Names match whatever their case; the last of two equal ones wins.
 
-    `get` takes a name in lower case. wallet_api.fields knows what the values should be.
+    `get` and `known_only` take names in lower case. wallet_api.fields knows what the values should be.
     """
 
-    __slots__ = ("get",)
+    __slots__ = ("_pairs", "_values", "get")
 
-    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        self.get: Callable[[str], Any] = {name.lower(): value for name, value in pairs}.get
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        self._pairs = pairs
+        self._values = {name.lower(): value for name, value in pairs}
+        self.get: Callable[[str], Any] = self._values.get
+
+    def refuse_unknown(self, known: Set[str], refusal: Refusal, shown: Sequence[str]) -> None:
+        """Raises the refusal of the first field that is not known. `shown` are the names that it tells."""
+        if self._values.keys() <= known:
+            return
+        name = next(name for name, _ in self._pairs if name.lower() not in known)
+        raise Refused(refusal, name, name=_printable(name), known=", ".join(shown) or "none")
 
 
 _DECODER = json.JSONDecoder(
@@ -57,29 +69,20 @@ _DECODER = json.JSONDecoder(
 )
 
 
-# What is said of a body, or of a query, that cannot be read; of some it is only the beginning.
-EMPTY = "The body is empty; it should be a JSON object"
-NO_UTF8 = "The body is not valid UTF-8: byte "
-NO_JSON = "The body is not valid JSON: "
-TOO_DEEP = "The body is nested too deeply"
-NO_OBJECT = "The body should be a JSON object"
-QUERY_NO_UTF8 = "The query of the URL should be valid UTF-8"
-
-
 def decode(body: bytes) -> Fields:
     """Reads a body that should be one JSON object. Refuses anything else, saying what is wrong and where."""
     if not body.strip():
-        raise HTTPException(400, EMPTY)
+        raise Refused(refusals.BODY_EMPTY)
     try:
         value = _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
-        raise HTTPException(400, f"{NO_UTF8}{error.start}") from None
+        raise Refused(refusals.BODY_NOT_UTF8, byte=error.start) from None
     except json.JSONDecodeError as error:
-        raise HTTPException(400, f"{NO_JSON}{error}") from None
+        raise Refused(refusals.BODY_NOT_JSON, reason=error) from None
     except RecursionError:
-        raise HTTPException(400, TOO_DEEP) from None
+        raise Refused(refusals.BODY_TOO_DEEP) from None
     if not isinstance(value, Fields):
-        raise HTTPException(400, NO_OBJECT)
+        raise Refused(refusals.BODY_NOT_OBJECT)
     return value
 
 
@@ -88,8 +91,13 @@ def decode_query(query: bytes) -> Fields:
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
-        raise HTTPException(400, QUERY_NO_UTF8) from None
+        raise Refused(refusals.QUERY_NOT_UTF8) from None
     return Fields(pairs)
+
+
+def _printable(name: str) -> str:
+    """A name as a JSON string of ASCII characters, cut where it is long."""
+    return json.dumps(name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…")
 
 
 def encode(value: object) -> str:

@@ -32,7 +32,7 @@ begin
             select currency.id into v_id from ledger.currency as currency where currency.name = p_currency;
         end if;
         if v_id is null then
-            perform wallet._refuse('WB013');
+            perform wallet._refuse('WB013', 'currency');
         end if;
     end if;
     return v_id;

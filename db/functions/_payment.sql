@@ -1,12 +1,12 @@
 -- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…),
--- wallet._payment_refusal(…), wallet._pay(…)
+-- wallet._payment_refusal(…), wallet._party_to_blame(…), wallet._pay(…)
 --
 -- What every function shares that moves money: the rules of a payment, and, for those that make a single one, how it
 -- is made. (make_payments makes many at once in its own way, by the same rules.)
 --
--- Returns: the code of the rule that refuses; the payment made
+-- Returns: the code of the rule that refuses; the argument to blame; the payment made
 -- Locks:   nothing; both accounts are locked by then
--- Raises:  _pay: what _payment_refusal refuses, and WK001
+-- Raises:  _pay: WK001
 
 -- The rules of a payment, in the order in which they are looked for; each of the functions returns the code of
 -- the first one that refuses it, or NULL. "(…) is not true" holds what is allowed, and refuses all else, NULL
@@ -129,7 +129,18 @@ $$;
 comment on function wallet._parties_refusal(numeric, ledger.account, ledger.account) is
     'The same of two accounts as they are stored: the code of the first rule that refuses a payment, or NULL.';
 
--- The caller has looked the key up already, and found nothing.
+-- "Account not found" has one code for both accounts.
+create or replace function wallet._party_to_blame(p_code text, p_buyer_exists boolean)
+    returns text
+    language sql immutable
+as $$
+    select case when p_code = 'WB004' and p_buyer_exists then 'seller_account_id' end
+$$;
+
+comment on function wallet._party_to_blame(text, boolean) is
+    'The argument to blame for a refused payment, where the registry does not say it: the seller that does not exist.';
+
+-- The caller has locked the accounts, looked the key up and found nothing, and judged the payment.
 create or replace function wallet._pay(
     p_buyer ledger.account,
     p_seller ledger.account,
@@ -145,13 +156,8 @@ create or replace function wallet._pay(
     language plpgsql
 as $$
 declare
-    v_refusal text := wallet._parties_refusal(p_amount, p_buyer, p_seller);
     v_payment ledger.payment;
 begin
-    if v_refusal is not null then
-        perform wallet._refuse(v_refusal);
-    end if;
-
     -- trim_scale: what is stored, and so what every door shows, has no needless zeros.
     insert into ledger.payment as payment (
         currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance,
@@ -164,7 +170,7 @@ begin
     )
     on conflict (idempotency_key) where idempotency_key is not null do nothing
     returning payment.* into v_payment;
-    -- Somebody made a payment of other accounts, which we have not locked, under this key, at this moment.
+    -- Another call, which has locked other accounts, used the key at the same moment.
     if v_payment.id is null then
         perform wallet._refuse('WK001');
     end if;
@@ -175,4 +181,4 @@ end
 $$;
 
 comment on function wallet._pay(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
-    'Makes a payment between two accounts that are locked, and returns it; or raises the refusal.';
+    'Makes a payment that no rule refuses, between two locked accounts, and returns it. Raises WK001.';

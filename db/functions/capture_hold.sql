@@ -85,14 +85,15 @@ begin
             v_hold.buyer_account_id, v_hold.seller_account_id, v_amount, p_idempotency_key, v_hold.description,
             v_hold.reference
         ));
+        v_buyer := v_parties[1];
+        v_buyer.held := v_buyer.held - v_hold.amount;
+        v_refusal := coalesce(v_refusal, wallet._parties_refusal(v_amount, v_buyer, v_parties[2]));
     end if;
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
 
     if replayed is not true then
-        v_buyer := v_parties[1];
-        v_buyer.held := v_buyer.held - v_hold.amount;
         perform wallet._end_hold(v_hold, 'captured', p_api_key_id);
         v_payment := wallet._pay(
             v_buyer, v_parties[2], v_amount, p_idempotency_key, v_hold.description, v_hold.reference,

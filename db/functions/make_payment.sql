@@ -57,9 +57,11 @@ begin
         v_refusal := wallet._key_refusal(
             v_payment, p_buyer_account_id, p_seller_account_id, p_amount, p_description, p_reference
         );
+    elsif v_refusal is null then
+        v_refusal := wallet._parties_refusal(p_amount, v_parties[1], v_parties[2]);
     end if;
     if v_refusal is not null then
-        perform wallet._refuse(v_refusal);
+        perform wallet._refuse(v_refusal, wallet._party_to_blame(v_refusal, (v_parties[1]).id is not null));
     end if;
 
     if replayed is not true then

@@ -9,7 +9,7 @@
 -- valid, or has not the scope, is raised.
 --
 -- Returns: a row for each payment, in order: the payment, and replayed is true where it was made before, else NULL;
---          or error_code and error, and all else NULL
+--          or error_code, error and error_field (the argument to blame, NULL where no single one is), and all else NULL
 -- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
 --          until the transaction ends
 -- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed);
@@ -52,7 +52,8 @@ create or replace function wallet.make_payments(
         reference text,
         replayed boolean,
         error_code text,
-        error text
+        error text,
+        error_field text
     )
     language plpgsql
     security definer
@@ -200,11 +201,20 @@ begin
             );
         end if;
 
+        error_code := v_refusal;
+        error := null;
+        error_field := null;
         if v_refusal is not null then
+            error := wallet._refusals() -> v_refusal ->> 'message';
+            error_field := coalesce(
+                wallet._party_to_blame(v_refusal, v_account_ids[v_request.buyer] = v_request.buyer_account_id),
+                wallet._refusals() -> v_refusal ->> 'argument'
+            );
             if p_atomic then
                 raise exception using
                     errcode = v_refusal,
-                    message = wallet._refusal_message(v_refusal),
+                    message = error,
+                    column = coalesce(error_field, ''),
                     detail = format('Index: %s', v_request.number - 1);
             end if;
             v_payment := null;
@@ -239,8 +249,6 @@ begin
         operation_timestamp := v_payment.operation_timestamp;
         description := v_payment.description;
         reference := v_payment.reference;
-        error_code := v_refusal;
-        error := wallet._refusal_message(v_refusal);
         return next;
     end loop;
 

@@ -10,8 +10,9 @@
 -- Raises:  WA001 no such API key, WF001 not its scope, WN002 no such payment, or none of its accounts',
 --          WF002 not the seller's; WB008 no key, WK001 the key belongs to another payment, WB022 it is a refund itself,
 --          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB021 more than is left;
---          and what a payment of its seller to its buyer is refused for: WB001, WB004, WB005 (which cannot be), WB009,
---          WB010 frozen, WB014 closed, WB015 its buyer closed, WB006 has too little, WB007 would have too much
+--          WB009 too many decimals for the currency, WB024 seller frozen, WB025 seller closed, WB026 buyer closed,
+--          WB023 seller has too little, WB027 buyer would have too much; and WB001, WB004, WB005, WB006, WB007, WB010,
+--          WB014, WB015 (which cannot be)
 -- Roles:   wallet_app, wallet_ops
 
 -- The rules of a refund, among which those of any request have their place.
@@ -34,6 +35,24 @@ $$;
 
 comment on function wallet._refund_refusal(bigint, numeric, numeric, text) is
     'The rules of a refund, of a payment of which so much is left: the code of the first one that refuses it, or NULL.';
+
+-- A refund is a payment by the seller of the original to its buyer. Its refusals name them by those roles.
+create or replace function wallet._refund_code(p_code text)
+    returns text
+    language sql immutable
+as $$
+    select case p_code
+        when 'WB006' then 'WB023'
+        when 'WB010' then 'WB024'
+        when 'WB014' then 'WB025'
+        when 'WB015' then 'WB026'
+        when 'WB007' then 'WB027'
+        else p_code
+    end
+$$;
+
+comment on function wallet._refund_code(text) is
+    'The code of a refund''s refusal, by the code that refuses the payment from the original''s seller to its buyer.';
 
 create or replace function wallet.refund_payment(
     p_payment_id bigint,
@@ -95,6 +114,9 @@ begin
             v_original.seller_account_id, v_original.buyer_account_id, coalesce(p_amount, v_original.amount),
             p_idempotency_key, p_description, p_reference
         ));
+        v_refusal := coalesce(
+            v_refusal, wallet._refund_code(wallet._parties_refusal(v_amount, v_parties[1], v_parties[2]))
+        );
     end if;
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
@@ -122,5 +144,5 @@ $$;
 
 comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) is
     'Gives back an amount of a payment (above 0, by default all that is left of it) from its seller to its buyer, and '
-    'returns the payment that does; or raises the refusal: WN002, WB021, WB022, and what make_payment raises. Under an '
+    'returns the payment that does; or raises the refusal: WN002, WB021 to WB027, and what make_payment raises. Under an '
     'idempotency key (1 to 255 characters) it is made once; asked for again, it is returned with replayed true.';

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 
 from tests.support import open_account, serving
-from wallet_api import embedded, migrations, wire
+from wallet_api import embedded, migrations, refusals
 
 Node = dict[str, Any]
 Statuses = dict[str, Counter[int]]
@@ -102,18 +102,27 @@ def _closed(document: Node) -> Node:
                     schema["additionalProperties"] = False
                 if status != "200":
                     error = schemas[schema["$ref"].rpartition("/")[2]]
-                    sentences = [example["value"]["Error"] for example in content["examples"].values()]
-                    said = {"type": "string", "pattern": "|".join(map(_pattern, sentences))}
+                    patterns = [_pattern(code, example) for code, example in content["examples"].items()]
+                    said = {"type": "string", "pattern": "|".join(patterns)}
                     content["schema"] = error | {"properties": error["properties"] | {"Error": said}}
     return document
 
 
-def _pattern(sentence: str) -> str:
-    """A sentence, or of one that goes on with what was sent, its beginning."""
-    for beginning in (wire.NO_JSON, wire.NO_UTF8):
-        if sentence.startswith(beginning):
-            return f"^{re.escape(beginning)}"
-    return f"^{re.escape(sentence)}$"
+def _pattern(code: str, example: Node) -> str:
+    """The sentence of an example; of one that tells what was sent, any such sentence."""
+    refusal = next(found for found in refusals.registry() if found.code == code.partition(" ")[0])
+    if refusal in _TELLS_WHAT_WAS_SENT:
+        return f"^{'.*'.join(map(re.escape, refusal.example.split('…')))}$"
+    return f"^{re.escape(example['value']['Error'])}$"
+
+
+_TELLS_WHAT_WAS_SENT = {
+    refusals.BODY_NOT_JSON,
+    refusals.BODY_NOT_UTF8,
+    refusals.UNKNOWN_FIELD,
+    refusals.UNKNOWN_PARAMETER,
+    refusals.KEY_MISNAMED,
+}
 
 
 def _statuses(document: Node, har: Path) -> Statuses:

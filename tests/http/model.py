@@ -13,6 +13,15 @@ NOT_POSITIVE = "Amount should be positive"
 NOT_AN_AMOUNT = "Amount should be a number of at most 15 integer digits and 15 decimals"
 TAKEN = "Idempotency key belongs to another payment"
 TAKEN_BY_HOLD = "Idempotency key belongs to another hold"
+# The seller of a payment pays its refund.
+OF_REFUNDS = {
+    "Buyer account does not have sufficient balance": "Seller account does not have sufficient balance for this refund",
+    "Buyer account is frozen": "Seller account is frozen and cannot refund",
+    "Buyer account is closed": "Seller account is closed and cannot refund",
+    "Seller account is closed": "Buyer account is closed and cannot be refunded",
+    "Seller account balance would have more than 15 integer digits": "Buyer account balance would have more than 15 "
+    "integer digits",
+}
 
 
 class Refused(Exception):
@@ -155,7 +164,10 @@ class Model:
         self._check_request(buyer, seller, original.amount if amount is None else amount, terms)
         if left == 0 or asked > left:
             raise Refused("Refunds should not exceed the payment")
-        self._check_parties(buyer, seller, asked, self.held(buyer))
+        try:
+            self._check_parties(buyer, seller, asked, self.held(buyer))
+        except Refused as refused:
+            raise Refused(OF_REFUNDS.get(refused.sentence, refused.sentence)) from None
         return self._make(buyer, seller, asked, terms, refunded=payment)
 
     def create_hold(self, buyer: int, seller: int, amount: Decimal, expires_in: int, terms: Terms) -> Outcome:

@@ -348,7 +348,7 @@ class Wallet(RuleBasedStateMachine):
 
     def check_result(self, result: dict[str, Any], outcome: Outcome) -> None:
         if outcome.error:
-            assert result == {"Error": outcome.error}
+            assert result["Error"] == outcome.error
         elif isinstance(outcome.thing, Made):
             made = outcome.thing
             made.json = made.json or result

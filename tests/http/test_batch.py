@@ -41,7 +41,7 @@ def test_an_outcome_for_each_in_order(api: httpx2.Client, pair: list[int], field
     [first, refused, last] = response.json()["Results"]
     assert list(first) == ["ID", "CurrencyID", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
     assert (first["Amount"], first["BuyerAccountID"], first["SellerAccountID"]) == ("1.5", one, two)
-    assert refused == {"Error": "Buyer account does not have sufficient balance"}
+    assert refused == {"Error": "Buyer account does not have sufficient balance", "Code": "WB006"}
     assert last["ID"] == first["ID"] + 1
 
 
@@ -72,9 +72,33 @@ def test_what_cannot_be_read_is_an_outcome_too(api: httpx2.Client, pair: list[in
 
 def test_field_names_match_whatever_their_case(api: httpx2.Client, pair: list[int]) -> None:
     one, two, _ = pair
-    body = f'{{"ATOMIC":true,"payments":[{{"buyeraccountid":{one},"SELLERACCOUNTID":{two},"amount":1e0,"Other":[]}}]}}'
+    body = f'{{"ATOMIC":true,"payments":[{{"buyeraccountid":{one},"SELLERACCOUNTID":{two},"amount":1e0}}]}}'
     response = api.post("/payments/batch", content=body)
     assert [result["Amount"] for result in response.json()["Results"]] == ["1"]
+
+
+def test_each_refusal_has_the_code_and_the_field_that_it_has_alone(api: httpx2.Client, pair: list[int]) -> None:
+    one, two, poor = pair
+    asked = [
+        payment(one, one, 1),
+        payment(one, two, 0),
+        payment(one, two, {}),
+        payment(0, two, 1),
+        payment(one, 0, 1),
+        payment(poor, two, 1),
+        payment("1", two, 1),
+        payment(one, two, 1) | {"Reference": ""},
+        payment(one, two, 1) | {"IdempotencyKey": ""},
+        payment(one, two, 1) | {"Ammount": 2},
+    ]
+    for item, result in zip(asked, post(api, asked).json()["Results"], strict=True):
+        alone = api.post("/payments", json=item)
+        assert (result["Error"], result["Code"]) == (alone.json()["Error"], alone.headers["error-code"])
+        assert result.get("Field") == alone.headers.get("error-field")
+        together = post(api, [item], Atomic=True)
+        assert together.json() == {"Error": result["Error"], "Index": 0}
+        assert together.headers["error-code"] == result["Code"]
+        assert together.headers.get("error-field") == result.get("Field")
 
 
 def test_an_empty_batch_has_no_outcomes(api: httpx2.Client) -> None:

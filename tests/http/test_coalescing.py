@@ -703,7 +703,7 @@ REPLACED = """alter function wallet.make_payments rename to _make_payments;
     )
         returns table (id bigint, currency_id bigint, amount numeric, buyer_account_id bigint, seller_account_id bigint,
                        operation_timestamp timestamptz, description text, reference text,
-                       replayed boolean, error_code text, error text)
+                       replayed boolean, error_code text, error text, error_field text)
         language plpgsql security definer as $$
         begin
             {body}

@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.exceptions import HTTPException
 
 from wallet_api import wire
 from wallet_api.fields import AMOUNT, INTEGER, TEXT, Field, reader
+from wallet_api.refusals import Refused
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals().map(str),
@@ -29,28 +29,28 @@ numbers = st.builds(
 _read = reader([Field("ID", INTEGER, "", ""), Field("Amount", AMOUNT, "", ""), Field("Name", TEXT, "", "")])
 
 
-def read(body: bytes) -> tuple[Any, ...] | HTTPException:
+def read(body: bytes) -> tuple[Any, ...] | Refused:
     """What an operation would read of a body: a value of each type, or the refusal."""
     try:
         return _read(wire.decode(body).get)
-    except HTTPException as refusal:
+    except Refused as refusal:
         return refusal
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_fields_or_a_refusal(body: bytes) -> None:
     outcome = read(body)
-    if isinstance(outcome, HTTPException):
-        assert outcome.status_code == 400
-        assert outcome.detail
+    if isinstance(outcome, Refused):
+        assert outcome.refusal.status == 400
+        assert outcome.sentence
 
 
 @given(st.dictionaries(st.sampled_from(["ID", "Amount", "Name", "name", "AMOUNT", "Other"]), json_values))
 def test_any_values_are_fields_or_a_refusal_that_names_the_field(body: dict[str, Any]) -> None:
     outcome = read(json.dumps(body).encode())
-    if isinstance(outcome, HTTPException):
-        assert outcome.status_code == 400
-        assert outcome.detail.startswith(("ID should", "Name should"))
+    if isinstance(outcome, Refused):
+        assert outcome.refusal.status == 400
+        assert outcome.sentence.startswith(f"{outcome.field} should")
 
 
 @given(numbers)
@@ -68,7 +68,7 @@ def test_an_integer_is_an_id_exactly_if_it_has_64_bits(number: int) -> None:
         assert isinstance(outcome, tuple)
         assert outcome[0] == number
     else:
-        assert isinstance(outcome, HTTPException)
+        assert isinstance(outcome, Refused)
 
 
 @given(json_values)

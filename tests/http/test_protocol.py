@@ -155,7 +155,8 @@ def test_a_head_that_trickles_in_is_given_up(url: str, byte_by_byte: bytes) -> N
     with connect(url) as client:
         client.sendall(byte_by_byte)
         trickle(client)
-        assert client.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # where the last byte came after the end
+            assert client.recv(1) == b""
 
 
 def test_a_body_that_trickles_in_is_given_up(url: str) -> None:

@@ -186,7 +186,7 @@ def test_a_body_that_is_no_json_object(api: httpx2.Client, path: str, body: byte
 
 
 def padded(size: int) -> bytes:
-    return b'{"Name":"padded","CurrencyID":99,"Padding":"' + b"x" * (size - 46) + b'"}'
+    return b'{"Name":"padded","CurrencyID":99,"CurrencyName":"' + b"x" * (size - 51) + b'"}'
 
 
 def test_a_body_may_have_64_kib_and_not_a_byte_more(api: httpx2.Client) -> None:

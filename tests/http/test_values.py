@@ -70,9 +70,10 @@ def test_what_is_no_amount_is_refused_naming_field_and_limit(api: httpx2.Client,
 
 @pytest.mark.parametrize("amount", ["-1e5000", "-1e-5000", "-" + "9" * 5000, "-1e15"])
 def test_what_is_negative_is_refused_for_that_first(api: httpx2.Client, amount: str) -> None:
-    body = f'{{"Name":"x","BuyerAccountID":1,"SellerAccountID":2,"CurrencyID":1,"Amount":{amount}}}'
-    assert refused(api, "/payments", body) == "Amount should be positive"
-    assert refused(api, "/accounts", body) == "Amount should not be negative"
+    payment = f'{{"BuyerAccountID":1,"SellerAccountID":2,"Amount":{amount}}}'
+    assert refused(api, "/payments", payment) == "Amount should be positive"
+    account = f'{{"Name":"x","CurrencyID":1,"Amount":{amount}}}'
+    assert refused(api, "/accounts", account) == "Amount should not be negative"
 
 
 @pytest.mark.parametrize("wrong", ["1.0", "1.5", "1e0", '"1"', "true", "{}", "[1]", "9223372036854775808", "9" * 5000])
@@ -117,11 +118,6 @@ def test_names_of_fields_match_whatever_their_case(api: httpx2.Client) -> None:
 def test_the_last_of_two_equal_fields_wins(api: httpx2.Client, body: str, amount: str) -> None:
     response = api.post("/accounts", content=f'{{"Name":"{next(_names)}","CurrencyID":1,{body}}}')
     assert api.get(response.headers["location"]).json()["Amount"] == amount
-
-
-def test_unknown_fields_are_ignored(api: httpx2.Client) -> None:
-    body = f'{{"Name":"{next(_names)}","CurrencyID":1,"ID":99,"Foo":{{"Amount":[1,{{"Name":"x"}}]}},"Amounts":"y"}}'
-    assert api.post("/accounts", content=body).status_code == 200
 
 
 @pytest.mark.parametrize(

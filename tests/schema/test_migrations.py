@@ -254,10 +254,10 @@ def test_a_version_that_was_left_comes_back_only_when_it_is_asked_for(database: 
 
 def test_rights_that_were_lost_or_given_to_helpers_are_put_right(admin: Connection, database: str) -> None:
     admin.execute("revoke usage on schema wallet from wallet_app")
-    admin.execute("grant execute on function wallet._refuse(text) to wallet_app")
+    admin.execute("grant execute on function wallet._refuse(text, text) to wallet_app")
     migrations.migrate(database)
     rights = """select has_schema_privilege('wallet_app', 'wallet', 'usage'),
-                       has_function_privilege('wallet_app', 'wallet._refuse(text)', 'execute')"""
+                       has_function_privilege('wallet_app', 'wallet._refuse(text, text)', 'execute')"""
     assert admin.execute(rights).fetchone() == (True, False)
 
 
@@ -267,7 +267,7 @@ def test_a_database_that_quotes_every_name_gives_no_other_rights(admin: Connecti
     migrations.migrate(bare_database)
     assert migrations.migrate(bare_database) == []
     with psycopg.connect(bare_database) as connection:
-        helper = "select has_function_privilege('wallet_app', 'wallet._refuse(text)', 'execute')"
+        helper = "select has_function_privilege('wallet_app', 'wallet._refuse(text, text)', 'execute')"
         assert connection.execute(helper).fetchone() == (False,)
 
 

@@ -32,6 +32,7 @@ FUNCTIONS = {
     "list_api_keys": {"wallet_ops"},
     "list_currencies": READING,
     "list_payments": READING,
+    "list_refusals": READING,
     "make_payment": OPERATIONS,
     "make_payments": OPERATIONS,
     "record_ledger_check": OPERATIONS,

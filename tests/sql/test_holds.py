@@ -136,7 +136,7 @@ def test_what_is_held_is_not_available_to_anything_else(keeper: Connection, buye
     assert [outcome["error_code"] for outcome in batch] == [None, "WB006", None]
     back = paid(keeper, seller, buyer, "0.25")
     held(keeper, buyer, seller, "0.25")
-    assert refusal(keeper, "refund_payment", back) == "WB006"
+    assert refusal(keeper, "refund_payment", back) == "WB023"
     assert row(keeper, "get_payment", sale)["refunded_amount"] is None
     assert broken_books(keeper) == []
 

@@ -28,7 +28,7 @@ def among_many(connection: Connection, buyer: int, seller: int, amount: object, 
     row = _row(connection.execute(query, [buyer, seller, amount, key]))
     if code := row.pop("error_code"):
         raise psycopg.errors.lookup("P0001")(row["error"], code)
-    del row["error"]
+    del row["error"], row["error_field"]
     return row
 
 

@@ -101,14 +101,14 @@ def test_refunds_of_one_payment_do_not_count_for_another(ops: Connection, buyer:
 def test_a_plain_payment_back_is_no_refund(ops: Connection, buyer: int, seller: int, sale: int) -> None:
     paid(ops, seller, buyer, 100)
     assert row(ops, "get_payment", sale)["refunded_amount"] is None
-    assert refusal(ops, "refund_payment", sale) == "WB006"
+    assert refusal(ops, "refund_payment", sale) == "WB023"
 
 
 def test_money_that_the_seller_has_spent_is_given_back_once_it_is_there_again(
     ops: Connection, buyer: int, seller: int, sale: int
 ) -> None:
     paid(ops, seller, account(ops, "supplier"), Decimal("99.5"))
-    assert refusal(ops, "refund_payment", sale) == "WB006"
+    assert refusal(ops, "refund_payment", sale) == "WB023"
     assert row(ops, "refund_payment", sale, "0.5")["amount"] == Decimal("0.5")
     paid(ops, buyer, seller, 200)
     assert row(ops, "refund_payment", sale)["amount"] == Decimal("99.5")
@@ -125,7 +125,7 @@ def test_a_seller_with_a_credit_limit_can_give_back_what_it_has_spent(ops: Conne
 
 def test_what_is_held_of_the_seller_is_not_given_back(ops: Connection, buyer: int, seller: int, sale: int) -> None:
     held(ops, seller, buyer, 1)
-    assert refusal(ops, "refund_payment", sale) == "WB006"
+    assert refusal(ops, "refund_payment", sale) == "WB023"
     row(ops, "refund_payment", sale, 99)
 
 
@@ -235,11 +235,11 @@ REFUSALS = [
     ("{done}", "WB021"),
     ("{done}, 0.000000000000001", "WB021"),
     ("{of_cents}, 0.001", "WB009"),
-    ("{of_frozen}", "WB010"),
-    ("{of_closed}", "WB014"),
-    ("{to_closed}", "WB015"),
-    ("{spent}", "WB006"),
-    ("{to_full}", "WB007"),
+    ("{of_frozen}", "WB024"),
+    ("{of_closed}", "WB025"),
+    ("{to_closed}", "WB026"),
+    ("{spent}", "WB023"),
+    ("{to_full}", "WB027"),
     # Of two reasons, the one that stands first in the contract:
     ("0, -1, ''", "WN002"),
     ("{part}, -1, ''", "WB008"),
@@ -250,7 +250,7 @@ REFUSALS = [
     ("{done}, null, null, ''", "WB016"),
     ("{of_cents}, 100.001", "WB021"),
     ("{of_frozen}, 101", "WB021"),
-    ("{of_frozen}, 100", "WB010"),
+    ("{of_frozen}, 100", "WB024"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Every refusal has one code, one sentence, a line in db/README.md, and a test that raises it."""
+"""Every refusal has one code, one sentence, a cause and a cure, and a test that raises it."""
 
 import re
 
@@ -20,10 +20,11 @@ from tests.sql import (
     test_refunds,
     test_statements,
 )
-from tests.support import PROJECT
-from wallet_api import errors
+from tests.sql.calls import rows
+from tests.support import PROJECT, account
+from wallet_api import refusals
 
-CODES = re.findall(r"when '(W\w{4})' then", (PROJECT / "db/functions/_refuse.sql").read_text())
+CODES = list(refusals.of_rulebook())
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
 USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
 TABLES: list[list[tuple[str, str]]] = [
@@ -58,18 +59,55 @@ def test_each_code_is_raised_by_a_test() -> None:
 def test_each_code_is_the_wallet_s_own_and_has_a_status(code: str) -> None:
     assert code[0] in "56789IJKLMNOPQRSTUVWXYZ"
     assert not code.endswith("000")
-    assert code[:2] in errors._REFUSALS
+    assert code[:2] in refusals.STATUS
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_each_code_stands_in_the_documentation_with_its_status_and_words(keeper: Connection, code: str) -> None:
-    [(message,)] = keeper.execute("select wallet._refusal_message(%s)", [code]).fetchall()
-    line = f"| `{code}` | {errors._REFUSALS[code[:2]]} | {message} |"
-    assert line in (PROJECT / "db/README.md").read_text().splitlines()
+def test_list_refusals_shows_what_docs_errors_md_is_made_from(ops: Connection) -> None:
+    shown = [row for row in rows(ops, "list_refusals") if row["code"] != "55P03"]
+    assert [row["code"] for row in shown] == sorted(CODES)
+    for row in shown:
+        refusal = refusals.of_rulebook()[row["code"]]
+        assert (row["message"], row["cause"], row["cure"]) == (refusal.sentence, refusal.cause, refusal.cure)
 
 
-def test_a_refusal_is_raised_with_its_code_and_words(keeper: Connection) -> None:
-    with pytest.raises(psycopg.Error) as refusal:
-        keeper.execute("select wallet._refuse('WB006')")
-    assert refusal.value.sqlstate == "WB006"
-    assert refusal.value.diag.message_primary == "Buyer account does not have sufficient balance"
+def test_the_argument_to_blame_is_one_of_some_function(keeper: Connection) -> None:
+    query = "select distinct unnest(proargnames) from pg_proc where pronamespace = 'wallet'::regnamespace"
+    arguments = {name.removeprefix("p_") for (name,) in keeper.execute(query).fetchall()}
+    blamed = {row["argument"] for row in rows(keeper, "list_refusals")} - {None}
+    assert blamed
+    assert blamed <= arguments
+
+
+def test_a_refusal_is_raised_with_its_code_its_words_and_the_argument_to_blame(ops: Connection) -> None:
+    for call, blamed in [
+        ("make_payment(1, 2, 0)", "amount"),
+        ("make_payment(0, 1, 1)", "buyer_account_id"),
+        ("create_account(null, 0, 1)", "name"),
+        ("get_account(0)", "account_id"),
+        ("set_account_status(0, 'closed ')", "status"),
+        ("list_payments(p_min => 'NaN')", ""),
+    ]:
+        with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+            ops.execute(f"select * from {call}")
+        known = refusals.of_rulebook()[refusal.value.sqlstate or ""]
+        assert refusal.value.diag.message_primary == known.sentence
+        assert (refusal.value.diag.column_name or "") == blamed
+
+
+def test_account_not_found_names_the_account_that_is_missing(ops: Connection) -> None:
+    there = account(ops, "there", 10)
+    for buyer, seller, blamed in [
+        (0, there, "buyer_account_id"),
+        (there, 0, "seller_account_id"),
+        (0, -1, "buyer_account_id"),
+    ]:
+        for call in (
+            "make_payment(%s, %s, 1)",
+            "create_hold(%s, %s, 1)",
+            "make_payments(array[%s], array[%s], array[1], true)",
+        ):
+            with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+                ops.execute(f"select * from {call}", [buyer, seller])
+            assert (refusal.value.sqlstate, refusal.value.diag.column_name) == ("WB004", blamed)
+        [made] = rows(ops, "make_payments", [buyer], [seller], [1])
+        assert (made["error_code"], made["error_field"]) == ("WB004", blamed)
