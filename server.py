@@ -122,7 +122,8 @@ def _interval(text: str) -> float:
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"server.py: {error}", file=sys.stderr)
+    lines = map(logs.printable, str(error).split("\n"))
+    print("server.py: " + "\n".join(lines), file=sys.stderr)
     return code
 
 

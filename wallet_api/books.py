@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 
+from wallet_api.logs import printable
 from wallet_api.rulebook import NO_WALLET
 
 # Of more problems than this, the number is told.
@@ -39,7 +40,7 @@ def _table(summary: list[tuple[Any, ...]], problems: list[tuple[Any, ...]]) -> l
     rows = [("currency", "accounts", "payments", "total", "verdict")]
     for currency_id, name, accounts, payments, total, _ in summary:
         verdict = f"{found[currency_id]} wrong" if found[currency_id] else "proved"
-        rows.append((name, f"{accounts:,}", f"{payments:,}", f"{total:,f}", verdict))
+        rows.append((printable(name), f"{accounts:,}", f"{payments:,}", f"{total:,f}", verdict))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}"
@@ -50,7 +51,7 @@ def _table(summary: list[tuple[Any, ...]], problems: list[tuple[Any, ...]]) -> l
 def _line(problem: tuple[Any, ...]) -> str:
     _, account_id, payment_id, words = problem
     places = [("account", account_id), ("payment", payment_id)]
-    return f"{', '.join(f'{name} {id_}' for name, id_ in places if id_ is not None)}: {words}"
+    return f"{', '.join(f'{name} {id_}' for name, id_ in places if id_ is not None)}: {printable(words)}"
 
 
 def _rest(problems: list[tuple[Any, ...]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from wallet_api import errors
+from wallet_api.logs import printable
 from wallet_api.rulebook import NO_WALLET
 
 
@@ -28,7 +29,7 @@ def revoke(conninfo: str, key_id: int) -> str:
     """Revokes a key, and returns a line that says so. Raises KeyRefused."""
     query = "select id, name, revoked_at from wallet.revoke_api_key(%s)"
     [(id_, name, revoked_at)] = _call(conninfo, query, [key_id])
-    return f"API key {id_} ({name}) is revoked since {_moment(revoked_at)}"
+    return f"API key {id_} ({printable(name)}) is revoked since {_moment(revoked_at)}"
 
 
 def listed(conninfo: str) -> list[str]:
@@ -37,7 +38,7 @@ def listed(conninfo: str) -> list[str]:
     rows = [("id", "name", "scopes", "accounts", "expires", "last used", "revoked")]
     for id_, name, scopes, account_ids, *moments in _call(conninfo, query, []):
         accounts = "all" if account_ids is None else ",".join(map(str, account_ids))
-        rows.append((str(id_), name, ",".join(scopes), accounts, *map(_moment, moments)))
+        rows.append((str(id_), printable(name), ",".join(scopes), accounts, *map(_moment, moments)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

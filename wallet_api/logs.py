@@ -6,7 +6,6 @@ Every line has a time, a level and an event; that of a request is "request". Wha
 import json
 import logging
 import os
-import re
 import time
 import traceback
 from collections.abc import Iterable
@@ -22,9 +21,6 @@ _MOST_BYTES = 4096
 _MOST_CHOSEN = 128
 
 _LEVELS = {"uvicorn": logging.INFO, "wallet_api": logging.INFO, "psycopg": logging.WARNING}
-
-# What would break a line, or do something to a terminal.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Fields = dict[str, object]
 
@@ -122,11 +118,14 @@ def _text(fields: Fields) -> str:
         event = f"{method} {others.pop('path', route)} {status}"
     trace = str(others.pop("traceback", ""))
     words = [moment, f"{level.upper():<7}", event, *[f"{name}={value}" for name, value in others.items()]]
-    return "\n".join([_CONTROL.sub(_escaped, line) for line in (" ".join(words), *trace.splitlines())])
+    return "\n".join(map(printable, (" ".join(words), *trace.splitlines())))
 
 
-def _escaped(control: re.Match[str]) -> str:
-    return control[0].encode("unicode_escape").decode()
+def printable(text: str) -> str:
+    """A text as one line for a terminal: what is not printable is escaped, as in Python."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in text])
 
 
 _second = 0

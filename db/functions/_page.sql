@@ -29,7 +29,11 @@ begin
         from ledger.currency as currency
         where currency.id = case when p_currency ~ '^[1-9][0-9]{0,17}$' then p_currency::bigint end;
         if v_id is null then
-            select currency.id into v_id from ledger.currency as currency where currency.name = p_currency;
+            select currency.id into v_id
+            from ledger.currency as currency
+            where currency.name in (p_currency, wallet._name_as_stored(p_currency))
+            order by currency.name = p_currency desc
+            limit 1;
         end if;
         if v_id is null then
             perform wallet._refuse('WB013', 'currency');

@@ -6,7 +6,7 @@
 -- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
 -- Writes:  ledger.account (one row), ledger.account_change (one row)
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB011 name, WB012 amount below
---          zero, WB003 not an amount, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
+--          zero, WB003 not an amount, WB018 not a clear name, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
 -- Roles:   wallet_app, wallet_ops
 
 -- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
@@ -16,6 +16,7 @@ create or replace function wallet._account_refusal(p_name text, p_amount numeric
 as $$
     select case
         when (char_length(p_name) between 1 and 255) is not true then 'WB011'
+        when wallet._name_is_clear(p_name) is not true then 'WB018'
         when (p_amount >= 0) is not true then 'WB012'
         when wallet._is_amount(p_amount) is not true then 'WB003'
         when (p_currency.id is not null) is not true then 'WB013'
@@ -38,19 +39,20 @@ create or replace function wallet.create_account(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_name text := wallet._name_as_stored(p_name);
     v_amount numeric := trim_scale(coalesce(p_amount, 0));
     v_currency ledger.currency;
     v_refusal text;
 begin
     perform wallet._allow(p_api_key_id, 'admin', null);
     select currency.* into v_currency from ledger.currency as currency where currency.id = p_currency_id;
-    v_refusal := wallet._account_refusal(p_name, v_amount, v_currency);
+    v_refusal := wallet._account_refusal(v_name, v_amount, v_currency);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
 
     insert into ledger.account as account (name, currency_id, currency_scale, opening_balance, balance)
-    values (p_name, v_currency.id, v_currency.scale, v_amount, v_amount)
+    values (v_name, v_currency.id, v_currency.scale, v_amount, v_amount)
     on conflict on constraint account_name_key do nothing
     returning account.id into id;
     if id is null then
@@ -58,7 +60,7 @@ begin
     end if;
     perform wallet._keep_terms(id, 'active', 0, p_api_key_id);
 
-    name := p_name;
+    name := v_name;
     currency_id := v_currency.id;
     currency_name := v_currency.name;
     amount := v_amount;
@@ -67,5 +69,6 @@ end
 $$;
 
 comment on function wallet.create_account(text, numeric, bigint, bigint) is
-    'Creates an account with a name (1 to 255 characters, unique), an opening balance (0 or more, NULL means 0) '
-    'and a currency, and returns it; or raises the refusal: WB003, WB009, WB011 to WB013, WC011.';
+    'Creates an account with a name (1 to 255 characters, unique, stored in normalization form C), an opening balance (0 '
+    'or more, NULL means 0) and a currency, and returns it; or raises the refusal: WB003, WB009, WB011 to WB013, WB018, '
+    'WC011.';

@@ -8,7 +8,7 @@
 -- Returns: the key, one row, with its secret
 -- Locks:   nothing
 -- Writes:  ledger.api_key (one row)
--- Raises:  WB071 no name, WB072 no scopes, WB073 no accounts, WB074 expired already, WC071 the name is taken
+-- Raises:  WB071 no name, WB018 not a clear name, WB072 no scopes, WB073 no accounts, WB074 expired already, WC071 the name is taken
 -- Roles:   wallet_ops
 
 create or replace function wallet._new_api_key_refusal(
@@ -22,6 +22,7 @@ create or replace function wallet._new_api_key_refusal(
 as $$
     select case
         when (char_length(p_name) between 1 and 64) is not true then 'WB071'
+        when wallet._name_is_clear(p_name) is not true then 'WB018'
         when (p_scopes <@ array['read', 'pay', 'admin'] and cardinality(p_scopes) between 1 and 3) is not true then 'WB072'
         when (p_account_ids is null or (
             cardinality(p_account_ids) between 1 and 100
@@ -54,7 +55,8 @@ create or replace function wallet.create_api_key(
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_refusal text := wallet._new_api_key_refusal(p_name, p_scopes, p_account_ids, p_expires_at);
+    v_name text := wallet._name_as_stored(p_name);
+    v_refusal text := wallet._new_api_key_refusal(v_name, p_scopes, p_account_ids, p_expires_at);
     v_secret_hash bytea;
 begin
     if v_refusal is not null then
@@ -69,14 +71,14 @@ begin
     v_secret_hash := sha256(convert_to(secret, 'UTF8'));
 
     insert into ledger.api_key as api_key (name, secret_hash, scopes, account_ids, expires_at)
-    values (p_name, v_secret_hash, p_scopes, p_account_ids, p_expires_at)
+    values (v_name, v_secret_hash, p_scopes, p_account_ids, p_expires_at)
     on conflict on constraint api_key_name_key do nothing
     returning api_key.id into id;
     if id is null then
         perform wallet._refuse('WC071');
     end if;
 
-    name := p_name;
+    name := v_name;
     scopes := p_scopes;
     account_ids := p_account_ids;
     expires_at := p_expires_at;
@@ -85,6 +87,7 @@ end
 $$;
 
 comment on function wallet.create_api_key(text, text[], bigint[], timestamptz) is
-    'Creates an API key with a name (1 to 64 characters, unique), scopes (read, pay, admin), the accounts that it is bound '
-    'to (1 to 100; NULL: all) and a moment from which on it is of no use (NULL: never), and returns it with its secret, '
-    'which nobody can find out again; or raises the refusal: WB071 to WB074, WC071.';
+    'Creates an API key with a name (1 to 64 characters, unique, stored in normalization form C), scopes (read, pay, '
+    'admin), the accounts that it is bound to (1 to 100; NULL: all) and a moment from which on it is of no use (NULL: '
+    'never), and returns it with its secret, which nobody can find out again; or raises the refusal: WB018, WB071 to '
+    'WB074, WC071.';

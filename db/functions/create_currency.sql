@@ -5,8 +5,8 @@
 -- Returns: the currency, one row
 -- Locks:   nothing. Of two that ask for one name at once, the second waits for the first to commit
 -- Writes:  ledger.currency (one row)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB051 name, WB052 scale, WC051
---          name taken
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB051 name, WB018 not a clear name,
+--          WB052 scale, WC051 name taken
 -- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._currency_refusal(p_name text, p_scale bigint)
@@ -15,6 +15,7 @@ create or replace function wallet._currency_refusal(p_name text, p_scale bigint)
 as $$
     select case
         when (char_length(p_name) between 1 and 16) is not true then 'WB051'
+        when wallet._name_is_clear(p_name) is not true then 'WB018'
         when (p_scale between 0 and 15) is not true then 'WB052'
     end
 $$;
@@ -29,7 +30,8 @@ create or replace function wallet.create_currency(p_name text, p_scale bigint, p
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_refusal text := wallet._currency_refusal(p_name, p_scale);
+    v_name text := wallet._name_as_stored(p_name);
+    v_refusal text := wallet._currency_refusal(v_name, p_scale);
 begin
     perform wallet._allow(p_api_key_id, 'admin', null);
     if v_refusal is not null then
@@ -37,7 +39,7 @@ begin
     end if;
     return query
         insert into ledger.currency as currency (name, scale, api_key_id)
-        values (p_name, p_scale::smallint, p_api_key_id)
+        values (v_name, p_scale::smallint, p_api_key_id)
         on conflict on constraint currency_name_key do nothing
         returning currency.id, currency.name, currency.scale::bigint;
     if not found then
@@ -47,5 +49,5 @@ end
 $$;
 
 comment on function wallet.create_currency(text, bigint, bigint) is
-    'Creates a currency with a name (1 to 16 characters, unique) and a scale, the decimals that its amounts may have (0 '
-    'to 15), and returns it; or raises the refusal: WB051, WB052, WC051.';
+    'Creates a currency with a name (1 to 16 characters, unique, stored in normalization form C) and a scale, the decimals '
+    'that its amounts may have (0 to 15), and returns it; or raises the refusal: WB018, WB051, WB052, WC051.';

@@ -68,8 +68,16 @@ begin
         concat_ws(
             ' and ',
             'account.id > $1',
-            case when p_name is not null then 'account.name = $3' end,
-            case when p_name_prefix is not null then 'account.name collate "C" ^@ $4' end,
+            -- as new names are stored, or as older ones were written
+            case
+                when p_name = wallet._name_as_stored(p_name) then 'account.name = $3'
+                when p_name is not null then 'account.name in ($3, wallet._name_as_stored($3))'
+            end,
+            case
+                when p_name_prefix = wallet._name_as_stored(p_name_prefix) then 'account.name collate "C" ^@ $4'
+                when p_name_prefix is not null then
+                    '(account.name collate "C" ^@ $4 or account.name collate "C" ^@ wallet._name_as_stored($4))'
+            end,
             case when v_currency_id is not null then 'account.currency_id = $5' end,
             -- as the index on those that are not active has it
             case when p_status is not null then 'account.status = $6' end,

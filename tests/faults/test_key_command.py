@@ -40,6 +40,15 @@ def test_a_key_may_be_bound_and_expire(admin: Connection, as_ops: str) -> None:
     ]
 
 
+def test_a_name_from_before_the_rule_forges_no_line(admin: Connection, as_ops: str) -> None:
+    assert command("key", "create", "shop", "--scopes", "read", DATABASE_URL=as_ops).returncode == 0
+    admin.execute("set session_replication_role = replica")
+    admin.execute("update ledger.api_key set name = E'a\n7  admin\x1b[2J'")
+    [_, line] = command("key", "list", DATABASE_URL=as_ops).stdout.splitlines()
+    assert line.startswith("1   a\\n7  admin\\x1b[2J  read")
+    assert command("key", "revoke", "1", DATABASE_URL=as_ops).stdout.startswith("API key 1 (a\\n7  admin\\x1b[2J) is")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -120,9 +120,7 @@ def test_the_last_of_two_equal_fields_wins(api: httpx2.Client, body: str, amount
     assert api.get(response.headers["location"]).json()["Amount"] == amount
 
 
-@pytest.mark.parametrize(
-    "name", ["ä", "Ω 漢字", "\U0001f4b0", 'quote " backslash \\', "<b>&amp;</b>", "tab\tline\n", "\x7f"]
-)
+@pytest.mark.parametrize("name", ["ä", "Ω 漢字", "\U0001f4b0", 'quote " backslash \\', "<b>&amp;</b>", "a  b"])
 def test_names_come_back_as_they_were_sent(api: httpx2.Client, name: str) -> None:
     response = api.post("/accounts", json={"Name": name, "CurrencyID": 1})
     assert api.get(response.headers["location"]).json()["Name"] == name

@@ -410,6 +410,15 @@ def test_the_command_says_that_all_is_well(books: Connection, database: str, use
     )
 
 
+def test_a_name_from_before_the_rule_forges_no_line_of_it(books: Connection, database: str) -> None:
+    books.execute("set session_replication_role = replica")
+    books.execute("update ledger.currency set name = E'\n0 problems' where id = 2")
+    books.execute("update ledger.currency set name = E'\x1b[2J\u202e' where id = 3")
+    code, lines, _ = check(database)
+    assert code == 0
+    assert [line.partition("  ")[0] for line in lines] == ["currency", "USD", "\\n0 problems", "\\x1b[2J\\u202e", "ETC"]
+
+
 def test_the_command_says_what_is_wrong_and_exits_with_1(books: Connection, database: str) -> None:
     books.execute("update ledger.account set balance = 100.5 where id = 3")
     books.execute("update ledger.payment set buyer_balance = 0 where id = 2")

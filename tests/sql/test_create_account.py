@@ -29,8 +29,8 @@ def test_every_amount_in_range_is_kept_to_the_last_digit(ops: Connection, amount
     assert balance(ops, account(ops, "exact", amount)) == Decimal(amount)
 
 
-@pytest.mark.parametrize("name", ["a", "ä" * 255, " ", "'; drop schema ledger cascade; --", "\U0001f4b0", "a\nb"])
-def test_a_name_is_any_text_of_1_to_255_characters(ops: Connection, name: str) -> None:
+@pytest.mark.parametrize("name", ["a", "ä" * 255, "a b", "'; drop schema ledger cascade; --", "\U0001f4b0"])
+def test_a_name_has_1_to_255_characters(ops: Connection, name: str) -> None:
     identity = account(ops, name)
     assert ops.execute("select name from wallet.get_account(%s)", [identity]).fetchall() == [(name,)]
 
