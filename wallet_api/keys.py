@@ -35,7 +35,7 @@ def revoke(conninfo: str, key_id: int) -> str:
 def listed(conninfo: str) -> list[str]:
     """All keys, a line each, below a heading. Raises KeyRefused."""
     query = "select id, name, scopes, account_ids, expires_at, last_used_at, revoked_at from wallet.list_api_keys()"
-    rows = [("id", "name", "scopes", "accounts", "expires", "last used", "revoked")]
+    rows: list[tuple[str, ...]] = [("id", "name", "scopes", "accounts", "expires", "last used", "revoked")]
     for id_, name, scopes, account_ids, *moments in _call(conninfo, query, []):
         accounts = "all" if account_ids is None else ",".join(map(str, account_ids))
         rows.append((str(id_), printable(name), ",".join(scopes), accounts, *map(_moment, moments)))

@@ -234,6 +234,29 @@ NO_API_KEY = Refusal(
     "Send the header Authorization: Bearer and the secret of a key.",
 )
 
+# Web pages.
+FOREIGN_PAGE = Refusal(
+    "WF003",
+    403,
+    "The request comes from a foreign web page",
+    "The service requires no API key, and Sec-Fetch-Site or Origin shows that a page of another site sent the request.",
+    "Require API keys (WALLET_AUTH=required), and allow the page's origin (WALLET_CORS_ORIGINS).",
+)
+FOREIGN_HOST = Refusal(
+    "WF004",
+    403,
+    "The Host of the request is no name of this service",
+    "The service requires no API key and was reached on a loopback address under another name.",
+    "Use localhost, or name the host in WALLET_HOSTS.",
+)
+NOT_ALLOWED_BY_CORS = Refusal(
+    "WH006",
+    400,
+    "The origin, the method or a header is not allowed",
+    "A browser asked whether a page may send a request, and it may not.",
+    "Name the page's origin in WALLET_CORS_ORIGINS.",
+)
+
 # The service cannot answer at the moment.
 NO_CONNECTION = Refusal(
     "WU001",

@@ -17,6 +17,7 @@ from wallet_api.authentication import Keys
 from wallet_api.coalescing import Coalescer, Watch
 from wallet_api.observing import Observer, record_of
 from wallet_api.operation import Operation
+from wallet_api.origins import AllowedOrigins, OwnPagesOnly
 from wallet_api.pool import Database, Line
 from wallet_api.sampling import look_on
 from wallet_api.settings import Settings
@@ -97,7 +98,12 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Observer(Shortcut(app, "POST", payments.PATH, payments.MAKE_PAYMENT.handle))
+    application: ASGIApp = Shortcut(app, "POST", payments.PATH, payments.MAKE_PAYMENT.handle)
+    if settings.auth != "required":
+        application = OwnPagesOnly(application, settings.hosts)
+    elif settings.cors_origins:
+        application = AllowedOrigins(application, settings.cors_origins)
+    return Observer(application)
 
 
 def _routes() -> list[Route]:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
@@ -75,6 +76,25 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _list(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    def parse_all(value: str) -> tuple[str, ...]:
+        return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
+
+    return parse_all
+
+
+def _host_name(value: str) -> str:
+    if not re.fullmatch(r"[\w.:-]+", value) or (":" in value and value.count(":") < 2):
+        raise ValueError(f"should be names of hosts without ports, separated by commas, not {value!r}")
+    return value.lower()
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[\w.:\[\]-]+", value):
+        raise ValueError(f"should be origins such as https://shop.example, separated by commas, not {value!r}")
+    return value.lower()
+
+
 def _is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address; of one that is none, somebody else will complain."""
     try:
@@ -134,6 +154,20 @@ class Settings:
         _choice("required", "off"),
         "required: whoever asks needs an API key; off: nobody does; unset: off where HOST is a loopback address, and "
         "nowhere else does it start",
+    )
+    hosts: tuple[str, ...] = _setting(
+        "WALLET_HOSTS",
+        "",
+        _list(_host_name),
+        "names, separated by commas, under which the service may be reached on a loopback address without API keys, "
+        "besides localhost; a proxy's for instance",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "WALLET_CORS_ORIGINS",
+        "",
+        _list(_origin),
+        "origins of web pages, separated by commas, such as https://shop.example, that may use the service; "
+        "needs WALLET_AUTH=required",
     )
     port: int = _setting("PORT", "8080", _whole(0, 65535), "port to listen on; 0 picks a free one")
     workers: int = _setting("WEB_CONCURRENCY", "1", _whole(1, 256), "worker processes")
@@ -311,8 +345,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def check_for_serving(configuration: Settings) -> None:
-    """Raises BadSetting where others than this machine could reach it, and nobody has said whether they need a key."""
+    """Raises BadSetting where settings do not go together, or nobody has said whether clients elsewhere need a key."""
     host = configuration.host
+    if configuration.cors_origins and configuration.auth != "required":
+        raise BadSetting("WALLET_CORS_ORIGINS should be unset where WALLET_AUTH is not required")
     if configuration.auth is None and not _is_loopback(host):
         raise BadSetting(f"WALLET_AUTH should be required or off where HOST is no loopback address, and it is {host!r}")
 
