@@ -68,24 +68,22 @@ class Special:
 class One:
     """The object that the function returns, of its one row.
 
-    Where details can be asked for, `brief` is the object without them. Where a request is `repeatable`, the function's
-    column `replayed` says that it was repeated. If it `pays`, then the object is a payment.
+    Where details can be asked for, `brief` is the object without them. If it `pays`, then the object is a payment.
     """
 
     shape: Shape
     brief: Shape | None = None
-    repeatable: bool = False
     pays: bool = False
 
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers its row."""
         values = await operation.read(request)
         shape = self.shape if self.brief is None or values["details"] else self.brief
-        columns = (*shape.columns, "replayed") if self.repeatable else shape.columns
+        columns = (*shape.columns, "replayed") if operation.keyed else shape.columns
         record = record_of(request)
         record.outcome = "failed" if self.pays else ""
         rows = await database(request).call(*operation.call(columns, values), record_of(request))
-        replayed = self.repeatable and rows.values[0][-1]
+        replayed = operation.keyed and rows.values[0][-1]
         if self.pays:
             record.outcome, record.payment_id = "replayed" if replayed else "made", rows.values[0][0]
         [row] = rows.first(len(shape.columns)).objects()
@@ -96,8 +94,8 @@ class One:
         return json(component(self.shape.name))
 
     def headers(self) -> dict[str, Schema]:
-        """That it was made before."""
-        return REPLAYED_HEADER if self.repeatable else {}
+        """None of its own."""
+        return {}
 
     def shapes(self) -> tuple[Shape, ...]:
         """The object."""
@@ -113,8 +111,10 @@ class Place:
     async def respond(self, operation: Operation, request: Request) -> Response:
         """Calls the function, and answers where to find what it made."""
         values = await operation.read(request)
-        rows = await database(request).call(*operation.call(["id"], values), record_of(request))
-        return messages.Answer("{}", (b"location", f"{self.path}{rows.values[0][0]}".encode()))
+        rows = await database(request).call(*operation.call(["id", "replayed"], values), record_of(request))
+        id_, replayed = rows.values[0]
+        place = (b"location", f"{self.path}{id_}".encode())
+        return messages.Answer("{}", place, *([REPLAYED] if replayed else []))
 
     def content(self) -> dict[str, Schema]:
         """Nothing."""

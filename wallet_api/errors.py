@@ -56,13 +56,17 @@ _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What is answered to a request that fails. `field` is to blame; `index` says which of several payments it is."""
+    """What is answered to a request that fails.
+
+    `field` is to blame; `index` says which of several payments it is; `replayed`, that this was answered before.
+    """
 
     status: int
     code: str
     sentence: str
     field: str = ""
     index: int | None = None
+    replayed: bool = False
 
 
 def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = None) -> Response:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wallet_api import errors, operation, protocol, refusals
-from wallet_api.answers import component
+from wallet_api.answers import REPLAYED_HEADER, component
 from wallet_api.fields import INTEGER, Field, Schema
 from wallet_api.migrations import DB
 from wallet_api.operation import Operation
@@ -195,7 +195,7 @@ def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
     answered: dict[str, Any] = {
         "200": {
             "description": declared.summary,
-            "headers": declared.answers.headers(),
+            "headers": declared.answers.headers() | (REPLAYED_HEADER if declared.keyed else {}),
             "content": {
                 content_type: {"schema": schema} for content_type, schema in declared.answers.content().items()
             },

@@ -52,9 +52,9 @@ class Operation:
     """What a method of a path does.
 
     `body` is None where none is read. It may be empty where none of its fields is required. `ignored` names fields of
-    the body that clients may send, and that nothing is done with. With `keyed`, the request may have an idempotency
-    key. `refusals` are those that neither the function's rules nor the fields' kinds tell; `error` names the schema of
-    all.
+    the body that clients may send, and that nothing is done with. A request with a body may have an idempotency key,
+    and its function says whether the request was `replayed`. `refusals` are those that neither the function's rules
+    nor the fields' kinds tell; `error` names the schema of all.
     """
 
     name: str
@@ -68,7 +68,6 @@ class Operation:
     body: tuple[Field, ...] | None = None
     ignored: tuple[str, ...] = ()
     body_limit: int = messages.BODY_LIMIT
-    keyed: bool = False
     function: str = ""
     refusals: tuple[tuple[Refusal, str], ...] = ()
     error: str = "Error"
@@ -89,7 +88,12 @@ class Operation:
     @functools.cached_property
     def body_fields(self) -> tuple[Field, ...]:
         """The fields of the body, the key included."""
-        return (self.body or ()) + ((KEY,) if self.keyed else ())
+        return () if self.body is None else (*self.body, KEY)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether a request may have an idempotency key."""
+        return self.body is not None
 
     @property
     def needs_body(self) -> bool:

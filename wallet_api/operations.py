@@ -64,7 +64,6 @@ _LISTS = (
     "With `limit`, it is a page, and the header `Link` says where the next one is. Without it, the list is written "
     "while it is read, all of one moment, however long it is; one that cannot be finished is cut off."
 )
-_ONCE = "It takes effect once under an idempotency key."
 
 _ACCOUNTS = (
     Operation(
@@ -190,15 +189,14 @@ _PAYMENTS = (
         method="POST",
         path="/payment/{id}/refund",
         summary="Gives a payment back, in all or in part",
-        about=f"That is a payment from its seller to its buyer. {_ONCE}",
+        about="That is a payment from its seller to its buyer.",
         in_path=(_PAYMENT_ID,),
         body=(
             Field("Amount", AMOUNT, "amount", "how much; all that is left of the payment, if it is left out", "0.1"),
             *payments.TERMS,
         ),
-        keyed=True,
         function="refund_payment",
-        answers=One(_REFUND, repeatable=True, pays=True),
+        answers=One(_REFUND, pays=True),
     ),
 )
 
@@ -209,7 +207,7 @@ _HOLDS = (
         method="POST",
         path="/holds",
         summary="Holds an amount for a payment to come",
-        about=f"Nothing else can be paid with it, until it is captured, voided, or expires. {_ONCE}",
+        about="Nothing else can be paid with it, until it is captured, voided, or expires.",
         body=(
             *payments.PARTIES,
             payments.AMOUNT_PAID,
@@ -223,9 +221,8 @@ _HOLDS = (
             ),
             *payments.TERMS,
         ),
-        keyed=True,
         function="create_hold",
-        answers=One(_HOLD, repeatable=True),
+        answers=One(_HOLD),
     ),
     Operation(
         name="getHold",
@@ -243,12 +240,11 @@ _HOLDS = (
         method="POST",
         path="/hold/{id}/capture",
         summary="Makes the payment that was held for, of all of it or of a part",
-        about=f"The rest can be paid with again. {_ONCE}",
+        about="The rest can be paid with again.",
         in_path=(_HOLD_ID,),
         body=(Field("Amount", AMOUNT, "amount", "how much; all of it, if it is left out", "0.1"),),
-        keyed=True,
         function="capture_hold",
-        answers=One(_CAPTURE, repeatable=True, pays=True),
+        answers=One(_CAPTURE, pays=True),
     ),
     Operation(
         name="voidHold",

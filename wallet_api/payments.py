@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wallet_api import errors, messages, metrics, operation, refusals, wire
-from wallet_api.answers import REPLAYED, REPLAYED_HEADER, Special, component, json
+from wallet_api.answers import REPLAYED, Special, component, json
 from wallet_api.authentication import key_id
 from wallet_api.coalescing import Call, Coalescer, Full, repeated
 from wallet_api.errors import Error
@@ -55,7 +55,7 @@ _MAKE_PAYMENTS = f"""
     from wallet.make_payments(
         p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_descriptions => %s,
         p_references => %s, p_idempotency_keys => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s,
-        p_api_key_id => %s
+        p_api_key_id => %s, p_idempotency_key => %s
     )"""  # noqa: S608
 
 
@@ -75,23 +75,25 @@ def maker(
     atomic: bool = False,
     wait: bool = True,
     api_key_id: int | None = None,
+    key: str | None = None,
     record: Record | None = None,
 ) -> Call[Payment, Outcome]:
-    """What makes payments in one call on this database; with an `api_key_id`, all for that one."""
+    """What makes payments in one call on this database; with an `api_key_id`, all for that one; under one `key`."""
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
-        buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True)
+        buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True) if payments else [()] * 7
         arrays: list[str | None] = [wire.array(column) for column in (buyers, sellers, amounts)]
         # most payments have none of what is text
         arrays += [None if column.count(None) == len(column) else wire.text_array(column) for column in texts]
         arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else wire.array(api_key_ids))
-        columns, values, _ = await database.call(_MAKE_PAYMENTS, [*arrays, atomic, wait, api_key_id], record)
+        arguments = [*arrays, atomic, wait, api_key_id, key]
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments, record)
         metrics.batch.observe(len(payments))
         made = iter(wire.Rows(columns[:-4], [row for row in values if row[-3] is None]).objects())
         outcomes: list[Outcome] = []
         for *_, replayed, code, sentence, argument in values:
             if code is not None:
-                outcomes.append(_refusal(code, sentence, argument))
+                outcomes.append(_refusal(code, sentence, argument, replayed=bool(replayed)))
             else:
                 outcomes.append(Replayed(next(made)) if replayed else next(made))
         return outcomes
@@ -112,9 +114,9 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
     return make_unlocked
 
 
-def _refusal(code: str, sentence: str, argument: str | None) -> Error:
+def _refusal(code: str, sentence: str, argument: str | None, *, replayed: bool) -> Error:
     status = 503 if code == errors.LOCKED else errors.status_of(code)
-    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""))
+    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""), replayed=replayed)
 
 
 async def make_payment(request: Request) -> Response:
@@ -155,37 +157,41 @@ def _fate(outcome: Outcome) -> metrics.Payment:
 
 
 def _answer(text: str, *made: Outcome) -> messages.Answer:
-    """An answer; it says so if all payments made that it tells of were made before."""
+    """An answer; it says so if all that it tells of was done before."""
     answer = messages.Answer(text)
-    if made and all(isinstance(outcome, Replayed) for outcome in made):
+    if made and all(isinstance(outcome, Replayed | Error) for outcome in made):
         answer.raw_headers.append(REPLAYED)
     return answer
 
 
 async def make_payments(request: Request) -> Response:
     """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
-    if operation.header_key(request) is not None:
-        raise Refused(refusals.KEY_OF_BATCH, "Idempotency-Key")
     request.scope[errors.FIELD_NAMES] = _FIELD_NAMES
-    listed, atomic = MAKE_PAYMENTS.read_fields(wire.decode(await messages.body(request, BATCH_LIMIT)))
+    header = operation.header_key(request)
+    listed, atomic, field = MAKE_PAYMENTS.read_fields(wire.decode(await messages.body(request, BATCH_LIMIT)))
+    key = operation.one_key(header, field)
     if listed is None:
         raise Refused(refusals.NOT_AN_ARRAY, "Payments")
     asked = [_payment_or_error(item) for item in listed]
     unreadable = [(index, item) for index, item in enumerate(asked) if isinstance(item, Error)]
-    if atomic and unreadable:
+    # What cannot be read is not known to the database, which could not tell its repetition from another batch.
+    if unreadable and (atomic or key is not None):
         index, error = unreadable[0]
         return errors.answer(request.scope, replace(error, index=index))
     payments = [item for item in asked if not isinstance(item, Error)]
     record = record_of(request)
-    make = maker(operation.database(request), atomic=atomic or False, api_key_id=key_id(request.scope), record=record)
+    client = key_id(request.scope)
+    make = maker(operation.database(request), atomic=atomic or False, api_key_id=client, key=key, record=record)
     record.outcome, record.batch = "failed", len(payments)  # as one, unless each has an outcome
-    outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if payments else []
+    asks = payments or key is not None
+    outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if asks else []
     record.outcome = ""
     metrics.count_payments(Counter(map(_fate, outcomes)))
     rest = iter(outcomes)
     results = [_result(item if isinstance(item, Error) else next(rest)) for item in asked]
-    made = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    return _answer(f'{{"Results":[{",".join(results)}]}}', *made)
+    # As a whole, or each payment that was made.
+    told = [outcome for outcome in outcomes if isinstance(outcome, str) or outcome.replayed]
+    return _answer(f'{{"Results":[{",".join(results)}]}}', *told)
 
 
 def _payment_or_error(item: object) -> Payment | Error:
@@ -222,9 +228,8 @@ MAKE_PAYMENT = Operation(
     about="Payments that arrive at the same time share one transaction.",
     body=FIELDS,
     ignored=("ID", "CurrencyID", "CurrencyName", "OperationTimestamp"),
-    keyed=True,
     function="make_payments",
-    answers=Special(make_payment, json(component(MADE.name)), (MADE,), REPLAYED_HEADER),
+    answers=Special(make_payment, json(component(MADE.name)), (MADE,)),
 )
 
 MAKE_PAYMENTS = Operation(
@@ -235,12 +240,13 @@ MAKE_PAYMENTS = Operation(
     summary="Makes many payments, each with its outcome; or all or none",
     about="One after another, in order. One that is refused stops none of the others; but if they are atomic, then "
     "none is made, and the answer is the first refusal, with its Index, counted from 0. Each payment may have "
-    "a key of its own, its field IdempotencyKey.",
+    "an idempotency key of its own, its field IdempotencyKey. So may the batch: asked for again under that key, each "
+    "payment has the outcome that it had. A batch under a key is refused as a whole where one of its payments cannot "
+    "be read.",
     body=_BATCH,
     body_limit=BATCH_LIMIT,
     function="make_payments",
     refusals=(
-        (refusals.KEY_OF_BATCH, ""),
         (refusals.NOT_A_PAYMENT, ""),
         *((wrong, asked.name) for asked in _FIELDS for wrong in asked.kind.wrong),
     ),
@@ -257,7 +263,6 @@ MAKE_PAYMENTS = Operation(
             }
         ),
         (MADE,),
-        REPLAYED_HEADER,
     ),
 )
 

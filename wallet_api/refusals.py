@@ -210,13 +210,6 @@ KEYS_DIFFER = Refusal(
     "The header and the field name different keys.",
     "Send one of the two.",
 )
-KEY_OF_BATCH = Refusal(
-    "WH045",
-    400,
-    "Each payment of a batch has a key of its own, its field IdempotencyKey",
-    "A key for the whole batch is not supported.",
-    "Give each payment a key of its own.",
-)
 KEY_MISNAMED = Refusal(
     "WH044",
     400,

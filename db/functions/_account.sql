@@ -1,9 +1,9 @@
 -- wallet._is_status(p_status), wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
--- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id)
+-- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id), wallet._account_in_answer(p_answer)
 --
 -- What the functions share that change what an account may do.
 --
--- Returns: true or false
+-- Returns: true or false; the account in a kept answer
 -- Locks:   nothing; the account is locked by then
 -- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: the same, and ledger.account (status, credit
 --          limit)
@@ -54,3 +54,26 @@ $$;
 
 comment on function wallet._account_becomes(bigint, text, numeric, bigint) is
     'Changes what a locked account may do, and keeps a record of that.';
+
+create or replace function wallet._account_in_answer(p_answer jsonb)
+    returns table (
+        id bigint,
+        name text,
+        currency_id bigint,
+        currency_name text,
+        amount numeric,
+        status text,
+        held numeric,
+        available numeric,
+        credit_limit numeric
+    )
+    language sql immutable
+as $$
+    select account.*
+    from jsonb_to_record(p_answer) as account (
+        id bigint, name text, currency_id bigint, currency_name text, amount numeric, status text, held numeric,
+        available numeric, credit_limit numeric
+    )
+$$;
+
+comment on function wallet._account_in_answer(jsonb) is 'The account that a kept answer shows.';

@@ -1,12 +1,14 @@
--- wallet.create_account(p_name, p_amount, p_currency_id, p_api_key_id)
+-- wallet.create_account(p_name, p_amount, p_currency_id, p_idempotency_key, p_api_key_id)
 --
--- Creates an account with an opening balance.
+-- Creates an account with an opening balance. Under an idempotency key, it is created once, however often it is asked
+-- for.
 --
--- Returns: the account, one row
+-- Returns: the account as it was created, one row; replayed is true where it was created before, and else NULL
 -- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
--- Writes:  ledger.account (one row), ledger.account_change (one row)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB011 name, WB012 amount below
---          zero, WB003 not an amount, WB018 not a clear name, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
+-- Writes:  ledger.account (one row), ledger.account_change (one row), ledger.request (one row, under a key)
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB008 no idempotency key, WK003
+--          the key belongs to another request; WB011 name, WB018 not a clear name, WB012 amount below zero, WB003 not
+--          an amount, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
 -- Roles:   wallet_app, wallet_ops
 
 -- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
@@ -31,9 +33,17 @@ create or replace function wallet.create_account(
     p_name text,
     p_amount numeric,
     p_currency_id bigint,
+    p_idempotency_key text default null,
     p_api_key_id bigint default null
 )
-    returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
+    returns table (
+        id bigint,
+        name text,
+        currency_id bigint,
+        currency_name text,
+        amount numeric,
+        replayed boolean
+    )
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
@@ -43,8 +53,21 @@ declare
     v_amount numeric := trim_scale(coalesce(p_amount, 0));
     v_currency ledger.currency;
     v_refusal text;
+    v_answer jsonb;
 begin
     perform wallet._allow(p_api_key_id, 'admin', null);
+    v_answer := wallet._request_answer(
+        'create_account', p_idempotency_key, jsonb_build_array(v_name, v_amount, p_currency_id), p_api_key_id
+    );
+    if v_answer is not null then
+        return query
+            select account.id, account.name, account.currency_id, currency.name, account.opening_balance::numeric, true
+            from ledger.account as account
+            join ledger.currency as currency on currency.id = account.currency_id
+            where account.id = (v_answer ->> 'id')::bigint;
+        return;
+    end if;
+
     select currency.* into v_currency from ledger.currency as currency where currency.id = p_currency_id;
     v_refusal := wallet._account_refusal(v_name, v_amount, v_currency);
     if v_refusal is not null then
@@ -59,6 +82,7 @@ begin
         perform wallet._refuse('WC011');
     end if;
     perform wallet._keep_terms(id, 'active', 0, p_api_key_id);
+    perform wallet._request_keep_answer('create_account', p_idempotency_key, jsonb_build_object('id', id));
 
     name := v_name;
     currency_id := v_currency.id;
@@ -68,7 +92,8 @@ begin
 end
 $$;
 
-comment on function wallet.create_account(text, numeric, bigint, bigint) is
+comment on function wallet.create_account(text, numeric, bigint, text, bigint) is
     'Creates an account with a name (1 to 255 characters, unique, stored in normalization form C), an opening balance (0 '
-    'or more, NULL means 0) and a currency, and returns it; or raises the refusal: WB003, WB009, WB011 to WB013, WB018, '
-    'WC011.';
+    'or more, NULL means 0) and a currency, and returns it; or raises the refusal: WB003, WB008, WB009, WB011 to WB013, '
+    'WB018, WC011, WK003. Under an idempotency key (1 to 255 characters) it is created once; asked for again, it is '
+    'returned with replayed true.';

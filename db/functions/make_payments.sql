@@ -1,5 +1,5 @@
 -- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
---                      p_descriptions, p_references, p_api_key_ids, p_api_key_id)
+--                      p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key)
 --
 -- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
 -- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
@@ -8,13 +8,17 @@
 -- it, be that in the same call. Each may have an API key of its own; or one is that of all, and then a key that is not
 -- valid, or has not the scope, is raised.
 --
+-- The whole call may have an idempotency key, too: asked for again, each payment has the outcome that it had, refusals
+-- included.
+--
 -- Returns: a row for each payment, in order: the payment, and replayed is true where it was made before, else NULL;
 --          or error_code, error and error_field (the argument to blame, NULL where no single one is), and all else NULL
 -- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
 --          until the transaction ends
 -- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed);
---          ledger.hold (what has expired of the accounts)
--- Raises:  22023 where the arrays differ in length, or one of the first three is NULL;
+--          ledger.hold (what has expired of the accounts); ledger.request (one row, where the call has a key)
+-- Raises:  22023 where the arrays differ in length, or one of the first three is NULL, or p_idempotency_key is given
+--          where p_wait is false; WB008 no idempotency key of the call, WK003 it belongs to another request;
 --          40001 where somebody makes another payment under one of the keys at this moment.
 --          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
 --          payment, counted from 0: WA001 no such API key, WF001 not its scope, WF002 not the buyer's;
@@ -29,6 +33,35 @@
 -- many payments go through one account. The position of an account in it is found by width_bucket, which is a
 -- binary search: where the account was locked, its id stands at that position. Payments that have keys are found the
 -- same way, by the position of the key.
+create or replace function wallet._outcomes_in_answer(p_answer jsonb)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        description text,
+        reference text,
+        replayed boolean,
+        error_code text,
+        error text,
+        error_field text
+    )
+    language sql stable
+as $$
+    select
+        payment.id, payment.currency_id, payment.amount::numeric, payment.buyer_account_id, payment.seller_account_id,
+        payment.operation_timestamp, payment.description, payment.reference, true,
+        outcome.kept ->> 'code', wallet._refusals() -> (outcome.kept ->> 'code') ->> 'message', outcome.kept ->> 'field'
+    from jsonb_array_elements(p_answer) with ordinality as outcome (kept, number)
+    left join ledger.payment as payment on payment.id = (outcome.kept ->> 'id')::bigint
+    order by outcome.number
+$$;
+
+comment on function wallet._outcomes_in_answer(jsonb) is
+    'The outcomes in the kept answer of make_payments, which has of each payment its id, or code and field of its refusal.';
+
 create or replace function wallet.make_payments(
     p_buyer_account_ids bigint[],
     p_seller_account_ids bigint[],
@@ -39,7 +72,8 @@ create or replace function wallet.make_payments(
     p_descriptions text[] default null,
     p_references text[] default null,
     p_api_key_ids bigint[] default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_idempotency_key text default null
 )
     returns table (
         id bigint,
@@ -82,6 +116,8 @@ declare
     v_payment ledger.payment;
     v_payments ledger.payment[];
     v_stored bigint;
+    v_answer jsonb;
+    v_outcomes jsonb[];
 begin
     if (
         cardinality(p_buyer_account_ids) = cardinality(p_seller_account_ids)
@@ -94,11 +130,35 @@ begin
         raise exception using
             errcode = 'invalid_parameter_value',
             message = 'Buyers, sellers and amounts should be arrays of the same length, and so should the others, if any';
+    elsif p_idempotency_key is not null and p_wait is false then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = 'A call under an idempotency key has to wait for locked accounts';
     end if;
 
     if p_api_key_id is not null then
         perform wallet._bound_accounts(p_api_key_id, 'pay');
         v_api_key_ids := array_fill(p_api_key_id, array[cardinality(p_amounts)]);
+    end if;
+    if p_idempotency_key is not null then
+        v_answer := wallet._request_answer(
+            'make_payments',
+            p_idempotency_key,
+            jsonb_build_array(
+                p_buyer_account_ids, p_seller_account_ids,
+                array(
+                    select trim_scale(asked.amount)
+                    from unnest(p_amounts) with ordinality as asked (amount, number)
+                    order by asked.number
+                ),
+                coalesce(p_atomic, false), p_idempotency_keys, p_descriptions, p_references
+            ),
+            p_api_key_id
+        );
+        if v_answer is not null then
+            return query select outcome.* from wallet._outcomes_in_answer(v_answer) as outcome;
+            return;
+        end if;
     end if;
     if v_api_key_ids is not null then
         v_denials := array(
@@ -249,6 +309,12 @@ begin
         operation_timestamp := v_payment.operation_timestamp;
         description := v_payment.description;
         reference := v_payment.reference;
+        if p_idempotency_key is not null then
+            v_outcomes := array_append(v_outcomes, case
+                when v_refusal is null then jsonb_build_object('id', v_payment.id)
+                else jsonb_build_object('code', error_code, 'field', error_field)
+            end);
+        end if;
         return next;
     end loop;
 
@@ -274,15 +340,20 @@ begin
     set balance = v_balances[width_bucket(account.id, (select v_account_ids))]
     where account.id = any (v_account_ids)
         and account.balance <> v_balances[width_bucket(account.id, (select v_account_ids))];
+
+    if p_idempotency_key is not null then
+        perform wallet._request_keep_answer('make_payments', p_idempotency_key, to_jsonb(coalesce(v_outcomes, '{}')));
+    end if;
 end
 $$;
 
 comment on function wallet.make_payments(
-    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint
+    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text
 ) is
     'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
     'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where '
     'p_atomic is true, the first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. '
     'Where p_wait is false, payments of accounts that somebody else has locked are not made: 55P03. One whose '
     'idempotency key (1 to 255 characters, or NULL) was used before, in this call or ever, is not made again but '
-    'returned, with replayed true.';
+    'returned, with replayed true. Where the whole call has an idempotency key, the call takes effect once; asked for '
+    'again, all outcomes are returned, with replayed true. Raises WB008 and WK003 for that key.';

@@ -1,12 +1,15 @@
--- wallet.set_account_status(p_account_id, p_status, p_api_key_id)
+-- wallet.set_account_status(p_account_id, p_status, p_idempotency_key, p_api_key_id)
 --
 -- Lets an account pay and receive (active), receive alone (frozen), or neither (closed). Nothing is removed, and a closed
 -- account may be opened again.
 --
--- Returns: the account, one row, as get_account does
+-- Returns: the account, one row, as get_account does; replayed is true where the call was made before, under the same
+--          idempotency key, and then the account is as it was after that call; else replayed is NULL
 -- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
--- Writes:  ledger.account (status) and ledger.account_change (one row), where it changes; ledger.hold (what has expired)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB041 no such status, WN001 no such
+-- Writes:  ledger.account (status) and ledger.account_change (one row), where it changes; ledger.hold (what has expired);
+--          ledger.request (one row, under a key)
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB008 no idempotency key, WK003 the key
+--          belongs to another request; WB041 no such status, WN001 no such
 --          account; to close it: WC041 its balance is not 0, WC042 something is held
 -- Roles:   wallet_app, wallet_ops
 
@@ -28,6 +31,7 @@ comment on function wallet._status_refusal(ledger.account, text) is
 create or replace function wallet.set_account_status(
     p_account_id bigint,
     p_status text,
+    p_idempotency_key text default null,
     p_api_key_id bigint default null
 )
     returns table (
@@ -39,7 +43,8 @@ create or replace function wallet.set_account_status(
         status text,
         held numeric,
         available numeric,
-        credit_limit numeric
+        credit_limit numeric,
+        replayed boolean
     )
     language plpgsql
     security definer
@@ -48,8 +53,17 @@ as $$
 declare
     v_account ledger.account;
     v_refusal text;
+    v_answer jsonb;
 begin
     perform wallet._allow(p_api_key_id, 'admin', p_account_id);
+    v_answer := wallet._request_answer(
+        'set_account_status', p_idempotency_key, jsonb_build_array(p_account_id, p_status), p_api_key_id
+    );
+    if v_answer is not null then
+        return query select answer.*, true from wallet._account_in_answer(v_answer) as answer;
+        return;
+    end if;
+
     select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
     v_refusal := wallet._status_refusal(v_account, p_status);
     if v_refusal is not null then
@@ -58,10 +72,14 @@ begin
     if p_status <> v_account.status then
         perform wallet._account_becomes(v_account.id, p_status, v_account.credit_limit, p_api_key_id);
     end if;
-    return query select account.* from wallet.get_account(v_account.id) as account;
+    select to_jsonb(account) into v_answer from wallet.get_account(v_account.id) as account;
+    perform wallet._request_keep_answer('set_account_status', p_idempotency_key, v_answer);
+    return query select answer.*, null::boolean from wallet._account_in_answer(v_answer) as answer;
 end
 $$;
 
-comment on function wallet.set_account_status(bigint, text, bigint) is
+comment on function wallet.set_account_status(bigint, text, text, bigint) is
     'Makes an account active (it pays and receives), frozen (it receives) or closed (neither; only at balance 0, with '
-    'nothing held), and returns it; or raises the refusal: WB041, WC041, WC042, WN001.';
+    'nothing held), and returns it; or raises the refusal: WB008, WB041, WC041, WC042, WK003, WN001. Under an '
+    'idempotency key (1 to 255 characters) it takes effect once; asked for again, it is answered as before, with replayed '
+    'true.';

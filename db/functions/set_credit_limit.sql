@@ -1,12 +1,14 @@
--- wallet.set_credit_limit(p_account_id, p_amount, p_api_key_id)
+-- wallet.set_credit_limit(p_account_id, p_amount, p_idempotency_key, p_api_key_id)
 --
 -- Lets the balance of an account go down to minus an amount; 0, as for a new account: not below zero.
 --
--- Returns: the account, one row, as get_account does
+-- Returns: the account, one row, as get_account does; replayed is true where the call was made before, under the same
+--          idempotency key, and then the account is as it was after that call; else replayed is NULL
 -- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
 -- Writes:  ledger.account (credit limit) and ledger.account_change (one row), where it changes; ledger.hold (what has
---          expired)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB012 below zero, WB003 not an amount,
+--          expired); ledger.request (one row, under a key)
+-- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB008 no idempotency key, WK003 the key
+--          belongs to another request; WB012 below zero, WB003 not an amount,
 --          WN001 no such account, WB009 too many decimals for the currency, WC043 more than that is used of it, by the
 --          balance or by what is held
 -- Roles:   wallet_app, wallet_ops
@@ -30,6 +32,7 @@ comment on function wallet._limit_refusal(ledger.account, numeric) is
 create or replace function wallet.set_credit_limit(
     p_account_id bigint,
     p_amount numeric,
+    p_idempotency_key text default null,
     p_api_key_id bigint default null
 )
     returns table (
@@ -41,7 +44,8 @@ create or replace function wallet.set_credit_limit(
         status text,
         held numeric,
         available numeric,
-        credit_limit numeric
+        credit_limit numeric,
+        replayed boolean
     )
     language plpgsql
     security definer
@@ -50,8 +54,17 @@ as $$
 declare
     v_account ledger.account;
     v_refusal text;
+    v_answer jsonb;
 begin
     perform wallet._allow(p_api_key_id, 'admin', p_account_id);
+    v_answer := wallet._request_answer(
+        'set_credit_limit', p_idempotency_key, jsonb_build_array(p_account_id, trim_scale(p_amount)), p_api_key_id
+    );
+    if v_answer is not null then
+        return query select answer.*, true from wallet._account_in_answer(v_answer) as answer;
+        return;
+    end if;
+
     select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
     v_refusal := wallet._limit_refusal(v_account, p_amount);
     if v_refusal is not null then
@@ -60,10 +73,13 @@ begin
     if p_amount <> v_account.credit_limit then
         perform wallet._account_becomes(v_account.id, v_account.status, trim_scale(p_amount), p_api_key_id);
     end if;
-    return query select account.* from wallet.get_account(v_account.id) as account;
+    select to_jsonb(account) into v_answer from wallet.get_account(v_account.id) as account;
+    perform wallet._request_keep_answer('set_credit_limit', p_idempotency_key, v_answer);
+    return query select answer.*, null::boolean from wallet._account_in_answer(v_answer) as answer;
 end
 $$;
 
-comment on function wallet.set_credit_limit(bigint, numeric, bigint) is
+comment on function wallet.set_credit_limit(bigint, numeric, text, bigint) is
     'Lets an account''s balance go down to minus this amount (0 or more), and returns the account; or raises the refusal: '
-    'WB003, WB009, WB012, WC043, WN001.';
+    'WB003, WB008, WB009, WB012, WC043, WK003, WN001. Under an idempotency key (1 to 255 characters) it takes effect once; '
+    'asked for again, it is answered as before, with replayed true.';

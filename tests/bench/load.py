@@ -102,7 +102,7 @@ def read_payments(url: str, secret: str | None = None) -> tuple[float, int]:
     parts = []
     with socket.create_connection((str(address.hostname), int(address.port or 80)), _PATIENCE) as connection:
         begin = time.monotonic()
-        connection.sendall(f"GET /payments HTTP/1.1\r\n{head}Host: x\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET /payments HTTP/1.1\r\n{head}Host: localhost\r\nConnection: close\r\n\r\n".encode())
         while part := connection.recv(1 << 20):
             parts.append(part)
         seconds = time.monotonic() - begin

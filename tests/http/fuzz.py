@@ -38,7 +38,7 @@ _WORDS = [
     *[b"FFFFFFFFFFFFFFFF\r\n", b"7fffffff\r\n", b"-1\r\n", b"1;x=y\r\n", b"0", b"00000000000000000005\r\n"],
     *[b"HTTP/1.0", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/11", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"],
     *[b"GET ", b"HEAD ", b"CONNECT ", b"OPTIONS * ", b"*", b"http://x/", b"//", b"/../", b"?", b"#", b"%00", b"%ff", b"[::1"],
-    *[b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"],
+    *[b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"],
 ]  # fmt: skip
 
 

@@ -192,11 +192,116 @@ def test_a_batch_that_is_repeated_is_answered_as_before_and_says_so(
     assert amounts(api, accounts) == before
 
 
-def test_a_key_for_a_whole_batch_is_refused_not_ignored(api: httpx2.Client, accounts: list[int], key: str) -> None:
-    body = {"Payments": [payment(accounts[0], accounts[1], 1)]}
-    response = api.post("/payments/batch", json=body, headers={"Idempotency-Key": key})
-    sentence = "Each payment of a batch has a key of its own, its field IdempotencyKey"
-    assert (response.status_code, response.json()) == (400, {"Error": sentence})
+# A key for a whole batch.
+
+
+def test_a_batch_under_a_key_is_answered_as_before_refusals_included(api: httpx2.Client, key: str) -> None:
+    one, two = (open_account(api, f"{key} {name}", 10) for name in ("one", "two"))
+    asked = {"Payments": [payment(one, two, 4), payment(one, two, 1000), payment(one, two, 6)]}
+    headers = {"Idempotency-Key": key}
+    first = api.post("/payments/batch", json=asked, headers=headers)
+    assert (first.status_code, "idempotency-replayed" in first.headers) == (200, False)
+    assert [result.get("Code") for result in first.json()["Results"]] == [None, "WB006", None]
+    pay(api, payment(two, one, 10), None)
+    api.post(f"/account/{one}/credit-limit", json={"Amount": 5000})
+    before = amounts(api, [one, two])
+    for again in (
+        api.post("/payments/batch", json=asked, headers=headers),
+        api.post("/payments/batch", json=asked | {"IdempotencyKey": key}),
+    ):
+        assert answer(again) == (200, "true", first.text)
+    another = {"Payments": asked["Payments"][:2]}
+    assert answer(api.post("/payments/batch", json=another, headers=headers))[0] == 422
+    assert amounts(api, [one, two]) == before
+
+
+def test_a_batch_of_refusals_alone_says_that_it_was_answered_before(api: httpx2.Client, key: str) -> None:
+    asked = {"Payments": [payment(0, 0, 1)], "IdempotencyKey": key}
+    first = api.post("/payments/batch", json=asked)
+    assert "idempotency-replayed" not in first.headers
+    assert answer(api.post("/payments/batch", json=asked)) == (200, "true", first.text)
+
+
+def test_an_empty_batch_uses_its_key(api: httpx2.Client, accounts: list[int], key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    for _ in range(2):
+        assert api.post("/payments/batch", json={"Payments": []}, headers=headers).json() == {"Results": []}
+    asked = {"Payments": [payment(accounts[0], accounts[1], 1)]}
+    assert api.post("/payments/batch", json=asked, headers=headers).status_code == 422
+
+
+def test_a_batch_under_a_key_is_refused_where_a_payment_cannot_be_read(
+    api: httpx2.Client, accounts: list[int], key: str
+) -> None:
+    """The database does not know of such a payment, and so could not tell another batch from this one."""
+    before = amounts(api, accounts)
+    asked = {"Payments": [payment(accounts[0], accounts[1], 1), payment(accounts[0], "x", 1)], "IdempotencyKey": key}
+    response = api.post("/payments/batch", json=asked)
+    assert (response.status_code, response.json()["Index"]) == (400, 1)
+    assert amounts(api, accounts) == before
+
+
+# Every other request that changes something.
+
+
+def changes(api: httpx2.Client, name: str) -> list[tuple[str, dict[str, object]]]:
+    """A request of each operation that changes something, payments excepted."""
+    one, two = (open_account(api, f"{name} {number}", 100) for number in range(2))
+    hold = api.post("/holds", json=payment(one, two, 5)).json()["ID"]
+    return [
+        ("/accounts", {"Name": f"{name} new", "Amount": "7.50", "CurrencyID": 1}),
+        (f"/account/{one}/status", {"Status": "frozen"}),
+        (f"/account/{two}/credit-limit", {"Amount": "20.50"}),
+        (f"/hold/{hold}/void", {}),
+        ("/currencies", {"Name": name[-16:], "Scale": 2}),
+    ]
+
+
+def test_every_post_honours_the_key(api: httpx2.Client, key: str) -> None:
+    for path, body in changes(api, key):
+        first = api.post(path, json=body, headers={"Idempotency-Key": key})
+        assert (first.status_code, "idempotency-replayed" in first.headers) == (200, False), path
+        for again in (
+            api.post(path, json=body, headers={"Idempotency-Key": key}),
+            api.post(path, json=body | {"IdempotencyKey": key}),
+        ):
+            assert answer(again) == (200, "true", first.text), path
+            assert again.headers.get("location") == first.headers.get("location")
+        without = api.post(path, json=body)
+        assert without.status_code == (200 if path.startswith("/account/") else 409)
+
+
+def test_no_post_accepts_other_content_under_a_used_key(api: httpx2.Client, key: str) -> None:
+    others = changes(api, f"{key} other")
+    for (path, body), (other_path, other_body) in zip(changes(api, key), others, strict=True):
+        api.post(path, json=body, headers={"Idempotency-Key": key})
+        refused = api.post(other_path, json=other_body, headers={"Idempotency-Key": key})
+        assert answer(refused) == (422, None, '{"Error":"Idempotency key belongs to another request"}')
+        assert (refused.headers["error-code"], refused.headers["error-field"]) == ("WK003", "IdempotencyKey")
+
+
+@pytest.mark.parametrize(("headers", "fields"), [({"Idempotency-Key": ""}, {}), ({}, {"IdempotencyKey": "k" * 256})])
+def test_no_post_accepts_a_key_that_is_empty_or_too_long(
+    api: httpx2.Client, key: str, headers: dict[str, str], fields: dict[str, str]
+) -> None:
+    for path, body in changes(api, key):
+        response = api.post(path, json=body | fields, headers=headers)
+        assert (response.status_code, response.headers["error-code"]) == (400, "WB008"), path
+
+
+def test_two_at_the_same_moment_open_one_account(
+    admin: Connection, database: str, two_instances: list[httpx2.Client], key: str
+) -> None:
+    body = {"Name": "new", "CurrencyID": 1}
+    with ThreadPoolExecutor(40) as clients:
+        requests = [
+            clients.submit(api.post, "/accounts", json=body, headers={"Idempotency-Key": key})
+            for api in two_instances * 20
+        ]
+        answers = [request.result() for request in requests]
+    assert {(response.status_code, response.headers["location"]) for response in answers} == {(200, "/account/1")}
+    assert sum("idempotency-replayed" not in response.headers for response in answers) == 1
+    assert admin.execute("select count(*) from ledger.account").fetchall() == [(1,)]
 
 
 # Several at once. The account `held` is locked by `holder`, until all have come.

@@ -158,18 +158,18 @@ def test_the_id_is_the_client_s_or_its_trace_s_if_it_can_be_used(
     ("request_", "status", "fields"),
     [
         (b"BLAH\r\n\r\n", 400, {}),
-        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\n\r\n", 400, {"request_id": "mine"}),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: mine\r\n\r\n", 400, {"request_id": "mine"}),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536, 431, {}),
-        (b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 408, {"route": "/payments"}),
+        (b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n", 408, {"route": "/payments"}),
         (
-            b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: x\r\n" * 12_000,
+            b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: x\r\n" * 12_000,
             431,
             {"route": "/payments"},
         ),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", 400, {"route": "/livez"}),
-        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404, {"route": "other"}),
-        (b"PUT /accounts HTTP/1.1\r\nHost: x\r\n\r\n", 405, {"route": "other", "path": "/accounts"}),
-        (b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{", 400, {"route": "/payments"}),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", 400, {"route": "/livez"}),
+        (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, {"route": "other"}),
+        (b"PUT /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, {"route": "other", "path": "/accounts"}),
+        (b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n{", 400, {"route": "/payments"}),
     ],
 )
 def test_what_is_refused_has_an_id_and_one_line_too(
@@ -189,7 +189,7 @@ def test_what_is_refused_has_an_id_and_one_line_too(
 def test_one_client_too_many_has_an_id_too(database: str) -> None:
     with serving(DATABASE_URL=database, WALLET_CONNECTIONS="1", **LOGGED) as server, server.client() as first:
         assert first.get("/livez").status_code == 200
-        answer = raw(server, b"GET /accounts HTTP/1.1\r\nHost: x\r\nX-Request-ID: late\r\n\r\n")
+        answer = raw(server, b"GET /accounts HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: late\r\n\r\n")
         assert b"\r\nx-request-id: late\r\n" in answer
     line = the_request(server, request_id="late")
     assert (line["status"], line["level"]) == (503, "warning")

@@ -16,7 +16,7 @@ from tests.sql.calls import row
 from tests.support import PATIENCE, Server, account, serving, wait_until, waiting_for_locks
 from wallet_api.accepting import Loop
 
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Client:
@@ -31,7 +31,7 @@ class Client:
 
     def pay(self, buyer: int, seller: int, secret: str = "none") -> None:
         body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":1}' % (buyer, seller)
-        head = f"POST /payments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nContent-Length: {len(body)}"
+        head = f"POST /payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\nContent-Length: {len(body)}"
         self.send(f"{head}\r\n\r\n".encode() + body)
 
     def answer(self) -> bytes:
@@ -122,7 +122,7 @@ def test_more_clients_than_may_are_refused_but_for_livez(admin: Connection, data
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in answer
         assert answer.endswith(b'{"Error":"Too many clients are connected; nothing was done, try again"}')
-        three.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        three.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert three.answer().startswith(b"HTTP/1.1 200 ")
         one.pay(*pair)
         assert one.answer().startswith(b"HTTP/1.1 200 "), "who came before is served"
@@ -193,7 +193,7 @@ def long_list(admin: Connection, database: str) -> str:
 def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off(long_list: str) -> None:
     with serving(DATABASE_URL=long_list, WALLET_READER_TIMEOUT="0.5") as server, clients(server, 1) as [client]:
         with contextlib.suppress(OSError):  # it may be cut off already
-            client.send(b"GET /accounts HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+            client.send(b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
         wait_until(lambda: "GET /accounts was cut off: its reader is too slow" in server.log)
         wait_until(lambda: connected(server) == 0)
     assert "Traceback" not in server.log
@@ -201,8 +201,8 @@ def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off(long_list: st
 
 def test_a_client_that_does_not_read_its_last_answer_is_not_waited_for_for_ever(long_list: str) -> None:
     with serving(DATABASE_URL=long_list, WALLET_READER_TIMEOUT="0.5") as server, clients(server, 1) as [client]:
-        last = b"GET /accounts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        last = b"GET /accounts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         with contextlib.suppress(OSError):
-            client.send(b"GET /accounts HTTP/1.1\r\nHost: x\r\n\r\n" * 100 + last)
+            client.send(b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100 + last)
         wait_until(lambda: connected(server) == 0)
     assert "Traceback" not in server.log

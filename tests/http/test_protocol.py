@@ -49,12 +49,12 @@ def url(database: str) -> Iterator[str]:
 
 def payment(pair: tuple[int, int], *headers: str, path: str = "/payments") -> bytes:
     body = json.dumps({"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1})
-    head = [f"POST {path} HTTP/1.1", "Host: x", *headers, f"Content-Length: {len(body)}"]
+    head = [f"POST {path} HTTP/1.1", "Host: localhost", *headers, f"Content-Length: {len(body)}"]
     return "\r\n".join([*head, "", body]).encode()
 
 
 @pytest.mark.parametrize(
-    "request_", [b"BLAH\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+    "request_", [b"BLAH\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
 )
 def test_what_is_no_http_gets_an_answer_in_the_contract_s_form(api_url: str, request_: bytes) -> None:
     with connect(api_url) as client:
@@ -83,14 +83,14 @@ def test_an_upgrade_that_is_offered_is_declined_and_the_request_answered(
         if pause:
             time.sleep(0.1)
         client.sendall(body)
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert statuses(read_all(client)) == [200, 200]
     assert balance(admin, pair[1]) == 1
 
 
 def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(url: str) -> None:
-    inner = b"GET /account/1 HTTP/1.1\r\nHost: x\r\n\r\n"
-    head = f"POST /payments HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: {len(inner)}\r\n\r\n"
+    inner = b"GET /account/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = f"POST /payments HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: {len(inner)}\r\n\r\n"
     with connect(url) as client:
         client.sendall(head.encode())
         time.sleep(0.1)
@@ -99,7 +99,7 @@ def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(url: st
 
 
 def test_any_number_of_upgrades_that_are_offered_at_once(url: str) -> None:
-    offer = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    offer = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     with connect(url) as client:
         client.sendall(offer * 1000)
         assert statuses(read_all(client)) == [200] * 1000
@@ -107,7 +107,7 @@ def test_any_number_of_upgrades_that_are_offered_at_once(url: str) -> None:
 
 def test_an_upgrade_that_is_offered_with_the_last_request_leaves_it_the_last(api_url: str) -> None:
     with connect(api_url) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n")
         assert b"\r\nconnection: close\r\n" in read_all(client)
 
 
@@ -143,7 +143,7 @@ def test_a_client_that_has_said_all_still_gets_its_answer(admin: Connection, url
     assert balance(admin, pair[1]) == 1
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHos", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET"])
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHos", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET"])
 def test_a_client_that_does_not_go_on_is_closed(url: str, sent: bytes) -> None:
     with connect(url) as client:
         client.sendall(sent)
@@ -161,7 +161,7 @@ def test_a_head_that_trickles_in_is_given_up(url: str, byte_by_byte: bytes) -> N
 
 def test_a_body_that_trickles_in_is_given_up(url: str) -> None:
     with connect(url) as client:
-        client.sendall(b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n")
+        client.sendall(b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n")
         trickle(client)
         answer = client.recv(65536)
     assert statuses(answer) == [408]
@@ -179,16 +179,16 @@ def trickle(client: socket.socket) -> None:
 
 
 TOO_LARGE = {
-    "a header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 65536,
-    "many headers": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: x\r\n" * 11_000,
+    "a header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 65536,
+    "many headers": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + b"X: x\r\n" * 11_000,
     "a URL": b"GET /livez?" + b"x" * 65536,
-    "all at once": b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 65536 + b"\r\n\r\n",
+    "all at once": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 65536 + b"\r\n\r\n",
     "with an upgrade": b"GET /livez HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nX: "
     + b"x" * 65536
     + b"\r\n\r\n",
-    "a trailer": b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    "a trailer": b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     + b"X: x\r\n" * 50_000,
-    "a chunk's extension": b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+    "a chunk's extension": b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;"
     + b"x" * 300_000,
 }
 
@@ -205,7 +205,7 @@ def test_what_stands_around_bodies_has_a_limit(api_url: str, request_: bytes) ->
 
 
 def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> None:
-    head = b"POST /payments/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + b"x" * 65000 + b"\r\n"
+    head = b"POST /payments/batch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: " + b"x" * 65000 + b"\r\n"
     body = b'{"Payments":[]}' + b" " * 100_000
     with connect(api_url) as client:
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -215,7 +215,7 @@ def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> 
 def test_a_trailer_is_no_header(admin: Connection, url: str, pair: tuple[int, int]) -> None:
     """Whoever stands in front, and looks at headers, or takes some away, does not see it."""
     body = json.dumps({"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}).encode()
-    head = b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: the same\r\n\r\n" % (len(body), body)
     with connect(url) as client:
         client.sendall((head + chunks) * 2)
@@ -265,8 +265,8 @@ def test_where_it_is_not_clear_how_a_request_ends_nothing_that_follows_is_one(
     api_url: str, headers: bytes, body: bytes
 ) -> None:
     with connect(api_url) as client:
-        client.sendall(b"POST /payments HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n" + body)
-        client.sendall(b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"POST /payments HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n" + body)
+        client.sendall(b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = read_all(client)
     assert statuses(answer) == [400]
     assert answer.endswith(NO_HTTP)
@@ -274,7 +274,7 @@ def test_where_it_is_not_clear_how_a_request_ends_nothing_that_follows_is_one(
 
 def test_what_is_wrong_with_a_body_that_nobody_waited_for_is_no_second_answer(api_url: str) -> None:
     with connect(api_url) as client:
-        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         answer = client.recv(65536)
         client.sendall(b"no chunk\r\n")
         assert statuses(answer + read_all(client)) == [200]
@@ -283,7 +283,7 @@ def test_what_is_wrong_with_a_body_that_nobody_waited_for_is_no_second_answer(ap
 def test_a_body_that_is_announced_too_large_is_refused_before_it_comes(api_url: str) -> None:
     with connect(api_url) as client:
         client.sendall(
-            b"POST /payments HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n"
+            b"POST /payments HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n"
         )
         answer = read_all(client)
     assert statuses(answer) == [413]

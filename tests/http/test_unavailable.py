@@ -335,7 +335,7 @@ def test_a_body_that_stalls(database: str) -> None:
     with serving(DATABASE_URL=database, WALLET_BODY_TIMEOUT="0.3") as server:
         address = urlsplit(server.url)
         with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
-            client.sendall(b'POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"Buyer')
+            client.sendall(b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer')
             answer = b""
             while chunk := client.recv(65536):
                 answer += chunk
@@ -347,7 +347,7 @@ def test_a_client_that_hangs_up_harms_nobody(admin: Connection, database: str) -
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database) as server, server.client() as api:
         address = urlsplit(server.url)
-        for part in (b"POST /payments HT", b'POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"Buyer'):
+        for part in (b"POST /payments HT", b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer'):
             with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
                 client.sendall(part)
         assert pay(api, buyer, seller).status_code == 200
@@ -361,7 +361,7 @@ def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: 
         crowd: list[Any] = []
         for _ in range(100):
             crowd.append(socket.create_connection((address.hostname, address.port), PATIENCE))
-            crowd[-1].sendall(b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            crowd[-1].sendall(b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert pay(api, buyer, seller).status_code == 200
         for client in crowd:
             client.close()
@@ -371,10 +371,10 @@ def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: 
     "behind",
     [
         b"what is this\r\n\r\n",
-        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000,
-        b"POST /payments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b'POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"Buyer',
+        b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer',
     ],
 )
 def test_a_bad_request_behind_a_payment_under_way_is_not_answered_in_its_place(
@@ -383,7 +383,7 @@ def test_a_bad_request_behind_a_payment_under_way_is_not_answered_in_its_place(
     with payment_under_way(admin, database, WALLET_BODY_TIMEOUT="0.3") as waiting:
         address = urlsplit(waiting.server.url)
         body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":2}' % waiting.pair
-        head = b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
         with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
             client.sendall(head + body)
             waiting_for_locks(admin, 2)

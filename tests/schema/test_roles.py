@@ -55,6 +55,7 @@ TABLES: dict[str, set[str]] = {
     "ledger_check": {"wallet_reporting"},
     "migration": set(),
     "payment": {"wallet_reporting"},
+    "request": set(),
     "rulebook": set(),
 }
 

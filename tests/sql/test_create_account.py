@@ -12,9 +12,10 @@ from tests.support import account, balance
 def test_it_returns_the_account(ops: Connection) -> None:
     cursor = ops.execute("select * from wallet.create_account('buyer', 1000.50, 2)")
     assert cursor.description is not None
-    assert [column.name for column in cursor.description] == ["id", "name", "currency_id", "currency_name", "amount"]
-    [row] = cursor.fetchall()
-    assert row[1:] == ("buyer", 2, "RUB", Decimal("1000.5"))
+    names = ["id", "name", "currency_id", "currency_name", "amount", "replayed"]
+    assert [column.name for column in cursor.description] == names
+    [(*row, replayed)] = cursor.fetchall()
+    assert (*row[1:], replayed) == ("buyer", 2, "RUB", Decimal("1000.5"), None)
     assert ops.execute("select * from wallet.get_account(%s)", [row[0]]).fetchall() == [
         (*row, "active", 0, Decimal("1000.5"), 0)
     ]

@@ -17,6 +17,7 @@ def test_there_are_four_with_all_decimals(ops: Connection) -> None:
 
 def test_a_new_one_is_listed_last(ops: Connection) -> None:
     made = row(ops, "create_currency", "EUR", 2)
+    assert made.pop("replayed") is None
     assert {name: made[name] for name in ("name", "scale")} == {"name": "EUR", "scale": 2}
     assert rows(ops, "list_currencies")[4:] == [made]
     assert [summary["currency_name"] for summary in rows(ops, "summarize_ledger")][4:] == ["EUR"]

@@ -1,0 +1,61 @@
+-- wallet._request_answer(p_operation, p_idempotency_key, p_content, p_api_key_id),
+-- wallet._request_keep_answer(p_operation, p_idempotency_key, p_answer)
+--
+-- Idempotency keys of the functions whose effect has no row of its own to hold the key. The first call under a key
+-- keeps its content and its answer; a later one gets the answer, or is refused where its content differs. A call that
+-- is refused leaves nothing behind, so its key may be used again.
+--
+-- Returns: the answer to the earlier call; NULL where there was none
+-- Locks:   the key, until the transaction ends: a second call under it waits for the first to end
+-- Writes:  ledger.request (one row)
+-- Raises:  WB008 no idempotency key, WK003 the key belongs to another request
+
+create or replace function wallet._request_answer(
+    p_operation text,
+    p_idempotency_key text,
+    p_content jsonb,
+    p_api_key_id bigint
+)
+    returns jsonb
+    language plpgsql
+as $$
+declare
+    v_content_hash constant bytea := sha256(convert_to(p_content::text, 'UTF8'));
+    v_request ledger.request;
+begin
+    if p_idempotency_key is null then
+        return null;
+    elsif (char_length(p_idempotency_key) between 1 and 255) is not true then
+        perform wallet._refuse('WB008');
+    end if;
+    insert into ledger.request as request (operation, idempotency_key, content_hash, api_key_id)
+    values (p_operation, p_idempotency_key, v_content_hash, p_api_key_id)
+    on conflict on constraint request_idempotency_key_key do nothing;
+    if found then
+        return null;
+    end if;
+    select request.* into v_request
+    from ledger.request as request
+    where request.operation = p_operation and request.idempotency_key = p_idempotency_key;
+    if (v_request.content_hash = v_content_hash) is not true then
+        perform wallet._refuse('WK003');
+    end if;
+    return v_request.answer;
+end
+$$;
+
+comment on function wallet._request_answer(text, text, jsonb, bigint) is
+    'The answer that a function gave under an idempotency key before. NULL: there was none, and the caller answers with '
+    '_request_keep_answer. Raises WB008, WK003.';
+
+create or replace function wallet._request_keep_answer(p_operation text, p_idempotency_key text, p_answer jsonb)
+    returns void
+    language sql
+as $$
+    update ledger.request as request
+    set answer = p_answer
+    where request.operation = p_operation and request.idempotency_key = p_idempotency_key
+$$;
+
+comment on function wallet._request_keep_answer(text, text, jsonb) is
+    'Keeps the answer to a request that _request_answer has let through. Without a key (NULL) it does nothing.';
