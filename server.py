@@ -28,7 +28,6 @@ def main() -> int:
     signals = serving.StopSignals()
     arguments = _parse()
     try:
-        settings.read_secrets()
         configuration = settings.from_environment()
         match arguments.command:
             case "migrate":
@@ -51,7 +50,7 @@ def main() -> int:
         keys.KeyRefused,
     ) as error:
         return _complain(error, 1)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         return _complain(f"the database cannot be used: {error}", 1)
 
 
@@ -131,7 +130,7 @@ def _complain(error: object, code: int) -> int:
 def _database(configuration: Settings) -> Iterator[str]:
     """A connection string: DATABASE_URL, or that of the embedded database, which runs meanwhile."""
     if configuration.database_url is not None:
-        yield configuration.database_url
+        yield settings.conninfo()
     else:
         with embedded.running(configuration.data_dir, configuration.postgres_bin) as conninfo:
             yield conninfo
@@ -165,14 +164,14 @@ def _migrate(configuration: Settings) -> int:
 def _check(configuration: Settings, every: float | None, signals: serving.StopSignals) -> int:
     with _database(configuration) as conninfo:
         if every is not None:
-            _check_on_and_on(conninfo, every, signals)
+            _check_on_and_on(settings.conninfo if configuration.database_url else lambda: conninfo, every, signals)
             return 0
         lines, all_is_well = books.check(conninfo)
     print("\n".join(lines))
     return 0 if all_is_well else 1
 
 
-def _check_on_and_on(conninfo: str, every: float, signals: serving.StopSignals) -> None:
+def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: serving.StopSignals) -> None:
     """Proves the books until a signal, whatever it finds; what keeps it from doing so may pass."""
     stopping = threading.Event()
 
@@ -185,10 +184,10 @@ def _check_on_and_on(conninfo: str, every: float, signals: serving.StopSignals) 
     pause = 0.0
     while not stopping.wait(pause):
         try:
-            lines, _ = books.check(conninfo)
+            lines, _ = books.check(conninfo())
             pause = every
             print("\n".join(lines), flush=True)
-        except (books.NoWallet, psycopg.OperationalError) as error:
+        except (books.NoWallet, psycopg.Error, settings.BadSetting) as error:
             pause = min(every, _SOON)
             _complain(f"the books cannot be checked: {error}", 1)
 

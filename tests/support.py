@@ -22,12 +22,16 @@ DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", 
 
 
 class Server:
-    """`python server.py` with an environment of its own, on a free port; that of another version, in its folder."""
+    """`python server.py` with an environment of its own, on a free port; that of another version, in its folder.
 
-    def __init__(self, folder: Path = PROJECT, /, **environment: str) -> None:
+    `files` is how many it may open.
+    """
+
+    def __init__(self, folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "WALLET_POSTGRES_BIN")}
+        limited = [] if files is None else ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
         self.process = subprocess.Popen(
-            [sys.executable, "server.py"],
+            [*limited, sys.executable, "server.py"],
             cwd=folder,
             env=kept | DEFAULTS | environment,
             stdin=subprocess.DEVNULL,
@@ -83,9 +87,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path = PROJECT, /, **environment: str) -> Iterator[Server]:
+def serving(folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> Iterator[Server]:
     """A server that is answering, and that stops in good order afterwards."""
-    server = Server(folder, **environment)
+    server = Server(folder, files, **environment)
     try:
         assert server.url
         yield server

@@ -48,8 +48,9 @@ def _moment(value: datetime | None) -> str:
 
 
 def _call(conninfo: str, query: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
-    with psycopg.connect(conninfo, client_encoding="utf8", options="-c TimeZone=UTC", autocommit=True) as connection:
+    with psycopg.connect(conninfo, client_encoding="utf8") as connection:
         try:
+            connection.execute("set local TimeZone = 'UTC'")
             return connection.execute(query, arguments).fetchall()
         except NO_WALLET as error:
             raise KeyRefused(

@@ -24,7 +24,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from wallet_api import concurrently, rulebook
+from wallet_api import concurrently, rulebook, session
 from wallet_api.concurrently import Tell
 from wallet_api.rulebook import DOORS, NO_WALLET, FileFailed, MigrationRefused, SqlFile
 from wallet_api.settings import PROJECT
@@ -103,6 +103,11 @@ def migrate(
     """
     try:
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
+            if session.is_shared_for(connection, conninfo):
+                raise MigrationRefused(
+                    "A pooler in transaction mode stands before the database, and would mix up what belongs to the "
+                    "session of a migration: give migrate a DATABASE_URL that leads to PostgreSQL itself."
+                )
             notes = _migrate(connection, conninfo, db, back, tell or (lambda line: None))
         if app_password is not None:
             _set_password(conninfo, "wallet_app", app_password)

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import random
 import select
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from time import perf_counter
-from typing import Any, LiteralString, NamedTuple, Self
+from typing import Any, NamedTuple, Self
+from weakref import WeakSet
 
 import psycopg
+import psycopg_pool
 from psycopg import AsyncConnection, AsyncCursor, adapters
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
@@ -15,38 +18,23 @@ from psycopg.types.numeric import Int8
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
-from wallet_api import metrics
+from wallet_api import metrics, session
 from wallet_api.observing import Record
+from wallet_api.session import GRACE
 from wallet_api.settings import Settings
 from wallet_api.wire import Rows
 
 logger = logging.getLogger(__name__)
 
-# Seconds that an answer may take on its way, after all that the server itself would allow.
-_GRACE = 5
-
 # Rows of a page: as many as there may be, and few enough that nobody waits for one to be written.
 _PAGE = 1000
-
-# What is answered is durable, so a server whose default is synchronous_commit off is not taken at its word, and its
-# warnings are heard. A call whose client is gone, killed perhaps, ends soon instead of waiting for its locks (which
-# Windows cannot tell).
-_SESSION: LiteralString = """
-    select set_config('role', 'wallet_app', false),
-           set_config('DateStyle', 'ISO', false),
-           set_config('TimeZone', 'UTC', false),
-           set_config('synchronous_commit',
-                      coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),
-           set_config('client_min_messages', 'warning', false),
-           set_config('client_connection_check_interval',
-                      case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false),
-           set_config('lock_timeout', %s, false),
-           set_config('statement_timeout', %s, false)"""
 
 # What finds out that a server has vanished without a word: within half a minute, where the system supports it.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
 
+# Begins a transaction that sees all of one moment.
+_BEGIN_READING = "begin isolation level repeatable read read only"
 # What reports, by a mere warning, that a commit did not wait for the standby that it should have been safe on.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
 
@@ -65,14 +53,64 @@ class _WireContext:
         self.connection = None
 
 
+# The session does not have a statement that was prepared, or a plan no longer fits: nothing was done.
+_Unprepared = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
+
+
 class _Connection(AsyncConnection[Any]):
-    """A connection that remembers that a commit on it was not as safe as it should be."""
+    """A connection that remembers that a commit on it was not as safe as it should be.
+
+    Where its transactions share sessions with those of others, `local_settings` come first in each.
+    """
 
     unsafe = False
+    shared = False
+    local_settings = ""
+    server_pid = 0
 
-    def watch(self) -> None:
-        """Begins to remember."""
+    async def begin_session(self, settings: Settings) -> None:
+        """Finds out what stands between, and sets what calls need."""
         self.add_notice_handler(self._note)
+        # No two connections give a statement the same name: where a pooler mixes sessions up after all, a statement is
+        # missing, and never another one. psycopg has no other way to name them.
+        self._prepared._prepared_idx = random.getrandbits(60)
+        values = await session.values_for(self, settings)
+        self.shared = await session.is_shared(self, self._connect_once_more)
+        if self.shared:
+            self.local_settings = session.setting_query(values, local=True).as_string(self)
+        else:
+            await self.execute(session.setting_query(values, local=False), prepare=False)
+            self.server_pid = await session.server_pid(self)
+
+    async def run(self, query: str, arguments: Sequence[object] = ()) -> AsyncCursor[Any]:
+        """Runs a query, in a transaction of its own or in the one that has begun."""
+        if not self.shared:
+            return await self.execute(query, arguments, prepare=True)
+        if query == _BEGIN_READING:
+            return await self._begin(query)
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            return await self.execute(query, arguments, prepare=False)
+        try:
+            async with self.pipeline():
+                await self._begin("begin isolation level read committed")
+                cursor = await self.execute(query, arguments, prepare=False)
+                await self.execute("commit", prepare=False)
+        except psycopg.Error:
+            if not self.closed:
+                await self.rollback()
+            raise
+        return cursor
+
+    async def _begin(self, statement: str) -> AsyncCursor[Any]:
+        """Begins a transaction, in a session that is shared, with the settings of this connection."""
+        cursor = await self.execute(statement, prepare=False)
+        await self.execute(self.local_settings, prepare=False)
+        return cursor
+
+    async def _connect_once_more(self) -> AsyncConnection[Any]:
+        return await AsyncConnection.connect(
+            self.info.dsn, password=self.info.password, connect_timeout=10, autocommit=True
+        )
 
     def _note(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.source_function == _UNSAFE_COMMIT:
@@ -90,10 +128,11 @@ class Usage(NamedTuple):
 class Database:
     """A pool of connections, called `name`. Within `async with`, it can `call` functions."""
 
-    def __init__(self, name: str, conninfo: str, settings: Settings) -> None:
+    def __init__(self, name: str, conninfo: Callable[[], str], settings: Settings) -> None:
         self.name = name
         self._settings = settings
         self._connected = 0
+        self._connections: WeakSet[_Connection] = WeakSet()
         self._pool = AsyncConnectionPool(
             conninfo,
             connection_class=_Connection,
@@ -134,11 +173,11 @@ class Database:
             connection = await self._connection_for(record)
             try:
                 return await self._run(connection, query, arguments, record)
-            except psycopg.errors.FeatureNotSupported:
-                # The function's columns have changed since this connection prepared its call: nothing was done,
-                # and a new connection will see the new ones.
-                logger.warning("A call is made again on a new connection: the database has changed")
-                metrics.retries.labels("0A000").inc()
+            except _Unprepared as error:
+                # The function's columns have changed since this connection prepared its call, or a pooler has mixed
+                # sessions up: a new connection will see it.
+                logger.warning("A call is made again on a new connection: %s", error)
+                metrics.retries.labels(error.sqlstate).inc()
                 await connection.close()
             except psycopg.errors.ReadOnlySqlTransaction:
                 # It was another kind of server when it was dialled, or will be; a new connection may find a better one.
@@ -158,6 +197,20 @@ class Database:
         """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
         await self._pool.drain()
 
+    async def is_usable(self, seconds: float) -> bool:
+        """Whether there is a connection, or one can be made within so many seconds."""
+        if any(not connection.closed for connection in self._connections):
+            return True
+        try:
+            await self._put_back(await self._pool.getconn(seconds))
+        except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed):
+            return False
+        return True
+
+    def is_of(self, server_pid: int) -> bool:
+        """Whether this process of the server belongs to one of the connections, or to a pooler that shares them."""
+        return any(connection.shared or connection.server_pid == server_pid for connection in self._connections)
+
     async def pages(self, query: str, arguments: Sequence[object], record: Record) -> AsyncGenerator[Rows]:
         """Runs a query whose first two arguments are the id after which a page begins, and how many rows it may have.
 
@@ -168,7 +221,7 @@ class Database:
         connection = await self._connection_for(record)
         page: asyncio.Task[Rows] | None = None
         try:
-            await self._run(connection, "begin isolation level repeatable read read only")
+            await self._run(connection, _BEGIN_READING)
             page = asyncio.create_task(self._run(connection, query, [begin, _PAGE, *others], record))
             while page is not None:
                 rows = (await page).page()
@@ -178,7 +231,7 @@ class Database:
                     page = asyncio.create_task(self._run(connection, query, following, record))
                     await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
                 yield rows
-        except psycopg.errors.FeatureNotSupported:
+        except _Unprepared:
             await connection.close()  # as in `call`; but part of the list may be written already
             raise
         finally:
@@ -196,8 +249,8 @@ class Database:
     ) -> Rows:
         began = perf_counter()
         try:
-            async with asyncio.timeout(self._settings.statement_timeout + _GRACE):
-                cursor = await connection.execute(query, arguments, prepare=True)
+            async with asyncio.timeout(self._settings.statement_timeout + GRACE):
+                cursor = await connection.run(query, arguments)
                 columns = _columns(cursor)
                 rows = Rows(columns, await cursor.fetchall() if columns else [])
         except TimeoutError:
@@ -242,9 +295,8 @@ class Database:
         await self._pool.putconn(connection)
 
     async def _configure(self, connection: _Connection) -> None:
-        limits = (self._settings.lock_timeout, self._settings.statement_timeout)
-        connection.watch()
-        await connection.execute(_SESSION, [f"{seconds * 1000:.0f}ms" for seconds in limits])
+        await connection.begin_session(self._settings)
+        self._connections.add(connection)
         self._connected += 1
         if self._connected > self._settings.pool_size:
             logger.info("Connected to the database again, for %s", self.name)

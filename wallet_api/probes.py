@@ -1,5 +1,7 @@
 """Whether the process, and the database behind it, answer."""
 
+import asyncio
+
 import psycopg
 from starlette.datastructures import State
 from starlette.requests import Request
@@ -11,7 +13,9 @@ from wallet_api.operation import Operation
 from wallet_api.pool import ConnectionLost
 from wallet_api.refusals import Refusal
 
-_READINESS = "select wallet.schema_version(), current_setting('transaction_read_only')"
+_READINESS = "select wallet.schema_version(), current_setting('transaction_read_only'), pg_backend_pid()"
+# Seconds that a pool without a connection may take to make one.
+_PATIENCE = 2.0
 
 
 async def live(request: Request) -> Response:
@@ -32,19 +36,30 @@ async def trouble(state: State) -> Refusal | None:
     Where it was another server's turn meanwhile, it has the connections replaced.
     """
     try:
-        [(version, read_only)] = (await state.readiness.call(_READINESS)).values
+        [(version, read_only, server_pid)] = (await state.readiness.call(_READINESS)).values
     except (psycopg.Error, ConnectionLost):
         return refusals.NO_DATABASE
     if read_only == "on":
         # A standby, perhaps, or what was the primary: the next connection may be to another server.
-        state.stale = True
-        await state.readiness.renew()
+        await _go_stale(state)
         return refusals.READ_ONLY
+    if not state.readiness.is_of(int(server_pid)):
+        await _go_stale(state)
+        return refusals.POOLER_CHANGED
     if state.stale:
         state.stale = False
         for database in state.databases:
             await database.renew()
-    return None if version == state.version else refusals.OTHER_VERSION
+    if version != state.version:
+        return refusals.OTHER_VERSION
+    usable = await asyncio.gather(*[database.is_usable(_PATIENCE) for database in state.databases])
+    return None if all(usable) else refusals.POOL_EMPTY
+
+
+async def _go_stale(state: State) -> None:
+    """Has the connections replaced, this one now and the others when it is of use again."""
+    state.stale = True
+    await state.readiness.renew()
 
 
 OPERATIONS = (
@@ -64,7 +79,14 @@ OPERATIONS = (
         summary="Whether the database answers, accepts changes, and is at the version of this process",
         refusals=tuple(
             (refusal, "")
-            for refusal in (refusals.STOPPING, refusals.NO_DATABASE, refusals.READ_ONLY, refusals.OTHER_VERSION)
+            for refusal in (
+                refusals.STOPPING,
+                refusals.NO_DATABASE,
+                refusals.READ_ONLY,
+                refusals.OTHER_VERSION,
+                refusals.POOL_EMPTY,
+                refusals.POOLER_CHANGED,
+            )
         ),
         answers=Special(ready, NOTHING),
     ),

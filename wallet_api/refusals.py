@@ -300,6 +300,20 @@ OTHER_VERSION = Refusal(
     "/readyz only: the database was migrated by another version.",
     "Replace the instance, or run server.py migrate.",
 )
+POOL_EMPTY = Refusal(
+    "WU008",
+    503,
+    "A pool of this instance has no connection to the database",
+    "/readyz only: the database refuses connections, because max_connections or the limit of a role is reached.",
+    "Raise the limit, or run fewer instances. docs/operations.md says how many connections an instance has.",
+)
+POOLER_CHANGED = Refusal(
+    "WU009",
+    503,
+    "The pooler in front of the database has changed its mode",
+    "/readyz only: what was a session of its own is shared now. The instance makes new connections.",
+    "Wait some seconds.",
+)
 UNKNOWN_OUTCOME = Refusal(
     "WU010",
     503,
@@ -368,6 +382,12 @@ BY_STATE = {
             "25006",
             "The database accepts no changes at the moment",
             "The server is a standby, or read-only.",
+            _REPEAT,
+        ),
+        (
+            "26000",
+            "The connection to the database has changed",
+            "A pooler in front of the database has given a connection another session.",
             _REPEAT,
         ),
         ("3F000", "The database is not at this version of the wallet yet", _MIGRATED, _REPEAT),

@@ -31,8 +31,17 @@ _LINES = 2
 _MARGIN = 0.1
 
 
+def connections_of_worker(settings: Settings) -> int:
+    """How many connections to the database a process has: for calls, lists, payments, API keys, and /readyz."""
+    return settings.pool_size + _list_connections(settings) + _LINES + 1 + 2
+
+
+def _list_connections(settings: Settings) -> int:
+    return max(1, settings.pool_size // 2)
+
+
 def create_app(
-    conninfo: str,
+    conninfo: Callable[[], str],
     settings: Settings,
     is_stopping: Callable[[], bool],
     finish: Callable[[], Awaitable[None]],
@@ -41,8 +50,9 @@ def create_app(
 ) -> ASGIApp:
     """The ASGI application, for a database that is at this version, or will be.
 
-    While `is_stopping`, it is not ready. `finish` is called at the end, when nothing is under way any more. `clients`
-    are how many are connected. Calls of make_payments are told to `watch`.
+    `conninfo` returns the connection string, for each connection that is made. While `is_stopping`, it is not ready.
+    `finish` is called at the end, when nothing is under way any more. `clients` are how many are connected. Calls of
+    make_payments are told to `watch`.
     """
 
     @contextlib.asynccontextmanager
@@ -55,7 +65,7 @@ def create_app(
         # Connections of their own: for lists, whose readers may be slow; for the load balancer, that a busy service
         # is not taken for dead; for API keys, that who has none takes nothing from those who have; for payments, which
         # have less patience with locks while they are together.
-        app.state.lists = Database("lists", conninfo, replace(settings, pool_size=max(1, settings.pool_size // 2)))
+        app.state.lists = Database("lists", conninfo, replace(settings, pool_size=_list_connections(settings)))
         app.state.key_database = Database("keys", conninfo, replace(settings, pool_size=1))
         app.state.keys = Keys(app.state.key_database, required=settings.auth == "required")
         app.state.readiness = Database("readiness", conninfo, replace(settings, pool_size=1, pool_timeout=2))

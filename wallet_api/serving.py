@@ -24,15 +24,17 @@ from uvicorn.supervisors import Multiprocess
 from wallet_api import logs, metrics, observing, settings
 from wallet_api.accepting import Loop
 from wallet_api.protocol import Protocol
-from wallet_api.routes import create_app
+from wallet_api.routes import connections_of_worker, create_app
 from wallet_api.settings import Settings
 from wallet_api.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
-# What is open besides connections of clients: to the database, the event loop's own, the log.
-_OTHER_FILES = 100
+# What a process has open besides connections: the event loop's own, the log, what it imports.
+_OTHER_FILES = 60
+# Clients that a process has to be able to serve.
+_LEAST_CLIENTS = 10
 
 
 class ServingError(Exception):
@@ -79,10 +81,13 @@ class _Server(uvicorn.Server):
 def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
     """Serves until a signal to stop, then answers what is under way, and returns.
 
-    Raises BadSetting for a host that is none, and ServingError where it cannot be listened on.
+    `conninfo` is that of the embedded database, where DATABASE_URL names none. Raises BadSetting for a host that is
+    none, and ServingError where it cannot be listened on.
     """
+    _most_clients(configuration)  # before a worker finds out
     # Worker processes are new processes, and read their configuration as this one did.
-    os.environ["DATABASE_URL"] = conninfo
+    if configuration.database_url is None:
+        os.environ["DATABASE_URL"] = conninfo
     listener = _listen(configuration.host, configuration.port)
     config = uvicorn.Config(
         "wallet_api.serving:application",
@@ -149,7 +154,6 @@ def application() -> ASGIApp:
     """The ASGI application of this process, from its environment."""
     _stop_with_parent()
     configuration = settings.from_environment()
-    assert configuration.database_url is not None
     logs.begin(configuration.log)
     if configuration.access_log:
         observing.read_with(logs.write_requests)
@@ -157,7 +161,9 @@ def application() -> ASGIApp:
         observing.read_with(metrics.count_requests)
     Protocol.body_timeout = configuration.body_timeout
     Protocol.reader_timeout = configuration.reader_timeout
-    Protocol.most_connections = min(configuration.connections, (allow_open_files() - _OTHER_FILES) // 2)
+    Protocol.most_connections = most = _most_clients(configuration)
+    if most < configuration.connections:
+        logger.info("At most %d clients are served, not WALLET_CONNECTIONS: so many files may be open", most)
     Loop.rooms.append(Protocol.has_room)
     stopping = _Stopping(configuration.drain_time)
     traces = Tracing(configuration.coalesce_most) if configuration.otlp_endpoint else None
@@ -170,9 +176,7 @@ def application() -> ASGIApp:
             await traces.end()
 
     watch = traces.add_call if traces is not None else None
-    application = create_app(
-        configuration.database_url, configuration, stopping.has_begun, finish, Protocol.clients, watch
-    )
+    application = create_app(settings.conninfo, configuration, stopping.has_begun, finish, Protocol.clients, watch)
     # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
     gc.collect()
     gc.freeze()
@@ -208,6 +212,22 @@ class _Stopping:
     def _stop_now(self) -> None:
         assert callable(self._stop)
         self._stop(signal.SIGTERM, None)
+
+
+def _most_clients(configuration: Settings) -> int:
+    """How many clients a process may serve: of each, another one may be waiting to be told that there are too many.
+
+    Raises ServingError where it may open so few files that it could not serve anybody.
+    """
+    files = allow_open_files()
+    others = _OTHER_FILES + connections_of_worker(configuration)
+    most = min(configuration.connections, (files - others) // 2)
+    if most < min(configuration.connections, _LEAST_CLIENTS):
+        raise ServingError(
+            f"The process may open {files} files, and needs {others + 2 * _LEAST_CLIENTS} at least: "
+            "raise the limit (ulimit -n)"
+        )
+    return most
 
 
 def allow_open_files() -> int:

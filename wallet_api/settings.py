@@ -4,13 +4,13 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -125,7 +125,7 @@ def _programs(value: str) -> Path:
 def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str, *, secret: bool = False) -> T:
     """Declares a setting; the field's value is what `parse` makes of the variable, or of the default.
 
-    A secret may stand in a file, too, which the variable with _FILE at its end names.
+    A secret may stand in a file instead, which the variable with _FILE at its end names.
     """
     about = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
     declared: T = field(metadata=about)
@@ -143,7 +143,6 @@ class Settings:
         "PostgreSQL to use, a libpq connection string, several hosts allowed; unset: one of the wallet's own",
         secret=True,
     )
-    # libpq finds it by itself, in the environment.
     database_password: str | None = _setting(
         "PGPASSWORD", None, _text, "password for DATABASE_URL, where it has none", secret=True
     )
@@ -306,24 +305,24 @@ class Settings:
     access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: a line for each request")
 
 
-def read_secrets(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Replaces each NAME_FILE by NAME, with what that file holds: for this process, its workers, and libpq.
+def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
+    """The text of a setting: that of its variable, or what its file holds, or its default.
 
-    A newline at the end is dropped. Raises BadSetting, which never tells what is in a file, or what it is called:
-    somebody may have taken that for the place of the secret itself.
+    A newline at the end of a file is dropped. Raises BadSetting, which never tells what is in a file, or what it is
+    called: somebody may have taken that for the place of the secret itself.
     """
-    for setting in fields(Settings):
-        variable, file = setting.metadata["variable"], file_variable(setting)
-        if file is None or file not in environment:
-            continue
-        if variable in environment:
-            raise BadSetting(f"{file} should not be set where {variable} is")
-        try:
-            environment[variable] = Path(environment.pop(file)).read_text("utf-8").removesuffix("\n")
-        except OSError as error:
-            raise BadSetting(f"{file} should name a file that can be read: {error.strerror}") from None
-        except ValueError:
-            raise BadSetting(f"{file} should name a file that holds text, in UTF-8") from None
+    variable, file = setting.metadata["variable"], file_variable(setting)
+    default: str | None = setting.metadata["default"]
+    if file is None or file not in environment:
+        return environment.get(variable, default)
+    if variable in environment:
+        raise BadSetting(f"{file} should not be set where {variable} is")
+    try:
+        return Path(environment[file]).read_text("utf-8").removesuffix("\n")
+    except OSError as error:
+        raise BadSetting(f"{file} should name a file that can be read: {error.strerror}") from None
+    except ValueError:
+        raise BadSetting(f"{file} should name a file that holds text, in UTF-8") from None
 
 
 def file_variable(setting: Field[Any]) -> str | None:
@@ -335,13 +334,25 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads the settings. Raises BadSetting, which names the variable, for a value that cannot be used."""
     values: dict[str, Any] = {}
     for setting in fields(Settings):
-        variable = setting.metadata["variable"]
-        text = environment.get(variable, setting.metadata["default"])
+        text = _text_of(setting, environment)
         try:
             values[setting.name] = None if text is None else setting.metadata["parse"](text)
         except ValueError as error:
-            raise BadSetting(f"{variable} {error}") from None
+            raise BadSetting(f"{setting.metadata['variable']} {error}") from None
     return Settings(**values)
+
+
+def conninfo(environment: Mapping[str, str] = os.environ) -> str:
+    """The connection string of DATABASE_URL, which has to be set, with the password of PGPASSWORD_FILE.
+
+    To be asked for each connection: what is in the files may have changed. Raises BadSetting.
+    """
+    configuration = from_environment(environment)
+    assert configuration.database_url is not None
+    # PGPASSWORD itself is found by libpq.
+    if "PGPASSWORD_FILE" in environment and "password" not in conninfo_to_dict(configuration.database_url):
+        return make_conninfo(configuration.database_url, password=configuration.database_password)
+    return configuration.database_url
 
 
 def check_for_serving(configuration: Settings) -> None:

@@ -7,7 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -15,15 +17,20 @@ import pytest
 
 from tests.concurrency.original import ALLOWED, CLIENTS, PAYMENTS, open_accounts, random_payments
 from tests.conftest import Connection
+from tests.pgbouncer import pgbouncer
 from tests.support import PATIENCE, account, balance, broken_books, serving, totals
 
 Pay = Callable[[int, int, object], str]
 
 
-@pytest.fixture
-def urls(database: str) -> Iterator[list[str]]:
-    """Two instances: one process, and one with two workers."""
-    with serving(DATABASE_URL=database) as one, serving(DATABASE_URL=database, WEB_CONCURRENCY="2") as two:
+@pytest.fixture(params=["direct", "transaction", "session"])
+def urls(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[list[str]]:
+    """Two instances: one process, and one with two workers; without PgBouncer, or with one in either mode."""
+    with ExitStack() as stack:
+        if request.param != "direct":
+            database = stack.enter_context(pgbouncer(tmp_path, database, request.param)).conninfo()
+        one = stack.enter_context(serving(DATABASE_URL=database))
+        two = stack.enter_context(serving(DATABASE_URL=database, WEB_CONCURRENCY="2"))
         with two.client() as api:
             assert api.get("/readyz").status_code == 200
         yield [one.url, two.url]
@@ -105,4 +112,27 @@ def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin
     outcomes = all_at_once(urls, 100, lambda pay, number: [pay(buyer, sellers[number % 10], 1)])
     assert outcomes == {"paid": 37, "Buyer account does not have sufficient balance": 63}
     assert balance(admin, buyer) == Decimal("0.5")
+    assert broken_books(admin) == []
+
+
+def test_each_hold_ends_once_however_many_capture_and_void_it(admin: Connection, urls: list[str]) -> None:
+    buyer, seller = account(admin, "buyer", 100), account(admin, "seller")
+    held = [
+        admin.execute("select id from wallet.create_hold(%s, %s, 1)", [buyer, seller]).fetchone() for _ in range(20)
+    ]
+    holds = [row[0] for row in held if row]
+
+    def end(number: int) -> list[tuple[int, int]]:
+        """What became of each hold: its id, and the status of the answer."""
+        with httpx2.Client(base_url=urls[number % 2], timeout=PATIENCE) as api:
+            way = "capture" if number // 2 % 2 else "void"
+            return [(hold, api.post(f"/hold/{hold}/{way}").status_code) for hold in random.sample(holds, len(holds))]
+
+    with ThreadPoolExecutor(12) as threads:
+        ends = Counter(outcome for outcomes in threads.map(end, range(12)) for outcome in outcomes)
+    assert ends == {**{(hold, 200): 1 for hold in holds}, **{(hold, 409): 11 for hold in holds}}
+    statuses = admin.execute("select status, count(*) from ledger.hold group by 1").fetchall()
+    captured = dict(statuses).get("captured", 0)
+    assert set(dict(statuses)) <= {"captured", "voided"}
+    assert (balance(admin, buyer), balance(admin, seller)) == (100 - captured, captured)
     assert broken_books(admin) == []

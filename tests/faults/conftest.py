@@ -1,6 +1,7 @@
 """A database that can be killed, and instances of the service on it, for each test anew."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.faults import model, postgres, scene
 from tests.faults.postgres import Postgres
 from tests.faults.scene import Scene
+from tests.pgbouncer import pgbouncer
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,10 @@ def standby(tmp_path: Path, primary: Postgres) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, primary: Postgres) -> Iterator[Scene]:
-    """Two instances behind the load balancer."""
-    with scene.scene(tmp_path, primary.conninfo()) as ready:
-        yield ready
+def stage(request: pytest.FixtureRequest, tmp_path: Path, primary: Postgres) -> Iterator[Scene]:
+    """Two instances behind the load balancer; a parameter names the mode of a PgBouncer before the database."""
+    with ExitStack() as stack:
+        conninfo, mode = primary.conninfo(), getattr(request, "param", "direct")
+        if mode != "direct":
+            conninfo = stack.enter_context(pgbouncer(tmp_path, conninfo, mode)).conninfo()
+        yield stack.enter_context(scene.scene(tmp_path, conninfo))

@@ -1,8 +1,8 @@
 """A proxy between service and database that does one awkward thing to a call that makes payments.
 
 It reads PostgreSQL's protocol, as far as it takes to know where such a call begins and where its answer ends: a
-call is a prepared statement of make_payments that is bound and executed; an answer ends when the database is ready
-for the next call, and so has committed.
+call is a statement of make_payments, with a name or without, that is bound and executed, and all that is sent with it;
+an answer ends when the database is ready for the next call, and so has committed.
 """
 
 import asyncio
@@ -123,13 +123,12 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._links.add(task)
-        socket = Path(str(self._database["host"])) / f".s.PGSQL.{self._database['port']}"
         service = _Peer(reader, writer)
         struck: list[Fault] = []
         try:
             # What ends badly on either side ends on the other; a proxy has nobody to tell.
             with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
-                database = _Peer(*await asyncio.open_unix_connection(socket))
+                database = _Peer(*await self._connect())
                 try:
                     await _Link(self, service, database, struck).run()
                 finally:
@@ -138,6 +137,12 @@ class Proxy:
             await service.close()
             self.struck.update(struck)
             self._links.discard(task)
+
+    async def _connect(self) -> tuple[StreamReader, StreamWriter]:
+        host, port = str(self._database["host"]), str(self._database["port"])
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(Path(host) / f".s.PGSQL.{port}")
+        return await asyncio.open_connection(host, int(port))
 
 
 class _Peer:
@@ -221,6 +226,8 @@ class _Link:
             name, query, _ = content.split(b"\0", 2)
             if b"make_payments" in query:
                 self._payment_statements.add(name)
+            else:
+                self._payment_statements.discard(name)
         return kind == b"B" and content.split(b"\0", 2)[1] in self._payment_statements
 
     async def _pass_call(self, call: bytes) -> None:

@@ -121,12 +121,41 @@ def test_secrets_may_come_from_files_and_are_told_nobody(tmp_path: Path, protect
     with serving(**app, WEB_CONCURRENCY="2", WALLET_ACCESS_LOG="on") as server, server.client() as api:
         wait_until(lambda: server.log.count("Application startup complete") == 2)
         for file in files.values():
-            file.unlink()  # nobody needs them any more
+            file.unlink()  # nobody needs them for the connections that there are
         for _ in range(10):
             assert api.get("/accounts", headers={"Connection": "close"}).status_code == 200
         commands = subprocess.check_output(["ps", "-eo", "args"], text=True)
     assert "server.py" in commands
     assert "of the house" not in migrated.stdout + migrated.stderr + server.log + commands
+
+
+@pytest.mark.parametrize("place", ["PGPASSWORD_FILE", "DATABASE_URL_FILE"])
+def test_a_password_that_was_changed_is_read_again_for_the_next_connection(
+    tmp_path: Path, protected: str, place: str
+) -> None:
+    url, secret = make_conninfo(protected, user="wallet_app"), tmp_path / "secret"
+
+    def rotate(password: str) -> None:
+        assert command("migrate", DATABASE_URL=protected, WALLET_APP_PASSWORD=password).returncode == 0
+        secret.write_text(password if place == "PGPASSWORD_FILE" else make_conninfo(url, password=password))
+
+    rotate("first")
+    environment = {place: str(secret)} | ({"DATABASE_URL": url} if place == "PGPASSWORD_FILE" else {})
+    with serving(**environment) as server, server.client() as api, psycopg.connect(protected, autocommit=True) as admin:
+        assert api.get("/readyz").status_code == 200
+        rotate("second")
+        for gone in (False, True):
+            if gone:  # for a moment, as while it is replaced
+                kept = secret.read_text()
+                secret.unlink()
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'wallet_app'")
+            if gone:
+                wait_until(lambda: api.get("/readyz").status_code == 503)
+                secret.write_text(kept)
+            wait_until(lambda: api.get("/readyz").status_code == 200)
+            wait_until(lambda: api.get("/accounts").status_code == 200)
+        for password in ("first", "second"):
+            assert password not in server.log
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "PGPASSWORD", "WALLET_APP_PASSWORD"])

@@ -1,5 +1,7 @@
 """Acknowledged means durable, and not acknowledged means that one may ask again: through every kill -9."""
 
+import pytest
+
 from tests.faults.model import agree
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
@@ -8,6 +10,8 @@ from tests.support import wait_until
 
 # Requests answered before a fault, and after it.
 LOAD = 400
+
+pytestmark = pytest.mark.parametrize("stage", ["direct", "transaction", "session"], indirect=True)
 
 
 def recorder(primary: Postgres, stage: Scene) -> Recorder:

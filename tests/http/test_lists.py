@@ -200,7 +200,9 @@ def test_a_list_with_another_request_behind_it_is_cut_off_as_well(long_database:
     with serving(DATABASE_URL=long_database, WALLET_READER_TIMEOUT="0.3") as server:
         host, _, port = server.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), PATIENCE) as client:
-            client.sendall(b"GET /payments HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.sendall(
+                b"GET /payments HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
             wait_until(lambda: "was cut off" in server.log)
             wait_until(lambda: not in_transaction(watcher))
             assert server.stop() == 0, server.log

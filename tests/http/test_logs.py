@@ -162,11 +162,16 @@ def test_the_id_is_the_client_s_or_its_trace_s_if_it_can_be_used(
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 65536, 431, {}),
         (b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n", 408, {"route": "/payments"}),
         (
-            b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: x\r\n" * 12_000,
+            b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+            + b"X: x\r\n" * 12_000,
             431,
             {"route": "/payments"},
         ),
-        (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", 400, {"route": "/livez"}),
+        (
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk",
+            400,
+            {"route": "/livez"},
+        ),
         (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, {"route": "other"}),
         (b"PUT /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, {"route": "other", "path": "/accounts"}),
         (b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n{", 400, {"route": "/payments"}),

@@ -143,7 +143,9 @@ def test_a_client_that_has_said_all_still_gets_its_answer(admin: Connection, url
     assert balance(admin, pair[1]) == 1
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHos", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /livez HTTP/1.1\r\nHos", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET"]
+)
 def test_a_client_that_does_not_go_on_is_closed(url: str, sent: bytes) -> None:
     with connect(url) as client:
         client.sendall(sent)

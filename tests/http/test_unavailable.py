@@ -1,7 +1,10 @@
 """What cannot be answered now is 503 with Retry-After and what to do; what was not foreseen is 500 and a log line."""
 
 import contextlib
+import http.client
+import json
 import os
+import re
 import signal
 import socket
 import time
@@ -16,7 +19,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, clone
-from tests.support import PATIENCE, Server, account, balance, serving, wait_until, waiting_for_locks
+from tests.support import PATIENCE, PROJECT, Server, account, balance, serving, wait_until, waiting_for_locks
 
 NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
 TOO_MANY = "Too many requests are waiting; nothing was done, try again"
@@ -347,7 +350,10 @@ def test_a_client_that_hangs_up_harms_nobody(admin: Connection, database: str) -
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database) as server, server.client() as api:
         address = urlsplit(server.url)
-        for part in (b"POST /payments HT", b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer'):
+        for part in (
+            b"POST /payments HT",
+            b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer',
+        ):
             with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
                 client.sendall(part)
         assert pay(api, buyer, seller).status_code == 200
@@ -417,3 +423,121 @@ def test_requests_under_way_are_answered_before_it_stops(admin: Connection, data
         assert waiting.payment.result().status_code == 200
         assert waiting.server.wait() == 0
     assert balance(admin, waiting.pair[1]) == 1
+
+
+# Ready is who can answer.
+
+
+@pytest.fixture
+def few(admin: Connection) -> Iterator[str]:
+    """A role that may log in four times at once, and act as wallet_app."""
+    admin.execute("create role few login connection limit 4 in role wallet_app")
+    yield "few"
+    admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'few'")
+    admin.execute("drop role few")
+
+
+def test_an_instance_with_a_pool_that_gets_no_connection_is_not_ready_until_it_does(
+    admin: Connection, database: str, few: str
+) -> None:
+    with serving(DATABASE_URL=make_conninfo(database, user=few)) as server, server.client() as api:
+        for _ in range(3):
+            response = api.get("/readyz")
+            assert (response.status_code, response.headers["error-code"]) in {(503, "WU008"), (503, "WU005")}
+        admin.execute("alter role few connection limit 20")
+        wait_until(lambda: api.get("/readyz").status_code == 200)
+        assert api.get("/accounts").status_code == 200
+        assert api.get("/currencies").status_code == 200
+
+
+@pytest.mark.parametrize("settings", [{}, {"WEB_CONCURRENCY": "2"}, {"WALLET_POOL_SIZE": "20"}], ids=str)
+def test_with_too_few_files_to_serve_anybody_it_does_not_start(database: str, settings: dict[str, str]) -> None:
+    server = Server(PROJECT, 85, DATABASE_URL=database, **settings)
+    assert server.wait() == 1
+    assert re.search(
+        r"The process may open 85 files, and needs \d+ at least: raise the limit \(ulimit -n\)", server.log
+    )
+
+
+def test_with_fewer_files_than_clients_may_come_it_says_how_many_it_serves(database: str) -> None:
+    with serving(PROJECT, 200, DATABASE_URL=database) as server, server.client() as api:
+        assert api.get("/readyz").status_code == 200
+        match = re.search(r"At most (\d+) clients are served, not WALLET_CONNECTIONS", server.log)
+        assert match is not None
+        address = urlsplit(server.url)
+        clients = [socket.create_connection((address.hostname, address.port)) for _ in range(2 * int(match[1]) - 5)]
+        assert api.get("/livez").status_code == 200
+        assert api.get("/readyz").status_code == 200
+        assert "Too many open files" not in server.log
+        for client in clients:
+            client.close()
+
+
+# A database with defaults of its own.
+
+
+def defaults(admin: Connection, **settings: str) -> None:
+    """Gives the database these defaults, where this version of PostgreSQL has them."""
+    known = {name for (name,) in admin.execute("select name from pg_settings").fetchall()}
+    for name, value in settings.items():
+        if name in known:
+            admin.execute(f"alter database {admin.info.dbname} set {name} = '{value}'")
+
+
+def test_the_database_s_defaults_change_nothing_and_are_told(admin: Connection, database: str) -> None:
+    defaults(
+        admin,
+        default_transaction_isolation="serializable",
+        default_transaction_deferrable="on",
+        statement_timeout="300ms",
+        lock_timeout="1ms",
+        array_nulls="off",
+        standard_conforming_strings="off",
+        transform_null_equals="on",
+        plan_cache_mode="force_custom_plan",
+        synchronous_commit="off",
+        idle_session_timeout="500ms",
+        search_path="nowhere",
+    )
+    pair = account(admin, "buyer", 100), account(admin, "seller")
+    body = {"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": "0.1"}
+    with serving(DATABASE_URL=database) as server, ThreadPoolExecutor(20) as threads:
+
+        def use(_: int) -> set[int]:
+            with server.client() as own:
+                return {own.post(path, json=body).status_code for path in ("/holds", "/payments") for _ in range(5)}
+
+        assert set().union(*threads.map(use, range(20))) == {200}
+        with server.client() as api:
+            assert api.get("/readyz").status_code == 200
+            assert len(api.get("/payments").json()["Payments"]) == 100
+    for told in (
+        "The database's default of default_transaction_isolation is serializable; the service uses read committed",
+        "The database's default of synchronous_commit is off; the service uses on",
+        "The database's default of statement_timeout is 300; the service uses 30000ms",
+    ):
+        assert server.log.count(told) == 1
+
+
+def test_a_list_is_whole_whatever_limits_the_database_has_for_transactions(admin: Connection, database: str) -> None:
+    """A slow reader keeps the transaction open for longer than these."""
+    defaults(admin, idle_in_transaction_session_timeout="200ms", transaction_timeout="400ms", statement_timeout="300ms")
+    admin.execute("select count(*) from generate_series(1, 60000) n, wallet.create_account('account ' || n, 1, 1)")
+    with serving(DATABASE_URL=database) as server:
+        address = urlsplit(server.url)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+        connection.request("GET", "/accounts")
+        response = connection.getresponse()
+        read = response.read(100_000)
+        time.sleep(1)
+        assert len(json.loads(read + response.read())["Accounts"]) == 60_000
+        connection.close()
+    assert "was cut off" not in server.log
+
+
+def test_a_database_whose_triggers_are_switched_off_is_not_used(admin: Connection, database: str) -> None:
+    defaults(admin, session_replication_role="replica")
+    with serving(DATABASE_URL=database, WALLET_POOL_TIMEOUT="0.5") as server, server.client() as api:
+        assert api.get("/readyz").status_code == 503
+        assert api.get("/accounts").status_code == 503
+        assert "session_replication_role should be origin" in server.log

@@ -510,6 +510,41 @@ def test_a_database_that_is_away_for_a_while_does_not_end_it(
         assert process.poll() is None
 
 
+def test_no_error_of_the_database_ends_it(books: Connection, database: str, tmp_path: Path) -> None:
+    original = books.execute("select pg_get_functiondef('wallet.check_ledger'::regproc)").fetchone()
+    assert original is not None
+    with checking(database, tmp_path) as (process, output, complaints):
+        wait_until(lambda: output.read_text() != "")
+        for sqlstate in ("XX001", "25P04", "22012", "0A000", "53200", "57P01", "P0001"):
+            books.execute(
+                f"""create or replace function wallet.check_ledger()
+                        returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+                        language plpgsql security definer as $$
+                        begin raise exception using errcode = '{sqlstate}', message = 'made up {sqlstate}'; end $$"""
+            )
+            wait_until(lambda told=f"made up {sqlstate}": told in complaints.read_text())  # type: ignore[misc]
+        books.execute("drop function wallet.check_ledger()")
+        books.execute(original[0])
+        before = len(output.read_text())
+        wait_until(lambda: len(output.read_text()) > before)
+        assert process.poll() is None
+    assert "Traceback" not in complaints.read_text()
+
+
+def test_the_limits_that_the_database_has_for_others_do_not_end_a_check(books: Connection, database: str) -> None:
+    books.execute("alter function wallet.check_ledger() rename to check_ledger_at_once")
+    books.execute(
+        """create function wallet.check_ledger()
+               returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+               language plpgsql security definer as $$
+               begin perform pg_sleep(1); return query select * from wallet.check_ledger_at_once(); end $$"""
+    )
+    for limit in ("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"):
+        if limit != "transaction_timeout" or books.info.server_version >= 170000:
+            books.execute(f"alter database {books.info.dbname} set {limit} = 500")
+    assert check(database)[0] == 0
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often", ""])
 def test_an_interval_that_is_none_is_refused(seconds: str) -> None:
     run = subprocess.run(

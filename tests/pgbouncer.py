@@ -1,0 +1,109 @@
+"""A PgBouncer of a test's own, before a database, in the mode that is asked for."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.faults.postgres import free_port
+from tests.support import wait_until
+from wallet_api import embedded
+
+PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+
+
+class PgBouncer:
+    """One that runs; `conninfo` leads through it."""
+
+    def __init__(self, folder: Path, database: str, mode: str, **settings: str) -> None:
+        self.port = free_port()
+        self._target = conninfo_to_dict(database)
+        self._folder = folder
+        self._settings = settings
+        self.configure(mode)
+        users = "".join(f'"{user}" ""\n' for user in ("postgres", "wallet_app", "wallet_ops"))
+        self._write("users.txt", users)
+        self.start()
+
+    def start(self) -> None:
+        """Runs it; once more after it was killed, at the same place."""
+        # It refuses to run as root, which is nobody in particular in a user namespace.
+        unprivileged = embedded._in_user_namespace() if os.geteuid() == 0 else []
+        self.process = subprocess.Popen(
+            [*unprivileged, PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self._answers)
+
+    def conninfo(self, **more: str) -> str:
+        """How clients connect through it."""
+        name = str(self._target["dbname"])
+        return make_conninfo(
+            host="127.0.0.1", port=self.port, user=self._target.get("user", "postgres"), dbname=name, **more
+        )
+
+    def configure(self, mode: str) -> None:
+        """Writes its configuration; one that runs reads it when it is reloaded."""
+        place = {name: self._target[name] for name in ("host", "port") if name in self._target}
+        server = " ".join(f"{name}={value}" for name, value in place.items())
+        lines = [
+            "[databases]",
+            f"* = {server}",
+            "[pgbouncer]",
+            "listen_addr = 127.0.0.1",
+            f"listen_port = {self.port}",
+            "unix_socket_dir =",
+            "auth_type = trust",
+            f"auth_file = {self._folder}/users.txt",
+            "admin_users = postgres",
+            "max_client_conn = 500",
+            "default_pool_size = 40",
+            f"pool_mode = {mode}",
+            *[f"{name} = {value}" for name, value in self._settings.items()],
+        ]
+        self._write("pgbouncer.ini", "\n".join(lines))
+
+    def reload(self, mode: str) -> None:
+        """Has it change its mode while it runs."""
+        self.configure(mode)
+        with psycopg.connect(self.conninfo(), dbname="pgbouncer", autocommit=True) as console:
+            console.execute("reload")
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def stop(self) -> None:
+        """Ends it."""
+        self.process.terminate()
+        self.process.wait(20)
+
+    def _write(self, name: str, text: str) -> None:
+        (self._folder / name).write_text(text)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "PgBouncer has ended"
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.conninfo(connect_timeout="2")).close()
+            return True
+        return False
+
+
+@contextmanager
+def pgbouncer(folder: Path, database: str, mode: str, **settings: str) -> Iterator[PgBouncer]:
+    """A PgBouncer before a database, until the end of the block. Skips the test where there is none."""
+    if not Path(PROGRAM).exists():
+        pytest.skip("needs PgBouncer: apt-get install pgbouncer")
+    running = PgBouncer(folder, database, mode, **settings)
+    try:
+        yield running
+    finally:
+        running.stop()
