@@ -14,6 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from wallet_api import books, embedded, keys, logs, migrations, rulebook, serving, settings, tracing
+from wallet_api.roles import Roles
 from wallet_api.settings import Settings
 
 logger = logging.getLogger("wallet_api")
@@ -31,7 +32,7 @@ def main() -> int:
         configuration = settings.from_environment()
         match arguments.command:
             case "migrate":
-                return _migrate(configuration)
+                return _migrate(configuration, shared_password=arguments.shared_password)
             case "check":
                 return _check(configuration, arguments.every, signals)
             case "key":
@@ -64,7 +65,12 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="command")
     parser.set_defaults(command="serve")
     commands.add_parser("serve", help="migrate the database and serve HTTP (the default)")
-    commands.add_parser("migrate", help="bring the database to this version and exit")
+    migrate = commands.add_parser("migrate", help="bring the database to this version and exit")
+    migrate.add_argument(
+        "--shared-password",
+        action="store_true",
+        help="set WALLET_APP_PASSWORD even where other databases of the server use the same role",
+    )
     check = commands.add_parser("check", help="prove the books, and exit with 1 if something is wrong")
     check.add_argument(
         "--every", type=_interval, metavar="SECONDS", help="go on until SIGTERM, and prove them once in so many seconds"
@@ -146,7 +152,7 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
             if migrations.installed_version(conninfo) != migrations.version():
                 # In a database of its own, whoever runs the wallet decides; elsewhere there may be newer instances.
                 back = configuration.database_url is None
-                _bring_up(conninfo, logger.info, app_password=configuration.app_password, back=back)
+                _bring_up(conninfo, configuration, logger.info, back=back)
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
             logger.warning("The database cannot be reached yet: %s", error)
@@ -154,9 +160,9 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
     return 0
 
 
-def _migrate(configuration: Settings) -> int:
+def _migrate(configuration: Settings, *, shared_password: bool) -> int:
     with _database(configuration) as conninfo:
-        _bring_up(conninfo, _say, app_password=configuration.app_password)
+        _bring_up(conninfo, configuration, _say, shared_password=shared_password)
     print(f"The database is at version {migrations.version()}.")
     return 0
 
@@ -195,7 +201,7 @@ def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: serving
 def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
     with _database(configuration) as conninfo:
         if configuration.database_url is None:
-            conninfo = make_conninfo(conninfo, user="wallet_ops")
+            conninfo = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
         match arguments.action:
             case "create":
                 secret = keys.create(conninfo, arguments.name, arguments.scopes, arguments.accounts, arguments.expires)
@@ -208,13 +214,27 @@ def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bring_up(conninfo: str, say: Callable[[str], None], *, app_password: str | None = None, back: bool = True) -> None:
+def _bring_up(
+    conninfo: str,
+    configuration: Settings,
+    say: Callable[[str], None],
+    *,
+    shared_password: bool = False,
+    back: bool = True,
+) -> None:
     """Migrates, and says what that waits for and what it did."""
 
     def tell(note: str) -> None:
         say(f"migrate: {note}")
 
-    for note in migrations.migrate(conninfo, app_password=app_password, back=back, tell=tell):
+    for note in migrations.migrate(
+        conninfo,
+        app_password=configuration.app_password,
+        shared_password=shared_password,
+        role_prefix=configuration.role_prefix,
+        back=back,
+        tell=tell,
+    ):
         tell(note)
 
 
@@ -228,8 +248,8 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
     programs = configuration.postgres_bin or embedded.wheel_programs()
     with embedded.running(configuration.data_dir, programs) as conninfo:
         if migrations.installed_version(conninfo) is None:
-            _bring_up(conninfo, _say)
-        target = make_conninfo(conninfo, user="wallet_ops")
+            _bring_up(conninfo, configuration, _say)
+        target = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
         return subprocess.run([programs / "psql", target, *arguments], check=False).returncode
 

@@ -22,15 +22,14 @@ import time
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
-from wallet_api import concurrently, rulebook, session
+from wallet_api import concurrently, roles, rulebook, session
 from wallet_api.concurrently import Tell
-from wallet_api.rulebook import DOORS, NO_WALLET, FileFailed, MigrationRefused, SqlFile
+from wallet_api.roles import Roles
+from wallet_api.rulebook import NO_WALLET, FileFailed, MigrationRefused, SqlFile
 from wallet_api.settings import PROJECT
 
 DB = PROJECT / "db"
-OWNER = "wallet_owner"
 
 # Any numbers will do that nobody else's program uses with advisory locks in this database.
 _SESSION_LOCK = 0x4D494752415445  # "MIGRATE"
@@ -49,12 +48,13 @@ _SESSION = """
                       case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false)"""
 
 
-def _read(folder: Path) -> list[SqlFile]:
+def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
+    """The files of a folder, with the names of the roles that they are for."""
     files = []
     for path in sorted(folder.glob("*.sql")):
         content = path.read_bytes()
         name = f"db/{folder.name}/{path.name}"
-        files.append(SqlFile(name, content.decode(), hashlib.sha256(content).hexdigest()))
+        files.append(SqlFile(name, names.named(content.decode()), hashlib.sha256(content).hexdigest()))
     return files
 
 
@@ -84,13 +84,16 @@ def migrate(
     *,
     db: Path = DB,
     app_password: str | None = None,
+    shared_password: bool = False,
+    role_prefix: str = "",
     back: bool = True,
     tell: Tell | None = None,
 ) -> list[str]:
     """Brings the database to this version and returns what was done, a line each.
 
     Safe to run any number of times, by any number of processes at once. `app_password`, if given, becomes the
-    password of the role wallet_app. Without `back`, a database that has left this version for another one
+    password of the role wallet_app; where other databases use that role, only with `shared_password`. The names of
+    all roles begin with `role_prefix`. Without `back`, a database that has left this version for another one
     stays there. `tell` is called meanwhile, perhaps by another thread, with what it waits for.
 
     It waits a minute for its turn, and some seconds for a table that it changes. There is no limit to how long an index
@@ -101,16 +104,19 @@ def migrate(
     changed; or, where there was a file that cannot run in a transaction, the text says what was applied and stays, and
     the functions are as they were.
     """
+    names = Roles(role_prefix)
     try:
+        if app_password is not None and not shared_password:
+            roles.check_password(conninfo, names, app_password)
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
             if session.is_shared_for(connection, conninfo):
                 raise MigrationRefused(
                     "A pooler in transaction mode stands before the database, and would mix up what belongs to the "
                     "session of a migration: give migrate a DATABASE_URL that leads to PostgreSQL itself."
                 )
-            notes = _migrate(connection, conninfo, db, back, tell or (lambda line: None))
+            notes = _migrate(connection, conninfo, db, names, back, tell or (lambda line: None))
         if app_password is not None:
-            _set_password(conninfo, "wallet_app", app_password)
+            roles.set_password(conninfo, names.app, app_password)
     except psycopg.Error as error:
         if error.sqlstate is None:
             raise
@@ -118,26 +124,28 @@ def migrate(
     return notes
 
 
-def _migrate(connection: psycopg.Connection, conninfo: str, db: Path, back: bool, tell: Tell) -> list[str]:
+def _migrate(
+    connection: psycopg.Connection, conninfo: str, db: Path, names: Roles, back: bool, tell: Tell
+) -> list[str]:
     connection.execute(_SESSION)
     _take_turn(connection, tell)
     this = version(db)
-    files, functions = _read(db / "migrations"), _read(db / "functions")
+    files, functions = _read(db / "migrations", names), _read(db / "functions", names)
     applied: list[SqlFile] = []
     building: SqlFile | None = None
     try:
         while True:
             with connection.transaction():
-                pending = _begin(connection, files, None if back else this)
+                pending = _begin(connection, files, names, None if back else this)
                 together = list(itertools.takewhile(lambda file: not concurrently.is_one(file), pending))
-                _apply(connection, together)
+                _apply(connection, together, names)
                 last = together == pending
-                notes = _install(connection, functions, this) if last else []
+                notes = _install(connection, functions, names, this) if last else []
             applied += together
             if last:
                 return [f"applied {_name(file)}" for file in applied] + notes
             building = pending[len(together)]
-            _apply_alone(connection, building, conninfo, tell)
+            _apply_alone(connection, building, names, conninfo, tell)
             applied.append(building)
             building = None
     except FileFailed as failure:
@@ -184,7 +192,9 @@ def _turn_holder(connection: psycopg.Connection) -> str:
     return f" (process {row[0]} in pg_stat_activity)" if row else ""
 
 
-def _begin(connection: psycopg.Connection, files: list[SqlFile], not_back_to: str | None) -> list[SqlFile]:
+def _begin(
+    connection: psycopg.Connection, files: list[SqlFile], names: Roles, not_back_to: str | None
+) -> list[SqlFile]:
     """Begins a transaction's work: the other lock, and a look at what is still to be applied."""
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{_TURN_LIMIT}s"])
     connection.execute("select pg_advisory_xact_lock(%s)", [_TRANSACTION_LOCK])
@@ -196,7 +206,8 @@ def _begin(connection: psycopg.Connection, files: list[SqlFile], not_back_to: st
         "select from pg_tables where schemaname = 'ledger' and tablename = 'migration'"
     ).fetchone()
     if known is not None:
-        _become_owner(connection)
+        roles.check_names(connection, names)
+        roles.become_owner(connection, names)
         applied = connection.execute("select name, checksum from ledger.migration order by name").fetchall()
     pending = _pending(files, applied)
     if known is not None and not_back_to is not None:
@@ -205,20 +216,20 @@ def _begin(connection: psycopg.Connection, files: list[SqlFile], not_back_to: st
     return pending
 
 
-def _apply(connection: psycopg.Connection, files: list[SqlFile]) -> None:
+def _apply(connection: psycopg.Connection, files: list[SqlFile], names: Roles) -> None:
     """Applies files within the transaction, and becomes the owner."""
     for file in files:
         rulebook.execute(connection, file)
         connection.execute("reset role")
-    _check_roles(connection)
-    _become_owner(connection)
+    roles.check_weak(connection, names)
+    roles.become_owner(connection, names)
     for file in files:
         _record(connection, file)
 
 
-def _apply_alone(connection: psycopg.Connection, file: SqlFile, conninfo: str, tell: Tell) -> None:
+def _apply_alone(connection: psycopg.Connection, file: SqlFile, names: Roles, conninfo: str, tell: Tell) -> None:
     """Applies a file that cannot run in a transaction, as the owner."""
-    _become_owner(connection, for_good=True)
+    roles.become_owner(connection, names, for_good=True)
     concurrently.run(connection, file, conninfo, tell)
     _record(connection, file)
     connection.execute("reset role")
@@ -228,16 +239,18 @@ def _record(connection: psycopg.Connection, file: SqlFile) -> None:
     connection.execute("insert into ledger.migration (name, checksum) values (%s, %s)", [_name(file), file.checksum])
 
 
-def _install(connection: psycopg.Connection, functions: list[SqlFile], this: str) -> list[str]:
+def _install(connection: psycopg.Connection, functions: list[SqlFile], names: Roles, this: str) -> list[str]:
     """Installs the functions, and says that the database is at this version."""
-    notes = rulebook.install(connection, functions)
+    notes = rulebook.install(connection, functions, names.doors)
     connection.execute(
         """insert into ledger.rulebook (version)
            select %(version)s where wallet.schema_version() is distinct from %(version)s""",
         {"version": this},
     )
     connection.execute("reset role")
-    return notes + _set_search_path(connection, "wallet_ops") + _set_search_path(connection, "wallet_reporting")
+    for role in (names.ops, names.reporting):
+        notes += roles.set_search_path(connection, role)
+    return notes + roles.limit_connect(connection, names)
 
 
 def _name(file: SqlFile) -> str:
@@ -292,72 +305,3 @@ def _pending(files: list[SqlFile], applied: list[tuple[str, str]]) -> list[SqlFi
         if concurrently.is_one(by_name[name]):
             concurrently.statements(by_name[name])  # before anything is done
     return [by_name[name] for name in pending]
-
-
-def _check_roles(connection: psycopg.Connection) -> None:
-    """Roles that somebody made before us have to be as weak as ours, or no table would be out of their reach."""
-    too_strong = connection.execute(
-        """select role.rolname from pg_roles as role
-           where role.rolname = any (%(roles)s) and (role.rolsuper or role.rolcreaterole or role.rolbypassrls)
-              or role.rolname = any (%(doors)s) and pg_has_role(role.oid, %(owner)s, 'member')""",
-        {"roles": [OWNER, *DOORS], "doors": list(DOORS), "owner": OWNER},
-    ).fetchall()
-    if too_strong:
-        raise MigrationRefused(
-            f"The role {too_strong[0][0]} may do more than it should: be superuser, create roles, bypass row "
-            f"security, or act as {OWNER}. Take that from it."
-        )
-
-
-def _become_owner(connection: psycopg.Connection, *, for_good: bool = False) -> None:
-    """Acts as the owner, until the transaction ends or `for_good`, or until "reset role"."""
-    statement = "set role {}" if for_good else "set local role {}"
-    try:
-        connection.execute(sql.SQL(statement).format(sql.Identifier(OWNER)))
-    except psycopg.errors.InsufficientPrivilege:
-        raise MigrationRefused(
-            f"This database user may not migrate: it should be a superuser or a member of the role {OWNER}."
-        ) from None
-    except psycopg.errors.InvalidParameterValue:
-        raise MigrationRefused(
-            f"There is no role {OWNER} here, although there is a ledger: restored from another cluster, perhaps? "
-            "Bring its roles along: pg_dumpall --roles-only."
-        ) from None
-
-
-def _set_search_path(connection: psycopg.Connection, role: str) -> list[str]:
-    """Lets people in psql write make_payment(…) instead of wallet.make_payment(…).
-
-    Asked for each time, because a copy of a database (a clone, a dump that was restored) comes without it.
-    """
-    known = connection.execute(
-        """select from pg_db_role_setting as setting
-           join pg_database as database on database.oid = setting.setdatabase
-           where database.datname = current_database() and setting.setrole = %s::regrole
-             and array_to_string(setting.setconfig, chr(10)) like '%%search_path=%%'""",
-        [role],
-    ).fetchone()
-    if known is not None:
-        return []
-    statement = sql.SQL("alter role {} in database {} set search_path = wallet")
-    try:
-        with connection.transaction():
-            connection.execute(statement.format(sql.Identifier(role), sql.Identifier(connection.info.dbname)))
-    except psycopg.errors.InsufficientPrivilege:
-        return [f"{role} has to write wallet.make_payment(…): this database user may not set its search_path"]
-    return []
-
-
-def _set_password(conninfo: str, role: str, password: str) -> None:
-    """Sets a role's password, in a transaction of its own: roles are shared with the cluster's other databases."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        # hashed here, so that the password itself is neither sent nor found in the server's log
-        secret = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-        statement = sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(secret))
-        for attempt in range(20):
-            try:
-                connection.execute(statement)
-                return
-            except psycopg.errors.InternalError_:  # "tuple concurrently updated", by a migration of another database
-                time.sleep(0.05 * attempt)
-        connection.execute(statement)

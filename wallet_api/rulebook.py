@@ -6,6 +6,7 @@ wallet's own functions from somebody else's; a row of the catalog that was not t
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,6 @@ NO_WALLET = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InsufficientPrivilege,
 )
-
-DOORS = ("wallet_app", "wallet_ops", "wallet_reporting")
 
 _DEFINES = re.compile(r"^create or replace function wallet\.(\w+)", re.MULTILINE)
 # Who may execute a file's public function: its header says so.
@@ -55,8 +54,11 @@ class Function(NamedTuple):
     row: tuple[int, str]
 
 
-def install(connection: psycopg.Connection, files: list[SqlFile]) -> list[str]:
-    """Installs the functions of these files, as the owner, and returns what is worth to be told, a line each."""
+def install(connection: psycopg.Connection, files: list[SqlFile], doors: Sequence[str]) -> list[str]:
+    """Installs the functions of these files, as the owner, and returns what is worth to be told, a line each.
+
+    `doors` are the roles that may execute the functions whose headers name them.
+    """
     notes = [
         f"{signature} had been changed by hand; it is again what db/functions/ says"
         for (signature,) in connection.execute(
@@ -70,7 +72,7 @@ def install(connection: psycopg.Connection, files: list[SqlFile]) -> list[str]:
         notes += _install_file(connection, file, before)
     defined = {name for file in files for name in _DEFINES.findall(file.text)}
     notes += _record(connection, defined, before)
-    _grant(connection, files)
+    _grant(connection, files, doors)
     return notes
 
 
@@ -172,10 +174,10 @@ def _record(connection: psycopg.Connection, defined: set[str], before: list[Func
     ]
 
 
-def _grant(connection: psycopg.Connection, files: list[SqlFile]) -> None:
+def _grant(connection: psycopg.Connection, files: list[SqlFile], doors: Sequence[str]) -> None:
     """Lets each door execute the public functions whose headers name it, and nothing else of ours."""
-    doors = sql.SQL(", ").join(map(sql.Identifier, DOORS))
-    connection.execute(sql.SQL("grant usage on schema wallet to {}").format(doors))
+    all_doors = sql.SQL(", ").join(map(sql.Identifier, doors))
+    connection.execute(sql.SQL("grant usage on schema wallet to {}").format(all_doors))
     roles = {Path(file.name).stem: found[1].split(", ") for file in files if (found := _ROLES.search(file.text))}
     rows = connection.execute(
         """select installed.signature, function.proname from ledger.installed_function as installed
@@ -184,7 +186,7 @@ def _grant(connection: psycopg.Connection, files: list[SqlFile]) -> None:
     for signature, name in rows:
         function = sql.SQL(signature)
         others = sql.SQL("public, " if name.startswith("_") else "")
-        connection.execute(sql.SQL("revoke all on function {} from {}{}").format(function, others, doors))
+        connection.execute(sql.SQL("revoke all on function {} from {}{}").format(function, others, all_doors))
         for role in roles.get(name, []):
             connection.execute(sql.SQL("grant execute on function {} to {}").format(function, sql.Identifier(role)))
 

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection, sql
 
+from wallet_api.roles import Roles
 from wallet_api.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,6 @@ _FORMS = {
     "client_min_messages": "warning",
     "DateStyle": "ISO",
     "TimeZone": "UTC",
-    "role": "wallet_app",
     "search_path": "pg_catalog",
 }
 
@@ -75,6 +75,7 @@ async def values_for(connection: AsyncConnection[Any], settings: Settings) -> tu
     values = {
         **_TOLD,
         **_FORMS,
+        "role": Roles(settings.role_prefix).app,
         # A default that is safer, or less so by intention, is kept: local, remote_write, remote_apply.
         "synchronous_commit": "on" if defaults["synchronous_commit"] == "off" else defaults["synchronous_commit"],
         "lock_timeout": _milliseconds(settings.lock_timeout),

@@ -76,6 +76,12 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _role_prefix(value: str) -> str:
+    if not re.fullmatch(r"([a-z][a-z0-9_]{0,39})?", value):
+        raise ValueError(f"should be at most 40 of the characters a-z, 0-9 and _, a letter first, not {value!r}")
+    return value
+
+
 def _list(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     def parse_all(value: str) -> tuple[str, ...]:
         return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
@@ -188,6 +194,13 @@ class Settings:
         _text,
         "password that `migrate` gives to the role wallet_app; unset: leaves it as it is",
         secret=True,
+    )
+    role_prefix: str = _setting(
+        "WALLET_ROLE_PREFIX",
+        "",
+        _role_prefix,
+        "what the names of the wallet's database roles begin with, such as staging_; roles belong to all databases of "
+        "a PostgreSQL server, and this gives a database roles of its own",
     )
     pool_size: int = _setting(
         "WALLET_POOL_SIZE", "4", _whole(1, 1000), "database connections of a worker process, for all but payments"

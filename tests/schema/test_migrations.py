@@ -301,14 +301,18 @@ def test_databases_of_one_cluster_may_set_the_password_at_once(cluster: str) -> 
             admin.execute(f"create database {name} template wallet")
         with ThreadPoolExecutor(4) as threads:
             conninfos = [make_conninfo(cluster, dbname=name) for name in names]
-            list(threads.map(lambda conninfo: migrations.migrate(conninfo, app_password="x"), conninfos))
+            list(
+                threads.map(
+                    lambda conninfo: migrations.migrate(conninfo, app_password="x", shared_password=True), conninfos
+                )
+            )
         for name in names:
             admin.execute(f"drop database {name} with (force)")
         admin.execute("alter role wallet_app password null")
 
 
 def test_the_password_of_the_service_is_set_and_stored_hashed(admin: Connection, database: str) -> None:
-    migrations.migrate(database, app_password="pass'word")
+    migrations.migrate(database, app_password="pass'word", shared_password=True)
     [(stored,)] = admin.execute("select rolpassword from pg_authid where rolname = 'wallet_app'").fetchall()
     assert stored.startswith("SCRAM-SHA-256$")
     admin.execute("alter role wallet_app password null")
