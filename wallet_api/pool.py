@@ -34,7 +34,7 @@ _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, 
 
 
 # Begins a transaction that sees all of one moment.
-_BEGIN_READING = "begin isolation level repeatable read read only"
+_BEGIN_READING = "begin isolation level repeatable read"
 # What reports, by a mere warning, that a commit did not wait for the standby that it should have been safe on.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
 

@@ -1,5 +1,6 @@
 -- wallet._lock_accounts(p_account_ids, p_wait), wallet._lock_parties(p_buyer_account_id, p_seller_account_id),
--- wallet._let_go_of_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change)
+-- wallet._let_go_of_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change),
+-- wallet._last_changed(p_account_id)
 --
 -- How accounts are locked, and what is held of them once they are.
 --
@@ -47,6 +48,23 @@ $$;
 comment on function wallet._change_held(bigint, numeric) is
     'Adds to what is held of a locked account, and returns what is held of it then.';
 
+-- Of an account whose row does not tell, because its last payment was made before that was recorded there. (In PL/pgSQL,
+-- which keeps the plan.)
+create or replace function wallet._last_changed(p_account_id bigint)
+    returns timestamptz
+    language plpgsql
+as $$
+declare
+    v_payment ledger.payment;
+begin
+    v_payment := wallet._last_payment_of(p_account_id, 9223372036854775807);
+    return v_payment.operation_timestamp;
+end
+$$;
+
+comment on function wallet._last_changed(bigint) is
+    'When the last payment of a locked account was made; NULL where it has none.';
+
 -- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
 -- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make those wait who only refer to the
 -- account, by a foreign key of a table of their own. What is held is looked at outside the inner query: within it, that
@@ -61,7 +79,8 @@ begin
             select
                 locked.id, locked.name, locked.currency_id, locked.opening_balance, locked.balance, locked.created_at,
                 locked.currency_scale, locked.status, locked.credit_limit,
-                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end
+                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end,
+                locked.changed_at
             from (
                 select account.*
                 from ledger.account as account
@@ -74,7 +93,8 @@ begin
             select
                 locked.id, locked.name, locked.currency_id, locked.opening_balance, locked.balance, locked.created_at,
                 locked.currency_scale, locked.status, locked.credit_limit,
-                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end
+                case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end,
+                locked.changed_at
             from (
                 select account.*
                 from ledger.account as account
@@ -102,6 +122,9 @@ begin
     for v_account in
         select locked.* from wallet._lock_accounts(array[p_buyer_account_id, p_seller_account_id]) as locked
     loop
+        if v_account.changed_at is null then
+            v_account.changed_at := wallet._last_changed(v_account.id);
+        end if;
         if v_account.id = p_buyer_account_id then
             v_buyer := v_account;
         else

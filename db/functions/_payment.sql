@@ -1,12 +1,12 @@
 -- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…),
--- wallet._payment_refusal(…), wallet._party_to_blame(…), wallet._pay(…)
+-- wallet._payment_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…)
 --
 -- What every function shares that moves money: the rules of a payment, and, for those that make a single one, how it
 -- is made. (make_payments makes many at once in its own way, by the same rules.)
 --
 -- Returns: the code of the rule that refuses; the argument to blame; the payment made
 -- Locks:   nothing; both accounts are locked by then
--- Raises:  _pay: WK001
+-- Raises:  _write_payment: WK001
 
 -- The rules of a payment, in the order in which they are looked for; each of the functions returns the code of
 -- the first one that refuses it, or NULL. "(…) is not true" holds what is allowed, and refuses all else, NULL
@@ -141,7 +141,7 @@ comment on function wallet._party_to_blame(text, boolean) is
     'The argument to blame for a refused payment, where the registry does not say it: the seller that does not exist.';
 
 -- The caller has locked the accounts, looked the key up and found nothing, and judged the payment.
-create or replace function wallet._pay(
+create or replace function wallet._write_payment(
     p_buyer ledger.account,
     p_seller ledger.account,
     p_amount numeric,
@@ -160,12 +160,13 @@ declare
 begin
     -- trim_scale: what is stored, and so what every door shows, has no needless zeros.
     insert into ledger.payment as payment (
-        currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance,
+        currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
         idempotency_key, description, reference, api_key_id, refunded_payment_id, hold_id
     )
     values (
         p_buyer.currency_id, p_buyer.id, p_seller.id, trim_scale(p_amount),
         trim_scale(p_buyer.balance - p_amount), trim_scale(p_seller.balance + p_amount),
+        greatest(wallet._time_now(), p_buyer.changed_at, p_seller.changed_at),
         p_idempotency_key, p_description, p_reference, p_api_key_id, p_refunded_payment_id, p_hold_id
     )
     on conflict (idempotency_key) where idempotency_key is not null do nothing
@@ -174,11 +175,15 @@ begin
     if v_payment.id is null then
         perform wallet._refuse('WK001');
     end if;
-    update ledger.account as account set balance = v_payment.buyer_balance where account.id = p_buyer.id;
-    update ledger.account as account set balance = v_payment.seller_balance where account.id = p_seller.id;
+    update ledger.account as account
+    set balance = v_payment.buyer_balance, changed_at = v_payment.operation_timestamp
+    where account.id = p_buyer.id;
+    update ledger.account as account
+    set balance = v_payment.seller_balance, changed_at = v_payment.operation_timestamp
+    where account.id = p_seller.id;
     return v_payment;
 end
 $$;
 
-comment on function wallet._pay(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
+comment on function wallet._write_payment(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
     'Makes a payment that no rule refuses, between two locked accounts, and returns it. Raises WK001.';

@@ -95,7 +95,7 @@ begin
 
     if replayed is not true then
         perform wallet._end_hold(v_hold, 'captured', p_api_key_id);
-        v_payment := wallet._pay(
+        v_payment := wallet._write_payment(
             v_buyer, v_parties[2], v_amount, p_idempotency_key, v_hold.description, v_hold.reference,
             p_api_key_id, p_hold_id => v_hold.id
         );

@@ -74,8 +74,8 @@ begin
         perform wallet._refuse(v_refusal);
     end if;
 
-    insert into ledger.account as account (name, currency_id, currency_scale, opening_balance, balance)
-    values (v_name, v_currency.id, v_currency.scale, v_amount, v_amount)
+    insert into ledger.account as account (name, currency_id, currency_scale, opening_balance, balance, changed_at)
+    values (v_name, v_currency.id, v_currency.scale, v_amount, v_amount, wallet._time_now())
     on conflict on constraint account_name_key do nothing
     returning account.id into id;
     if id is null then

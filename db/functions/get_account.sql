@@ -5,6 +5,7 @@
 -- Returns: the account, one row. With p_at, the amount is the balance after the last payment up to that moment, 0 before
 --          the account was opened; and status, held, available, credit_limit, which are those of now, are NULL
 -- Locks:   nothing
+-- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account
 -- Roles:   wallet_app, wallet_ops, wallet_reporting
 
@@ -64,6 +65,7 @@ begin
     elsif p_at < v_account.created_at then
         amount := 0;
     else
+        perform wallet._time_answered(p_at);
         amount := wallet._balance_after(
             v_account, wallet._last_payment_before(v_account.id, p_at + interval '1 microsecond')
         );

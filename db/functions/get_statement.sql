@@ -7,6 +7,7 @@
 --          amount is negative where the account paid, balance is what was on it afterwards. more, the same in all rows:
 --          whether others follow them, after p_after_id => the last payment_id
 -- Locks:   nothing; all is read at one moment
+-- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account, WB061 no limit
 -- Roles:   wallet_app, wallet_ops, wallet_reporting
 
@@ -50,6 +51,7 @@ begin
         perform wallet._refuse('WN001');
     end if;
 
+    perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
     if p_from is not null then
         v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account.id, p_from));
     end if;

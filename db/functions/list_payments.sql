@@ -13,6 +13,7 @@
 --          whether others follow them, after p_after_id => the last row's id. Where a page ends before it is full, the
 --          last row is no payment: all but id and more is NULL
 -- Locks:   nothing; all is read at one moment
+-- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
 -- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB062 min or max are no amounts, WB013 no such
 --          currency
 -- Roles:   wallet_app, wallet_ops, wallet_reporting
@@ -77,6 +78,7 @@ begin
         perform wallet._refuse('WB062');
     end if;
 
+    perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
     -- Of an account, time is a part of its history. (Into that of another one, a key that is bound does not look.)
     if p_reference is null and v_account_id is not null and not v_of_bound then
         if p_from is not null then

@@ -65,7 +65,7 @@ begin
     end if;
 
     if replayed is not true then
-        v_payment := wallet._pay(
+        v_payment := wallet._write_payment(
             v_parties[1], v_parties[2], p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id
         );
     end if;

@@ -29,7 +29,16 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.support import PATIENCE, Server, broken_books, open_account, serving, totals, wait_until
+from tests.support import (
+    PATIENCE,
+    Server,
+    broken_books,
+    open_account,
+    serving,
+    totals,
+    wait_until,
+    waiting_for_locks,
+)
 from wallet_api import migrations
 from wallet_api.rulebook import MigrationRefused
 
@@ -229,3 +238,30 @@ def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_af
         assert before.get(f"/account/{late}").json()["Amount"] == "1"
         assert listed(before, "/accounts") == listed(after, "/accounts")
         assert listed(before, "/payments") == listed(after, "/payments")
+
+
+def test_a_call_that_began_before_the_migration_is_not_judged_by_half_of_each_version(
+    admin: Connection, bare_database: str, old: Server
+) -> None:
+    """It goes on with the function that it began with, and calls the helpers of this version."""
+    with old.client() as api, ThreadPoolExecutor() as threads:
+        buyer, seller = (open_account(api, name, 10) for name in ("buyer", "seller"))
+        sale = pay(api, buyer, seller, "5", None).json()["ID"]
+        hold = api.post("/holds", json={"BuyerAccountID": seller, "SellerAccountID": buyer, "Amount": 5}).json()["ID"]
+        assert api.post(f"/account/{seller}/status", json={"Status": "frozen"}).status_code == 200
+        with psycopg.connect(bare_database) as holder:
+            # the migration waits for this table, and those calls wait behind it
+            holder.execute("lock table ledger.account in access share mode")
+            migration = threads.submit(migrations.migrate, bare_database)
+            waiting_for_locks(admin, 1)
+            calls = [
+                threads.submit(api.post, path, json={})
+                for path in (f"/payment/{sale}/refund", f"/hold/{hold}/capture", f"/account/{seller}/status")
+            ]
+            waiting_for_locks(admin, 3)
+            holder.rollback()
+            migration.result()
+        for call in calls:
+            assert call.result().status_code in (400, 503), call.result().text
+        assert [line["Amount"] for line in listed(api, "/accounts")] == ["5", "15"]
+        assert broken_books(admin) == []
