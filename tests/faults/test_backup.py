@@ -40,6 +40,7 @@ def runs(program: str) -> bool:
 
 
 DUMP, RESTORE_DUMP, PROVE = commands("A dump")
+NIGHTLY, RESTORE_NIGHTLY = commands("Every night")
 BACK_UP, RESTORE = commands("A base backup")
 ARCHIVE, RESTORE_TO_MOMENT = commands("To any moment")
 
@@ -69,12 +70,13 @@ class Operator:
             [*postgres._prefix, "bash", "-euo", "pipefail", "-c", script],
             cwd=PROJECT,
             env={
-                "PATH": f"{postgres.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PATH": f"{self.backups}:{postgres.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "PGHOST": "127.0.0.1",
                 "PGPORT": str(postgres.port),
                 "PGUSER": "postgres",
                 "PGDATA": str(postgres.data),
                 "BACKUPS": str(self.backups),
+                "WALLET": str(PROJECT),
                 "ARCHIVE": str(self.archive),
                 "MOMENT": self.moment,
             },
@@ -175,6 +177,61 @@ def test_a_dump_has_all_that_was_acknowledged_before_it_began(
     assert acknowledged(clients, begin=begun, end=ended) != set(), "nobody paid meanwhile"
     assert acknowledged(clients, begin=ended) & restored.keys() == set()
     assert_it_is_a_wallet(operator, copy)
+
+
+# In its stead: what follows the name of the service runs here, as in that service's container.
+DOCKER = """#!/bin/sh
+while [ "$1" != db ]; do shift; done
+shift
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("empty", ["with an empty database", "without one"])
+def test_the_backup_of_every_night_restores_on_an_empty_server_as_it_is_written(
+    operator: Operator, primary: Postgres, stage: Scene, copy: Postgres, empty: str
+) -> None:
+    """Such a server has none of the wallet's roles. The image of PostgreSQL makes the database, and nothing in it."""
+    docker = operator.backups / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    with primary.admin() as admin:
+        admin.execute("alter role wallet_app password 'of the service'")
+    with paying(primary, stage) as clients:
+        begun = time.time()
+        operator.run(NIGHTLY, primary)
+    assert [path.name for path in operator.backups.iterdir()].count("wallet.sql.new") == 0
+    if empty == "without one":
+        start_empty(copy)
+    else:
+        copy.start()
+    operator.run(RESTORE_NIGHTLY, copy)
+    there, restored = payments(primary, clients), payments(copy, clients)
+    assert restored.items() <= there.items()
+    assert acknowledged(clients, end=begun) - restored.keys() == set()
+    with copy.admin() as admin:
+        stored = "select rolname, rolpassword from pg_authid where rolname like 'wallet%' order by 1"
+        with primary.admin() as original:
+            assert admin.execute(stored).fetchall() == original.execute(stored).fetchall()
+        who = "select has_database_privilege('public', 'wallet', 'connect')"
+        assert admin.execute(who).fetchall() == [(False,)]
+    assert_it_is_a_wallet(operator, copy)
+
+
+def test_a_backup_of_a_night_that_fails_leaves_the_one_before(operator: Operator, primary: Postgres) -> None:
+    docker = operator.backups / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    operator.run(NIGHTLY, primary)
+    before = (operator.backups / "wallet.sql").read_text()
+    assert "PostgreSQL database dump complete" in before
+    with psycopg.connect(primary.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute("alter database wallet rename to other")
+    process = operator.start(NIGHTLY, primary)
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert 'database "wallet" does not exist' in output
+    assert (operator.backups / "wallet.sql").read_text() == before
 
 
 def test_a_base_backup_has_all_that_was_acknowledged_before_it_ended(
