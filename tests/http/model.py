@@ -1,6 +1,7 @@
 """The wallet once more, single-threaded and in a few lines: what becomes of each request, one after another."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ NOT_POSITIVE = "Amount should be positive"
 NOT_AN_AMOUNT = "Amount should be a number of at most 15 integer digits and 15 decimals"
 TAKEN = "Idempotency key belongs to another payment"
 TAKEN_BY_HOLD = "Idempotency key belongs to another hold"
+TAKEN_BY_REQUEST = "Idempotency key belongs to another request"
 # The seller of a payment pays its refund.
 OF_REFUNDS = {
     "Buyer account does not have sufficient balance": "Seller account does not have sufficient balance for this refund",
@@ -82,10 +84,19 @@ class Hold:
     json: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Answered:
+    """A request under a key that changed an account or a hold; its JSON is known when it was answered the first time."""
+
+    content: tuple[object, ...]
+    thing: Hold | Account
+    json: dict[str, Any] = field(default_factory=dict)
+
+
 class Outcome(NamedTuple):
     """What becomes of a request."""
 
-    thing: Made | Hold | Account | None = None
+    thing: Made | Hold | Account | Answered | None = None
     replayed: bool = False
     error: str = ""
     status: int = 200
@@ -119,6 +130,8 @@ class Model:
     holds: list[Hold] = field(default_factory=list)
     keys: dict[str, Made] = field(default_factory=dict)
     hold_keys: dict[str, Hold] = field(default_factory=dict)
+    # by operation and key
+    request_keys: dict[tuple[str, str], Answered] = field(default_factory=dict)
 
     def copy(self) -> "Model":
         return copy.deepcopy(self)
@@ -205,15 +218,21 @@ class Model:
         hold.status, hold.captured = "captured", asked
         return self._make(hold.buyer, hold.seller, asked, of_hold, hold=id_)
 
-    def void(self, id_: int) -> Outcome:
+    def void(self, id_: int, key: str | None = None) -> Outcome:
         hold = self.hold(id_)
         if hold is None:
             raise Refused("Hold not found", 404)
+        return self._once("void", key, (id_,), lambda: self._void(hold))
+
+    def _void(self, hold: Hold) -> Hold:
         self._check_open(hold)
         hold.status = "voided"
-        return Outcome(hold)
+        return hold
 
-    def set_status(self, id_: int, status: str) -> Outcome:
+    def set_status(self, id_: int, status: str, key: str | None = None) -> Outcome:
+        return self._once("status", key, (id_, status), lambda: self._set_status(id_, status))
+
+    def _set_status(self, id_: int, status: str) -> Account:
         if status not in ("active", "frozen", "closed"):
             raise Refused("Status should be active, frozen or closed")
         account = self._account(id_)
@@ -222,9 +241,12 @@ class Model:
         if status == "closed" and self.held(id_) != 0:
             raise Refused("Account should have nothing held to be closed", 409)
         account.status = status
-        return Outcome(account)
+        return account
 
-    def set_limit(self, id_: int, amount: Decimal) -> Outcome:
+    def set_limit(self, id_: int, amount: Decimal, key: str | None = None) -> Outcome:
+        return self._once("limit", key, (id_, amount), lambda: self._set_limit(id_, amount))
+
+    def _set_limit(self, id_: int, amount: Decimal) -> Account:
         if amount < 0:
             raise Refused("Amount should not be negative")
         if not is_amount(amount):
@@ -234,7 +256,22 @@ class Model:
         if account.balance + amount < self.held(id_):
             raise Refused("Credit limit should cover what is used of it", 409)
         account.limit = amount
-        return Outcome(account)
+        return account
+
+    def _once(
+        self, operation: str, key: str | None, content: tuple[object, ...], change: Callable[[], Hold | Account]
+    ) -> Outcome:
+        """Makes a change once under its key."""
+        if key is None:
+            return Outcome(change())
+        self._check_key(Terms(key))
+        answered = self.request_keys.get((operation, key))
+        if answered is None:
+            answered = self.request_keys[operation, key] = Answered(content, change())
+            return Outcome(answered)
+        if answered.content != content:
+            raise Refused(TAKEN_BY_REQUEST, 422)
+        return Outcome(answered, replayed=True)
 
     # The rules that several share.
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import Connection
-from tests.http.model import Account, Hold, Made, Model, Outcome, Refused, Terms, decimals
+from tests.http.model import Account, Answered, Hold, Made, Model, Outcome, Refused, Terms, decimals
 from tests.support import Server, wait_until
 
 NOBODY = 10**18
@@ -201,20 +201,19 @@ class Wallet(RuleBasedStateMachine):
         return Action(f"/hold/{hold}/capture", body, terms.key, judge)
 
     def _void(self, draw: st.DataObject) -> Action:
-        hold = self._told(draw.draw(places), self.model.holds)
-        return Action(f"/hold/{hold}/void", {}, None, lambda model: model.void(hold))
+        hold, key = self._told(draw.draw(places), self.model.holds), self._terms(draw).key
+        return Action(f"/hold/{hold}/void", {}, key, lambda model: model.void(hold, key))
 
     def _status(self, draw: st.DataObject) -> Action:
-        account = self._account(draw.draw(places))
+        account, key = self._account(draw.draw(places)), self._terms(draw).key
         status = draw.draw(st.sampled_from(["active", "active", "frozen", "closed", "Active"]))
-        return Action(
-            f"/account/{account}/status", {"Status": status}, None, lambda model: model.set_status(account, status)
-        )
+        judge = lambda model: model.set_status(account, status, key)  # noqa: E731
+        return Action(f"/account/{account}/status", {"Status": status}, key, judge)
 
     def _limit(self, draw: st.DataObject) -> Action:
-        account, amount = self._account(draw.draw(places)), draw.draw(amounts)
-        judge = lambda model: model.set_limit(account, Decimal(amount))  # noqa: E731
-        return Action(f"/account/{account}/credit-limit", {"Amount": amount}, None, judge)
+        account, amount, key = self._account(draw.draw(places)), draw.draw(amounts), self._terms(draw).key
+        judge = lambda model: model.set_limit(account, Decimal(amount), key)  # noqa: E731
+        return Action(f"/account/{account}/credit-limit", {"Amount": amount}, key, judge)
 
     # What happens.
 
@@ -279,9 +278,10 @@ class Wallet(RuleBasedStateMachine):
         self.model = model
         for number in order:
             # An account, or a hold that was there, is shown as it was then: before or after the other request.
-            shown_as_it_was = isinstance(outcomes[number].thing, Account) or (
-                isinstance(outcomes[number].thing, Hold) and outcomes[number].replayed
-            )
+            thing, replayed = outcomes[number].thing, outcomes[number].replayed
+            if isinstance(thing, Answered):
+                thing.json = thing.json or responses[number].json()
+            shown_as_it_was = isinstance(thing, Account | Answered) or (isinstance(thing, Hold) and replayed)
             if not shown_as_it_was:
                 self.check(responses[number], outcomes[number])
         self.model.payments.sort(key=lambda made: made.json["ID"])
@@ -357,6 +357,11 @@ class Wallet(RuleBasedStateMachine):
             hold = outcome.thing
             hold.json = hold.json or result
             assert result == self.hold_json(hold, result)
+        elif isinstance(outcome.thing, Answered):
+            if not outcome.replayed:
+                outcome.thing.json = result
+                self.check_result(result, Outcome(outcome.thing.thing))
+            assert result == outcome.thing.json
         elif isinstance(outcome.thing, Account):
             [id_] = [id_ for id_, account in self.model.accounts.items() if account is outcome.thing]
             assert result == self.account_json(id_)
