@@ -52,7 +52,7 @@ comment on function wallet._change_held(bigint, numeric) is
 -- which keeps the plan.)
 create or replace function wallet._last_changed(p_account_id bigint)
     returns timestamptz
-    language plpgsql
+    language plpgsql stable
 as $$
 declare
     v_payment ledger.payment;

@@ -38,7 +38,7 @@ begin
     if (isfinite(p_moment) and p_moment <= clock_timestamp()) is not true then
         return;
     end if;
-    v_until := extract(epoch from p_moment) * 1000000;
+    v_until := (extract(epoch from p_moment) * 1000000)::bigint;
     if v_until > coalesce(pg_sequence_last_value('ledger.answered_until'::regclass), -1)
         and current_setting('transaction_read_only') = 'off'
     then

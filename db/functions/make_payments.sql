@@ -189,7 +189,7 @@ begin
     select
         array_agg(locked.id), array_agg(locked.currency_id), array_agg(locked.currency_scale),
         array_agg(locked.status), array_agg(locked.balance::numeric), array_agg(locked.held - locked.credit_limit),
-        array_agg(coalesce(locked.changed_at, wallet._last_changed(locked.id)))
+        array_agg(locked.changed_at)
     into v_account_ids, v_currency_ids, v_scales, v_statuses, v_balances, v_reserves, v_times
     from wallet._lock_accounts(v_asked_ids, p_wait) as locked;
     -- Those that are there all the same, and so locked by somebody else.
@@ -201,6 +201,14 @@ begin
         );
     end if;
 
+    -- A statement after the locks, which sees what was paid by whoever had them before.
+    if array_position(v_times, null) is not null then
+        v_times := array(
+            select coalesce(locked.changed_at, wallet._last_changed(locked.id))
+            from unnest(v_account_ids, v_times) with ordinality as locked (id, changed_at, number)
+            order by locked.number
+        );
+    end if;
     v_now := wallet._time_now();
     -- After the locks: whoever makes the same payments holds them until they are there to be seen.
     if p_idempotency_keys is not null then
