@@ -23,7 +23,8 @@ _OWN_PAGES = (b"same-origin", b"none")
 class OwnPagesOnly:
     """ASGI application: passes requests on to `app`, but for those of foreign web pages.
 
-    On a loopback address, Host has to be a loopback name, or one of `hosts`.
+    On a loopback address, Host has to be a loopback name, or one of `hosts`. If there are any `hosts`, so it has
+    elsewhere; or an address, which nobody else can have pointed here.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -48,13 +49,17 @@ class OwnPagesOnly:
                 origins.append(value)
             elif name == b"sec-fetch-site" and value.lower() not in _OWN_PAGES:
                 return refusals.FOREIGN_PAGE
-        if host is not None and _is_loopback(scope["server"][0]):
-            name = _host_name(host)
-            if not (_is_loopback(name) or name in self._hosts):
-                return refusals.FOREIGN_HOST
+        if host is not None and not self._is_ours(_host_name(host), scope["server"][0]):
+            return refusals.FOREIGN_HOST
         if all(self._is_own(origin, host) for origin in origins):
             return None
         return refusals.FOREIGN_PAGE
+
+    def _is_ours(self, name: str, server: str) -> bool:
+        """Whether the service may be reached under a name, or an address, at this address of its own."""
+        if _is_loopback(name) or name in self._hosts:
+            return True
+        return not _is_loopback(server) and (not self._hosts or _is_address(name))
 
     def _is_own(self, origin: bytes, host: bytes | None) -> bool:
         """Whether an origin is that of a page of this service."""
@@ -71,15 +76,22 @@ def _host_name(host: bytes) -> str:
         return ""
 
 
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 @functools.lru_cache(1024)
 def _is_loopback(name: str) -> bool:
     """Whether a name or an address is always that of this machine."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
+    if not _is_address(name):
         return False
+    address = ipaddress.ip_address(name)
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
 

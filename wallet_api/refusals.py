@@ -239,7 +239,7 @@ FOREIGN_HOST = Refusal(
     "WF004",
     403,
     "The Host of the request is no name of this service",
-    "The service requires no API key and was reached on a loopback address under another name.",
+    "The service requires no API key and was reached under a name that is not its own.",
     "Use localhost, or name the host in WALLET_HOSTS.",
 )
 NOT_ALLOWED_BY_CORS = Refusal(

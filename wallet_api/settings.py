@@ -164,8 +164,8 @@ class Settings:
         "WALLET_HOSTS",
         "",
         _list(_host_name),
-        "names, separated by commas, under which the service may be reached on a loopback address without API keys, "
-        "besides localhost; a proxy's for instance",
+        "names, separated by commas, under which the service may be reached without API keys, besides localhost; a "
+        "proxy's for instance; unset: any but on a loopback address",
     )
     cors_origins: tuple[str, ...] = _setting(
         "WALLET_CORS_ORIGINS",

@@ -126,6 +126,18 @@ def test_elsewhere_than_on_loopback_a_service_may_have_any_name(http_database: s
         assert refused(httpx2.get(f"{elsewhere}/currencies", headers={"Host": "wallet", "Origin": EVIL}), "WF003")
 
 
+def test_where_names_are_given_no_other_is_good_elsewhere_either(http_database: str) -> None:
+    """As with docker compose: a name that somebody has pointed to this machine leads to the published port, too."""
+    settings = {"HOST": "0.0.0.0", "WALLET_AUTH": "off", "WALLET_HOSTS": "pay.example"}
+    with serving(DATABASE_URL=http_database, **settings) as server:
+        port = server.url.rpartition(":")[2]
+        elsewhere = f"http://{other_address()}:{port}"
+        for host in (other_address(), f"{other_address()}:{port}", "pay.example", "localhost:8080", "[2001:db8::1]"):
+            assert httpx2.get(f"{elsewhere}/currencies", headers={"Host": host}).status_code == 200
+        assert refused(httpx2.get(f"{elsewhere}/currencies", headers={"Host": "evil.example"}), "WF004")
+        assert refused(httpx2.get(f"http://127.0.0.1:{port}/currencies", headers={"Host": "10.0.0.1"}), "WF004")
+
+
 def other_address() -> str:
     """An address of this machine that is not loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
