@@ -11,9 +11,9 @@ OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/te
 	tests/faults/test_backup.py
 
 # Tests wait more than they compute: three processes on two processors, each with a PostgreSQL of its own. Those of a
-# module stay together, as they share fixtures.
+# module stay together, as they share fixtures. In the order of their names the long ones, of faults, do not come last.
 PROCESSES ?= 3
-PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope
+PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 # How long make soak causes faults, make agree asks, and make fuzz sends, in seconds.
 SECONDS ?= 600

@@ -65,6 +65,7 @@ class PgBouncer:
             "admin_users = postgres",
             "max_client_conn = 500",
             "default_pool_size = 40",
+            "server_login_retry = 0.2",  # it would be 15 s away longer than a PostgreSQL that was killed
             f"pool_mode = {mode}",
             *[f"{name} = {value}" for name, value in self._settings.items()],
         ]
