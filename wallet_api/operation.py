@@ -125,7 +125,7 @@ class Operation:
         if self.body is not None:
             body = await messages.body(request, self.body_limit)
             fields = wire.decode(body if self.needs_body or body.strip() else b"{}")
-            values.update(zip([asked.name for asked in self.body_fields], self.read_fields(fields), strict=True))
+            values.update(zip(self._shown_fields, self.read_fields(fields), strict=True))
         if self.keyed:
             values[KEY.name] = one_key(header_key(request), values[KEY.name])
         values[API_KEY.name] = key_id(request.scope)
@@ -149,7 +149,7 @@ class Operation:
 
     def read_fields(self, fields: wire.Fields) -> tuple[Any, ...]:
         """The values of the body's fields, in order. Refuses a body that has others."""
-        fields.refuse_unknown(self._known_fields, refusals.UNKNOWN_FIELD, [asked.name for asked in self.body_fields])
+        fields.refuse_unknown(self._known_fields, refusals.UNKNOWN_FIELD, self._shown_fields)
         return self._reader(fields.get)
 
     @functools.cached_property
@@ -159,6 +159,10 @@ class Operation:
     @functools.cached_property
     def _known_fields(self) -> frozenset[str]:
         return frozenset([asked.key for asked in self.body_fields] + [name.lower() for name in self.ignored])
+
+    @functools.cached_property
+    def _shown_fields(self) -> list[str]:
+        return [asked.name for asked in self.body_fields]
 
     @functools.cached_property
     def _field_names(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ has pointed here (DNS rebinding). Programs send none of the headers that are loo
 
 import functools
 import ipaddress
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -30,33 +30,31 @@ class OwnPagesOnly:
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self._app = app
         self._hosts = frozenset(hosts)
+        self._is_ours = functools.lru_cache(1024)(self._may_be_called)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answers a request."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
-        if refusal is None:
-            await self._app(scope, receive, send)
-        else:
-            await errors.refused(scope, Refused(refusal))(scope, receive, send)
+        app = self._app if refusal is None else errors.refused(scope, Refused(refusal))
+        return app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        host: bytes | None = None
-        origins: list[bytes] = []
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"origin":
-                origins.append(value)
-            elif name == b"sec-fetch-site" and value.lower() not in _OWN_PAGES:
-                return refusals.FOREIGN_PAGE
-        if host is not None and not self._is_ours(_host_name(host), scope["server"][0]):
+        headers = dict(scope["headers"])
+        host = headers.get(b"host")
+        if host is not None and not self._is_ours(host, scope["server"][0]):
             return refusals.FOREIGN_HOST
-        if all(self._is_own(origin, host) for origin in origins):
+        if b"origin" not in headers and b"sec-fetch-site" not in headers:
             return None
-        return refusals.FOREIGN_PAGE
+        for name, value in scope["headers"]:
+            if name == b"origin" and not self._is_own(value, host):
+                return refusals.FOREIGN_PAGE
+            if name == b"sec-fetch-site" and value.lower() not in _OWN_PAGES:
+                return refusals.FOREIGN_PAGE
+        return None
 
-    def _is_ours(self, name: str, server: str) -> bool:
-        """Whether the service may be reached under a name, or an address, at this address of its own."""
+    def _may_be_called(self, host: bytes, server: str) -> bool:
+        """Whether the service may be reached under a Host, a name or an address, at this address of its own."""
+        name = _host_name(host)
         if _is_loopback(name) or name in self._hosts:
             return True
         return not _is_loopback(server) and (not self._hosts or _is_address(name))

@@ -90,13 +90,10 @@ def maker(
         columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments, record)
         metrics.batch.observe(len(payments))
         made = iter(wire.Rows(columns[:-4], [row for row in values if row[-3] is None]).objects())
-        outcomes: list[Outcome] = []
-        for *_, replayed, code, sentence, argument in values:
-            if code is not None:
-                outcomes.append(_refusal(code, sentence, argument, replayed=bool(replayed)))
-            else:
-                outcomes.append(Replayed(next(made)) if replayed else next(made))
-        return outcomes
+        return [
+            _refusal(*row[-4:]) if row[-3] is not None else Replayed(next(made)) if row[-4] else next(made)
+            for row in values
+        ]
 
     return make
 
@@ -114,9 +111,9 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
     return make_unlocked
 
 
-def _refusal(code: str, sentence: str, argument: str | None, *, replayed: bool) -> Error:
+def _refusal(replayed: str | None, code: str, sentence: str, argument: str | None) -> Error:
     status = 503 if code == errors.LOCKED else errors.status_of(code)
-    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""), replayed=replayed)
+    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""), replayed=bool(replayed))
 
 
 async def make_payment(request: Request) -> Response:
