@@ -7,6 +7,7 @@ processes, each writes its numbers to files of a folder, and the parent process 
 import functools
 import os
 import re
+import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -137,17 +138,20 @@ class _Workers(Collector):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files = MultiProcessCollector(None, str(folder))  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()  # each scrape has a thread of its own
 
     def collect(self) -> Iterable[Metric]:
         """Adds up; without the gauges of workers that are gone."""
-        for pid in {int(file.stem.rpartition("_")[2]) for file in self._folder.glob("gauge_live*.db")}:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
-        added_up: Iterable[Metric] = self._files.collect()  # type: ignore[no-untyped-call]
-        return added_up
+        with self._lock:
+            for pid in {int(file.stem.rpartition("_")[2]) for file in self._folder.glob("gauge_live*.db")}:
+                try:
+                    os.kill(pid, 0)
+                except ProcessLookupError:
+                    mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
+            # A worker that has just started may have made a file, and written nothing to it.
+            files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size > 0]
+            added_up: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+            return added_up
 
 
 def of_workers(folder: Path) -> CollectorRegistry:
