@@ -40,7 +40,7 @@ check: install  ## prove the books of the embedded database
 test: $(VENV)/installed-dev  ## run all tests, on a PostgreSQL of their own
 	$(PYTEST)
 ifneq ($(MACHINE_POSTGRES),)
-	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) $(OTHER_POSTGRES_TESTS)
+	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled" $(OTHER_POSTGRES_TESTS)
 endif
 
 soak: $(VENV)/installed-dev  ## payments under random faults, each proved, for SECONDS=600 (with HAProxy if installed)

@@ -16,6 +16,10 @@ from psycopg.conninfo import make_conninfo
 from tests.support import serving
 from wallet_api import embedded, migrations
 
+# The tests speak plain HTTP. Each httpx2 client would read the certificates of all authorities all the same: 50 ms.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = os.devnull
+
 # Durability is not what these tests are about, and fsync off makes them fast.
 _OPTIONS = {
     "fsync": "off",

@@ -23,7 +23,13 @@ from tests.support import PATIENCE, account, balance, broken_books, serving, tot
 Pay = Callable[[int, int, object], str]
 
 
-@pytest.fixture(params=["direct", "transaction", "session"])
+@pytest.fixture(
+    params=[
+        "direct",
+        pytest.param("transaction", marks=pytest.mark.pooled),
+        pytest.param("session", marks=pytest.mark.pooled),
+    ]
+)
 def urls(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[list[str]]:
     """Two instances: one process, and one with two workers; without PgBouncer, or with one in either mode."""
     with ExitStack() as stack:
