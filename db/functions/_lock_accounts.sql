@@ -1,6 +1,6 @@
 -- wallet._lock_accounts(p_account_ids, p_wait), wallet._lock_parties(p_buyer_account_id, p_seller_account_id),
 -- wallet._let_go_of_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change),
--- wallet._last_changed(p_account_id)
+-- wallet._last_changed(p_account_id), wallet._brought_up_to_date(p_account)
 --
 -- How accounts are locked, and what is held of them once they are.
 --
@@ -65,7 +65,25 @@ $$;
 comment on function wallet._last_changed(bigint) is
     'When the last payment of a locked account was made; NULL where it has none.';
 
--- The only place that locks accounts. In id order, so that two callers never wait for each other crosswise. FOR
+create or replace function wallet._brought_up_to_date(p_account ledger.account)
+    returns ledger.account
+    language plpgsql
+as $$
+begin
+    if p_account.held <> 0 then
+        p_account.held := wallet._let_go_of_expired_holds(p_account.id, p_account.held);
+    end if;
+    if p_account.id is not null and p_account.changed_at is null then
+        p_account.changed_at := wallet._last_changed(p_account.id);
+    end if;
+    return p_account;
+end
+$$;
+
+comment on function wallet._brought_up_to_date(ledger.account) is
+    'A locked account without the holds whose time is over, and with the time of its last payment.';
+
+-- All accounts are locked here, but for those of make_payment, which does the same in its own statements. In id order, so that two callers never wait for each other crosswise. FOR
 -- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make those wait who only refer to the
 -- account, by a foreign key of a table of their own. What is held is looked at outside the inner query: within it, that
 -- would happen before the lock.

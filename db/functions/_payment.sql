@@ -176,11 +176,9 @@ begin
         perform wallet._refuse('WK001');
     end if;
     update ledger.account as account
-    set balance = v_payment.buyer_balance, changed_at = v_payment.operation_timestamp
-    where account.id = p_buyer.id;
-    update ledger.account as account
-    set balance = v_payment.seller_balance, changed_at = v_payment.operation_timestamp
-    where account.id = p_seller.id;
+    set balance = case account.id when p_buyer.id then v_payment.buyer_balance else v_payment.seller_balance end,
+        changed_at = v_payment.operation_timestamp
+    where account.id in (p_buyer.id, p_seller.id);
     return v_payment;
 end
 $$;

@@ -14,6 +14,8 @@
 --          too much
 -- Roles:   wallet_app, wallet_ops
 
+-- This function locks and writes by itself what _lock_parties and _write_payment do for others: a call that passes rows
+-- on takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py binds the ways together.
 create or replace function wallet.make_payment(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
@@ -37,47 +39,91 @@ create or replace function wallet.make_payment(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    -- A plan is made once a session, perhaps when there are few accounts.
+    set enable_seqscan = off
 as $$
 declare
     v_refusal text := wallet._request_refusal(
         p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference
     );
-    v_parties ledger.account[];
+    v_buyer ledger.account;
+    v_seller ledger.account;
     v_payment ledger.payment;
 begin
-    perform wallet._allow(p_api_key_id, 'pay', p_buyer_account_id);
-    if v_refusal is null then
-        v_parties := wallet._lock_parties(p_buyer_account_id, p_seller_account_id);
+    if p_api_key_id is not null then
+        perform wallet._allow(p_api_key_id, 'pay', p_buyer_account_id);
     end if;
 
-    -- After the locks: whoever makes the same payment holds them until it is there to be seen.
-    v_payment := wallet._payment_under(p_idempotency_key);
-    if v_payment.id is not null then
-        replayed := true;
+    if v_refusal is null then
+        if p_buyer_account_id < p_seller_account_id then
+            select account.* into v_buyer
+            from ledger.account as account where account.id = p_buyer_account_id for no key update;
+            select account.* into v_seller
+            from ledger.account as account where account.id = p_seller_account_id for no key update;
+        else
+            select account.* into v_seller
+            from ledger.account as account where account.id = p_seller_account_id for no key update;
+            select account.* into v_buyer
+            from ledger.account as account where account.id = p_buyer_account_id for no key update;
+        end if;
+        if (
+            v_buyer.held = 0 and v_seller.held = 0 and v_buyer.changed_at is not null and v_seller.changed_at is not null
+        ) is not true then
+            v_buyer := wallet._brought_up_to_date(v_buyer);
+            v_seller := wallet._brought_up_to_date(v_seller);
+        end if;
+    end if;
+
+    -- After the locks: another call for the same payment holds them until that payment can be seen.
+    if p_idempotency_key is not null then
+        v_payment := wallet._payment_under(p_idempotency_key);
+        replayed := nullif(v_payment.id is not null, false);
+    end if;
+    if replayed then
         v_refusal := wallet._key_refusal(
             v_payment, p_buyer_account_id, p_seller_account_id, p_amount, p_description, p_reference
         );
     elsif v_refusal is null then
-        v_refusal := wallet._parties_refusal(p_amount, v_parties[1], v_parties[2]);
+        v_refusal := wallet._parties_refusal(p_amount, v_buyer, v_seller);
     end if;
     if v_refusal is not null then
-        perform wallet._refuse(v_refusal, wallet._party_to_blame(v_refusal, (v_parties[1]).id is not null));
+        perform wallet._refuse(v_refusal, wallet._party_to_blame(v_refusal, v_buyer.id is not null));
     end if;
 
-    if replayed is not true then
-        v_payment := wallet._write_payment(
-            v_parties[1], v_parties[2], p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id
-        );
+    if p_idempotency_key is null then
+        insert into ledger.payment as payment (
+            currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
+            description, reference, api_key_id
+        )
+        values (
+            v_buyer.currency_id, p_buyer_account_id, p_seller_account_id, trim_scale(p_amount),
+            trim_scale(v_buyer.balance - p_amount), trim_scale(v_seller.balance + p_amount),
+            greatest(wallet._time_now(), v_buyer.changed_at, v_seller.changed_at), p_description, p_reference, p_api_key_id
+        )
+        returning payment.id, payment.currency_id, payment.amount::numeric, payment.buyer_account_id,
+            payment.seller_account_id, payment.operation_timestamp, payment.description, payment.reference,
+            payment.buyer_balance, payment.seller_balance
+        into id, currency_id, amount, buyer_account_id, seller_account_id,
+            operation_timestamp, description, reference, v_buyer.balance, v_seller.balance;
+        update ledger.account as account
+        set balance = case account.id when p_buyer_account_id then v_buyer.balance else v_seller.balance end,
+            changed_at = make_payment.operation_timestamp
+        where account.id in (p_buyer_account_id, p_seller_account_id);
+    else
+        if replayed is null then
+            v_payment := wallet._write_payment(
+                v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id
+            );
+        end if;
+        id := v_payment.id;
+        currency_id := v_payment.currency_id;
+        amount := v_payment.amount;
+        buyer_account_id := v_payment.buyer_account_id;
+        seller_account_id := v_payment.seller_account_id;
+        operation_timestamp := v_payment.operation_timestamp;
+        description := v_payment.description;
+        reference := v_payment.reference;
     end if;
-
-    id := v_payment.id;
-    currency_id := v_payment.currency_id;
-    amount := v_payment.amount;
-    buyer_account_id := v_payment.buyer_account_id;
-    seller_account_id := v_payment.seller_account_id;
-    operation_timestamp := v_payment.operation_timestamp;
-    description := v_payment.description;
-    reference := v_payment.reference;
     return next;
 end
 $$;
