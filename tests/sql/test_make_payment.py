@@ -84,6 +84,10 @@ def test_amounts_have_no_needless_zeros(ops: Connection, buyer: int, seller: int
     assert text == shown
     [(text,)] = ops.execute("select amount::text from wallet.get_account(%s)", [seller]).fetchall()
     assert text == shown
+    [(text, trimmed)] = ops.execute(
+        "select amount::text, trim_scale(amount)::text from wallet.get_account(%s)", [buyer]
+    ).fetchall()
+    assert text == trimmed
 
 
 @pytest.mark.parametrize("text", ["d", " ", "ä" * 255, "😀" * 255, "'; drop schema ledger cascade; --", "a\nb", "NULL"])

@@ -76,6 +76,17 @@ def test_the_times_of_an_account_never_go_back(keeper: Connection, pair: tuple[i
     assert broken_books(keeper) == []
 
 
+@pytest.mark.parametrize("function", PAY)
+def test_the_row_of_an_account_has_the_time_of_its_last_payment(
+    keeper: Connection, pair: tuple[int, int], function: str
+) -> None:
+    paid(keeper, *pair, 1)
+    PAY[function](keeper, *pair)
+    for account_id in pair:
+        changed_at = keeper.execute("select changed_at from ledger.account where id = %s", [account_id]).fetchone()
+        assert changed_at == (times(keeper, account_id)[-1],)
+
+
 def test_each_side_of_a_payment_has_its_say(keeper: Connection, pair: tuple[int, int]) -> None:
     one, other = pair
     third, fourth = account(keeper, "third", 10), account(keeper, "fourth", 10)
