@@ -157,6 +157,46 @@ def test_refused(
         keeper.execute(statement.format(**names).replace("LATER", LATER))
 
 
+# The trigger payment_true asserts this of each payment, whatever else it asserts of some.
+PLAIN = {"buyer_account_id": "{one}", "seller_account_id": "{two}"}
+KINDS = {
+    "a payment": PLAIN,
+    "a refund": {"buyer_account_id": "{two}", "seller_account_id": "{one}", "refunded_payment_id": "{payment}"},
+    "a capture": PLAIN | {"hold_id": "{hold}"},
+}
+RIGHT = {"currency_id": "1", "description": "'d'", "reference": "'r'", "api_key_id": "null"}
+WRONG = [
+    {"currency_id": "2"},
+    {"description": "''"},
+    {"description": "repeat('d', 256)"},
+    {"reference": "''"},
+    {"reference": "repeat('r', 256)"},
+    {"api_key_id": "0"},
+]
+
+
+def insertion(*payments: dict[str, str]) -> str:
+    """A statement that adds payments, each a value or NULL by column."""
+    columns = ["refunded_payment_id", "hold_id", *RIGHT, *PLAIN]
+    rows = [", ".join([payment.get(column, "null") for column in columns]) for payment in payments]
+    values = ", ".join([f"({row}, 1, 0, 0)" for row in rows])
+    return f"insert into ledger.payment ({', '.join(columns)}, amount, buyer_balance, seller_balance) values {values}"
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_any_payment_says_is_so(
+    keeper: Connection, names: dict[str, int], kind: str, wrong: dict[str, str]
+) -> None:
+    right = KINDS[kind] | RIGHT
+    with pytest.raises(CheckViolation, match="payment_true"), keeper.transaction():
+        keeper.execute(insertion(right | wrong).format(**names))
+    for other in (KINDS["a payment"], KINDS["a refund"]):
+        with pytest.raises(CheckViolation, match="payment_true"), keeper.transaction():
+            keeper.execute(insertion(other | RIGHT, right | wrong).format(**names))
+    keeper.execute(insertion(right).format(**names))
+
+
 def test_nothing_is_rounded_on_its_way_into_a_table(keeper: Connection, names: dict[str, int]) -> None:
     most = "123456789012345.123456789012345"
     change = "update ledger.account set balance = most, credit_limit = most, held = most from (select %s::numeric as most) as most where id = %s"
