@@ -83,10 +83,12 @@ $$;
 comment on function wallet._brought_up_to_date(ledger.account) is
     'A locked account without the holds whose time is over, and with the time of its last payment.';
 
--- All accounts are locked here, but for those of make_payment, which does the same in its own statements. In id order, so that two callers never wait for each other crosswise. FOR
--- NO KEY UPDATE is as much as changing a balance needs; FOR UPDATE would also make those wait who only refer to the
--- account, by a foreign key of a table of their own. What is held is looked at outside the inner query: within it, that
--- would happen before the lock.
+-- This locks accounts for all functions but make_payment, which does the same in its own statements. Locking in id order
+-- prevents deadlocks. FOR NO KEY UPDATE is enough to change a balance; FOR UPDATE would also block foreign keys that refer
+-- to the account. What is held is read outside the inner query, because inside it would be read before the lock.
+--
+-- "between" makes PostgreSQL find each account by its id, however few accounts there were when it planned this. With "=",
+-- it may plan to read the whole index. With "id = any (…)", it compares each account that changed meanwhile with all ids.
 create or replace function wallet._lock_accounts(p_account_ids bigint[], p_wait boolean default true)
     returns setof ledger.account
     language plpgsql
@@ -101,10 +103,10 @@ begin
                 locked.changed_at
             from (
                 select account.*
-                from ledger.account as account
-                where account.id = any (p_account_ids)
-                order by account.id
-                for no key update
+                from (select distinct asked.id from unnest(p_account_ids) as asked (id)) as asked
+                join ledger.account as account on account.id between asked.id and asked.id
+                order by asked.id
+                for no key update of account
             ) as locked;
     else
         return query
@@ -115,10 +117,10 @@ begin
                 locked.changed_at
             from (
                 select account.*
-                from ledger.account as account
-                where account.id = any (p_account_ids)
-                order by account.id
-                for no key update skip locked
+                from (select distinct asked.id from unnest(p_account_ids) as asked (id)) as asked
+                join ledger.account as account on account.id between asked.id and asked.id
+                order by asked.id
+                for no key update of account skip locked
             ) as locked;
     end if;
 end

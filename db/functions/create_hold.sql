@@ -71,6 +71,8 @@ create or replace function wallet.create_hold(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    -- A plan is made once a session, perhaps when there are few accounts.
+    set enable_seqscan = off
 as $$
 declare
     v_now timestamptz;

@@ -49,6 +49,8 @@ create or replace function wallet.set_account_status(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    -- A plan is made once a session, perhaps when there are few accounts.
+    set enable_seqscan = off
 as $$
 declare
     v_account ledger.account;

@@ -37,6 +37,8 @@ create or replace function wallet.void_hold(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
+    -- A plan is made once a session, perhaps when there are few accounts.
+    set enable_seqscan = off
 as $$
 declare
     v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'pay');

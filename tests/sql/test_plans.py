@@ -287,3 +287,31 @@ def test_an_account_of_very_many_open_holds_is_as_quick_as_any(admin: Connection
     for call in calls:
         cost = Cost(admin, *call)
         assert cost.rows["hold"] <= 8, call
+
+
+# Plans are made once a session, and it may be the first of a new wallet.
+TOUCHED = 40
+PAY: dict[str, Any] = {
+    "make_payment": lambda ids: (ids[0], ids[-1], 1),
+    "make_payments": lambda ids: (ids, ids[::-1], [1] * len(ids)),
+}
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("function", PAY)
+def test_a_payment_reads_its_accounts_alone_whatever_was_there_when_it_was_planned(
+    admin: Connection, function: str, analyzed: bool
+) -> None:
+    admin.execute("set plan_cache_mode = force_generic_plan")
+    open_accounts = "insert into ledger.account (name, currency_id, opening_balance, balance) select 'n ' || n, 1, 9, 9"
+    admin.execute(f"{open_accounts} from generate_series(1, 4) as n")
+    if analyzed:
+        admin.execute("analyze ledger.account")
+    row(admin, "set_account_status", 1, "active")
+    rows(admin, function, *PAY[function]([1, 2]))
+    admin.execute(f"{open_accounts} from generate_series(5, 4000) as n")
+    ids = list(range(1, 4000, 4000 // TOUCHED))
+    cost = Cost(admin, function, *PAY[function](ids))
+    assert cost.scanned == set()
+    # To lock it, to change its balance, and twice to look whether the payment is between such accounts.
+    assert cost.rows["account"] <= 6 * len(ids)
