@@ -30,8 +30,10 @@ create or replace function wallet._keep_terms(
     language sql
 as $$
     insert into ledger.account_change (account_id, status, credit_limit, last_payment_id, api_key_id)
-    select p_account_id, p_status, p_credit_limit, case when drawn.is_called then drawn.last_value else 0 end, p_api_key_id
-    from ledger.payment_id_seq as drawn
+    values (
+        p_account_id, p_status, p_credit_limit, coalesce(pg_sequence_last_value('ledger.payment_id_seq'::regclass), 0),
+        p_api_key_id
+    )
 $$;
 
 comment on function wallet._keep_terms(bigint, text, numeric, bigint) is

@@ -315,3 +315,47 @@ def test_a_payment_reads_its_accounts_alone_whatever_was_there_when_it_was_plann
     assert cost.scanned == set()
     # To lock it, to change its balance, and twice to look whether the payment is between such accounts.
     assert cost.rows["account"] <= 6 * len(ids)
+
+
+# Calls of the functions that do without sequential scans, of accounts 1 and 2, payment 1 and hold 1.
+WITHOUT_SCANS: dict[str, tuple[Any, ...]] = {
+    "make_payment": (1, 2, 1, "key", "description", "reference"),
+    "make_payments": ([1, 2], [2, 1], [1, 1]),
+    "refund_payment": (1, 1, "key"),
+    "create_hold": (1, 2, 1),
+    "capture_hold": (1, 1),
+    "void_hold": (2,),
+    "set_account_status": (2, "frozen"),
+    "set_credit_limit": (2, 5),
+    "list_payments": (None, 20),
+    "get_statement": (1, None, 20),
+}
+
+
+@pytest.mark.parametrize("function", WITHOUT_SCANS)
+def test_no_plan_has_a_scan_that_is_switched_off(admin: Connection, function: str) -> None:
+    """It would be made all the same, and its cost would have PostgreSQL compile the query, for 100 ms."""
+    try:
+        admin.execute("load 'auto_explain'")
+    except psycopg.errors.UndefinedFile:
+        pytest.skip("this PostgreSQL has no auto_explain; Debian's has")
+    for name in ("buyer", "seller"):
+        row(admin, "create_account", name, 100, 1)
+    paid(admin, 1, 2, 10)
+    for _ in range(2):
+        held(admin, 1, 2, 1)
+    plans: list[str] = []
+    admin.add_notice_handler(lambda notice: plans.append(str(notice.message_primary)))
+    admin.execute(
+        """select set_config('auto_explain.log_min_duration', '0', false),
+                  set_config('auto_explain.log_nested_statements', 'on', false),
+                  set_config('auto_explain.log_level', 'notice', false)"""
+    )
+    rows(admin, function, *WITHOUT_SCANS[function])
+    assert len(plans) > 1
+    assert [plan for plan in plans if "Seq Scan" in plan] == []
+
+
+def test_every_function_that_does_without_scans_is_tried(admin: Connection) -> None:
+    query = "select proname from pg_proc where 'enable_seqscan=off' = any (proconfig) and pronamespace = 'wallet'::regnamespace"
+    assert {name for (name,) in admin.execute(query)} == set(WITHOUT_SCANS)
