@@ -1,10 +1,12 @@
 """The accounts that payments are made between, and the proof that none of them makes or loses money."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
@@ -17,6 +19,7 @@ MIX_ACCOUNTS = 100
 _USD, _RUB = 1, 2
 _CHUNK = 10_000
 _LONGEST_WAIT = 60.0
+_PLAIN_FUNCTION = Path(__file__).parent / "plain_function.sql"
 
 Admin = psycopg.Connection[Any]
 
@@ -51,9 +54,33 @@ def _create(admin: Admin, name: str, openings: list[tuple[int, int]]) -> int:
     return ids[0]
 
 
+@contextlib.contextmanager
+def plain_function(admin: Admin) -> Iterator[None]:
+    """Until the end of the block there is the plain function that make_payment is compared with, and its accounts."""
+    admin.execute(_PLAIN_FUNCTION.read_text())
+    query = "insert into bench_plain.account select n, %s, %s from generate_series(1, %s) as n"
+    admin.execute(query, [_USD, PLENTY, ACCOUNTS])
+    admin.execute("analyze bench_plain.account")
+    try:
+        yield
+    finally:
+        admin.execute("drop schema bench_plain cascade")
+
+
 def payments(admin: Admin) -> int:
     """How many payments there are."""
-    row = admin.execute("select count(*) from ledger.payment").fetchone()
+    return _number(admin, "select count(*) from ledger.payment")
+
+
+def plain_payments(admin: Admin) -> int:
+    """How many payments the plain function has made. Raises BenchError if it made or lost money."""
+    if _number(admin, "select sum(balance) from bench_plain.account") != ACCOUNTS * PLENTY:
+        raise BenchError("the plain function has made or lost money")
+    return _number(admin, "select count(*) from bench_plain.payment")
+
+
+def _number(admin: Admin, query: LiteralString) -> int:
+    row = admin.execute(query).fetchone()
     assert row is not None
     return int(row[0])
 

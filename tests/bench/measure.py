@@ -10,7 +10,7 @@ from random import randrange
 import psycopg
 
 from tests.bench import load, plan
-from tests.bench.books import ACCOUNTS, Accounts, Admin, Books, open_accounts, payments
+from tests.bench.books import ACCOUNTS, Accounts, Admin, Books, open_accounts, payments, plain_function, plain_payments
 from tests.bench.load import BenchError
 from tests.bench.plan import Measurement, Row
 from tests.support import serving
@@ -39,7 +39,8 @@ def wallet(conninfo: str, environment: dict[str, str]) -> Iterator[Wallet]:
         with serving(**environment) as server, psycopg.connect(conninfo, autocommit=True) as admin:
             # The settings of this connection are not what is measured: it counts, and holds nothing.
             secret = _secret(admin) if environment.get("WALLET_AUTH") == "required" else None
-            yield Wallet(server.url, server.process.pid, conninfo, admin, open_accounts(admin), secret)
+            with plain_function(admin):
+                yield Wallet(server.url, server.process.pid, conninfo, admin, open_accounts(admin), secret)
     except AssertionError as error:
         raise BenchError(f"the service did not start or stop: {error}") from error
 
@@ -67,6 +68,8 @@ def has_batches(service: Wallet) -> int:
 
 def measure(service: Wallet, row: Row, seconds: int) -> Measurement:
     """One round of a row that wrk or pgbench drives."""
+    if row.load == "plain":
+        return _measure_plain(service, row, seconds)
     if not row.makes_payments:
         answers = load.wrk(f"{service.url}/livez", row.load, row.clients, seconds)
         speed = answers.requests / answers.seconds
@@ -85,6 +88,15 @@ def measure(service: Wallet, row: Row, seconds: int) -> Measurement:
         # What those had sent who were told to come back later is read after that time, though they are gone.
         time.sleep(_COME_BACK)
     return _counted(row, answers, books.accepted())
+
+
+def _measure_plain(service: Wallet, row: Row, seconds: int) -> Measurement:
+    before = plain_payments(service.admin)
+    answers = load.pgbench(service.conninfo, row.load, row.clients, seconds, 1, row.accounts)
+    made = plain_payments(service.admin) - before
+    if made != answers.requests:
+        raise BenchError(f"{row}: {answers.requests:,} were answered as made, and {made:,} are in the database")
+    return Measurement(answers.requests / answers.seconds, average=answers.average, accepted=made)
 
 
 def _counted(row: Row, answers: load.Answers, accepted: int) -> Measurement:

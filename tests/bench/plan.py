@@ -26,7 +26,7 @@ class Row:
     @property
     def makes_payments(self) -> bool:
         """Whether the books are to be looked at afterwards."""
-        return self.load not in ("livez", "list")
+        return self.load not in ("livez", "list", "plain")
 
     def __str__(self) -> str:
         """As in the lines of progress."""
@@ -79,6 +79,11 @@ def sql_seller(clients: int) -> Row:
     return Row("payments to one seller", "SQL", "seller", clients, ACCOUNTS)
 
 
+def plain(clients: int) -> Row:
+    """The plain function, one call a transaction: what the rules cost is the difference to make_payment."""
+    return Row("payments of a plain function", "SQL", "plain", clients, ACCOUNTS)
+
+
 def stored(payments: int) -> Row:
     """POST /payments at 64, on a database that has so many payments."""
     before = f"{payments:,}" if payments else "none"
@@ -96,6 +101,7 @@ CROWD = 8000
 SQL_CLIENTS = (1, 8, 16, 64, 256)
 SELLER_HTTP_CLIENTS = (64, 256)
 SELLER_SQL_CLIENTS = (1, 2, 16, 64)
+PLAIN_CLIENTS = (1, 8, 64)
 
 
 def rows(connections: int, files: int) -> list[Row]:
@@ -104,9 +110,9 @@ def rows(connections: int, files: int) -> list[Row]:
     SQL gets no more clients than connections, HTTP no more than files that may be open.
     """
     planned = [
-        *(livez(1), http(1), sql(1)),
-        *(livez(8), http(8), sql(8)),
-        *(sql(64), http(64), livez(64), http_seller(64), sql_seller(64)),
+        *(livez(1), http(1), sql(1), plain(1)),
+        *(livez(8), http(8), sql(8), plain(8)),
+        *(plain(64), sql(64), http(64), livez(64), http_seller(64), sql_seller(64)),
         # the best ones, usually
         *(sql(16), BATCHES, http(CROWD), http(256), livez(256), http_seller(256), sql_seller(2)),
         *(sql(256), sql_seller(1), sql_seller(16)),
@@ -160,7 +166,17 @@ def ratios(results: Results, stored_payments: int | None = None) -> list[Ratio]:
     call = best(results, [sql(clients) for clients in SQL_CLIENTS])
     seller = best(results, [http_seller(clients) for clients in SELLER_HTTP_CLIENTS])
     seller_call = best(results, [sql_seller(clients) for clients in SELLER_SQL_CLIENTS])
+    plain_call = best(results, [plain(clients) for clients in PLAIN_CLIENTS])
     found = [
+        *(
+            Ratio(
+                f"make_payment : plain function, at {clients}",
+                target,
+                _quotients(results, sql(clients), plain(clients)),
+            )
+            for clients, target in zip(PLAIN_CLIENTS, (0.85, 0.85, 0.75), strict=True)
+        ),
+        Ratio("POST /payments : plain function, both at best", 1.8, _quotients(results, payments, plain_call)),
         Ratio("POST /payments : one SQL call a transaction, both at best", 2.0, _quotients(results, payments, call)),
         Ratio("one seller: HTTP : SQL, both at 64", 14, _quotients(results, http_seller(64), sql_seller(64))),
         Ratio("one seller: HTTP : SQL, both at best", 4, _quotients(results, seller, seller_call)),
