@@ -1,7 +1,7 @@
 -- wallet._time_now(), wallet._time_answered(p_moment)
 --
 -- The time of payments. It is that of the server's clock, but never earlier than what has been told of the past: who was
--- told a balance at a moment is told the same for ever, even if the clock is set back. (_write_payment and make_payments
+-- told a balance at a moment is told the same for ever, even if the clock is set back. (All that make payments
 -- see to it that the times of one account do not go back either.)
 --
 -- Returns: the moment
