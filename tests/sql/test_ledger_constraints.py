@@ -28,13 +28,15 @@ LATER = "clock_timestamp() + interval '1 hour'"
 # one, {captured} one that {capture} has paid.
 REFUSED: list[tuple[str, type[psycopg.Error], str]] = [
     (ACCOUNT + "('x', 1, 0, -1)", CheckViolation, "account_covered"),
-    (ACCOUNT + "('x', 1, -1, 0)", CheckViolation, "account_opening_balance_covered"),
+    (ACCOUNT + "('x', 1, -1, 0)", CheckViolation, "account_terms"),
     (ACCOUNT + "('x', 1, 0, 'NaN')", CheckViolation, "amount_has_15_integer_digits"),
     (ACCOUNT + "('x', 1, 0, 'Infinity')", CheckViolation, "amount_has_15_integer_digits"),
     (ACCOUNT + "('x', 1, 0, 1e15)", CheckViolation, "amount_has_15_integer_digits"),
     (ACCOUNT + "('x', 1, 0, 0.0000000000000001)", CheckViolation, "amount_has_15_decimals"),
     (ACCOUNT + "('x', 1, 0, null)", NotNullViolation, "balance"),
-    (ACCOUNT + "('', 1, 0, 0)", CheckViolation, "account_name_length"),
+    (ACCOUNT + "('', 1, 0, 0)", CheckViolation, "account_terms"),
+    (ACCOUNT + "(repeat('n', 256), 1, 0, 0)", CheckViolation, "account_terms"),
+    ("update ledger.account set name = '' where id = {one}", CheckViolation, "account_terms"),
     (ACCOUNT + "('one', 1, 0, 0)", UniqueViolation, "account_name_key"),
     (ACCOUNT + "('x', 999999, 0, 0)", ForeignKeyViolation, "account_currency_scale_fkey"),
     (ACCOUNT + "('x', {cents}, 0, 0)", ForeignKeyViolation, "account_currency_scale_fkey"),
