@@ -98,9 +98,10 @@ create or replace function wallet.make_payments(
     set enable_seqscan = off
 as $$
 declare
-    v_role constant text := ledger.acting_role();
+    v_role text;
     v_api_key_ids bigint[] := p_api_key_ids;
     v_denials text[];
+    v_refusals text[];
     v_asked_ids bigint[];
     v_busy_ids bigint[];
     v_account_ids bigint[];
@@ -142,6 +143,33 @@ begin
         perform wallet._bound_accounts(p_api_key_id, 'pay');
         v_api_key_ids := array_fill(p_api_key_id, array[cardinality(p_amounts)]);
     end if;
+
+    -- One payment is made by make_payment, in two thirds of the time. A refusal undoes only what this block did.
+    if cardinality(p_amounts) = 1 and p_idempotency_key is null and p_wait is not false and p_atomic is not true then
+        begin
+            return query
+                select made.*, null::text, null::text, null::text
+                from unnest(
+                    p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
+                    v_api_key_ids
+                ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id)
+                cross join wallet.make_payment(
+                    request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
+                    request.description, request.reference, request.api_key_id
+                ) as made;
+        exception when others then
+            if (sqlstate like 'W%') is not true then
+                raise;
+            end if;
+            get stacked diagnostics error_field = column_name;
+            error_code := sqlstate;
+            error := sqlerrm;
+            error_field := nullif(error_field, '');
+            return next;
+        end;
+        return;
+    end if;
+
     if p_idempotency_key is not null then
         v_answer := wallet._request_answer(
             'make_payments',
@@ -175,16 +203,24 @@ begin
         );
     end if;
 
-    v_asked_ids := array(
-        select party.account_id
-        from unnest(
-            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
-        ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial)
-        cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
-        where coalesce(request.denial, wallet._request_refusal(
+    v_refusals := array(
+        select coalesce(request.denial, wallet._request_refusal(
             request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
             request.description, request.reference
-        )) is null
+        ))
+        from unnest(
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
+        ) with ordinality as request (
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial, number
+        )
+        order by request.number
+    );
+    v_asked_ids := array(
+        select party.account_id
+        from unnest(p_buyer_account_ids, p_seller_account_ids, v_refusals)
+            as request (buyer_account_id, seller_account_id, refusal)
+        cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
+        where request.refusal is null
     );
     select
         array_agg(locked.id), array_agg(locked.currency_id), array_agg(locked.currency_scale),
@@ -192,12 +228,16 @@ begin
         array_agg(locked.changed_at)
     into v_account_ids, v_currency_ids, v_scales, v_statuses, v_balances, v_reserves, v_times
     from wallet._lock_accounts(v_asked_ids, p_wait) as locked;
-    -- Those that are there all the same, and so locked by somebody else.
+    -- Those that exist all the same: another transaction has locked them.
     if p_wait is false then
         v_busy_ids := array(
-            select account.id from ledger.account as account where account.id = any (v_asked_ids)
-            except
-            select locked.id from unnest(v_account_ids) as locked (id)
+            select account.id
+            from (
+                select asked.id from unnest(v_asked_ids) as asked (id)
+                except
+                select locked.id from unnest(v_account_ids) as locked (id)
+            ) as missing
+            join ledger.account as account on account.id between missing.id and missing.id
         );
     end if;
 
@@ -210,6 +250,7 @@ begin
         );
     end if;
     v_now := wallet._time_now();
+    v_role := ledger.acting_role();
     -- After the locks: whoever makes the same payments holds them until they are there to be seen.
     if p_idempotency_keys is not null then
         v_keys := array(
@@ -227,19 +268,17 @@ begin
         select
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
             request.idempotency_key, request.description, request.reference, request.api_key_id, request.denial,
-            coalesce(request.denial, wallet._request_refusal(
-                request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
-                request.description, request.reference
-            )) as refusal,
+            request.refusal,
             -- "(select …)": else the array would be copied for each payment
             width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
             width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
             width_bucket(request.idempotency_key collate "C", (select v_keys)) as key
         from unnest(
             p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
-            v_api_key_ids, v_denials
+            v_api_key_ids, v_denials, v_refusals
         ) with ordinality as request (
-            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id, denial, number
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id, denial, refusal,
+            number
         )
         order by request.number
     loop
