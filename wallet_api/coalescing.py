@@ -108,7 +108,7 @@ class _Entry(Generic[Request, Outcome]):
 class Coalescer(Generic[Request, Outcome]):
     """Within `async with`, it makes requests, and tells the outcome of each.
 
-    Calls take requests, and return their outcomes in order: each of `together`, one call at a time, with up to
+    Calls take requests, and return their outcomes in order: `together`, one call at a time, with up to
     `most_together`; for those that were put aside, first `without_waiting`, which returns None for those that are
     blocked, and then `waiting`. A request is put aside for some `patience` seconds, and then gets the exception;
     nobody waits longer than `longest_wait` seconds for the first call, and `most_waiting` may wait for whatever it is.
@@ -120,7 +120,7 @@ class Coalescer(Generic[Request, Outcome]):
 
     def __init__(
         self,
-        together: Sequence[Call[Request, Outcome]],
+        together: Call[Request, Outcome],
         without_waiting: Call[Request, Outcome | None],
         waiting: Call[Request, Outcome],
         judge: Judge,
@@ -135,8 +135,8 @@ class Coalescer(Generic[Request, Outcome]):
         patience: float,
         pause: float,
     ) -> None:
-        self._idle = list(together)
-        self._shares = len(together) + 1
+        self._together = together
+        self._is_busy = False
         self._without_waiting = without_waiting
         self._with_waiting = waiting
         self._judge = judge
@@ -200,17 +200,19 @@ class Coalescer(Generic[Request, Outcome]):
         # not _Entry[Request, Outcome](…), which takes six times as long
         entry: _Entry[Request, Outcome] = _Entry(request, client, loop.create_future(), deadline, times, perf_counter())
         try:
-            if self._idle:
-                # the one that became idle last, so that who comes alone finds a line that is warm
-                call = self._idle.pop()
-                try:
-                    await self._call_together(call, [entry])
-                finally:
-                    self._start(self._call_while_any_wait(call)) if self._queued else self._idle.append(call)
-            else:
+            if self._is_busy:
                 self._queue(entry)
                 if self._timer is None:
                     self._timer = loop.call_at(deadline, self._give_up)
+            else:
+                self._is_busy = True
+                try:
+                    await self._call_together([entry])
+                finally:
+                    if self._queued:
+                        self._start(self._call_while_any_wait())
+                    else:
+                        self._is_busy = False
             return await entry.future
         finally:
             entry.note_times()
@@ -243,17 +245,17 @@ class Coalescer(Generic[Request, Outcome]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _call_while_any_wait(self, call: Call[Request, Outcome]) -> None:
+    async def _call_while_any_wait(self) -> None:
         while entries := self._take():
-            await self._call_together(call, entries)
-        self._idle.append(call)
+            await self._call_together(entries)
+        self._is_busy = False
 
     def _take(self) -> list[_Entry[Request, Outcome]]:
-        """Takes who is next, of each client in turn: a fair share of those around, so that all calls and they are busy.
+        """Takes the next requests, of each client in turn: half of those around, so that the others are read meanwhile.
 
-        Else, whoever comes first after a large call goes alone, and all others together after that, forever.
+        Otherwise the first request after a large call would be sent alone, and all others after it, forever.
         """
-        share = min(self._most_together, -(-self._around // self._shares) or self._most_together)
+        share = min(self._most_together, -(-self._around // 2) or self._most_together)
         entries: list[_Entry[Request, Outcome]] = []
         while self._turns and len(entries) < share:
             queue = self._turns[0]
@@ -268,10 +270,10 @@ class Coalescer(Generic[Request, Outcome]):
                 entries.append(entry)
         return entries
 
-    async def _call_together(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
+    async def _call_together(self, entries: list[_Entry[Request, Outcome]]) -> None:
         self._under_way += len(entries)
         try:
-            self._settle(entries, await self._call(call, entries))
+            self._settle(entries, await self._call(self._together, entries))
         except Exception as error:
             verdict = self._judge(error)
             if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):

@@ -23,17 +23,13 @@ from wallet_api.sampling import look_on
 from wallet_api.settings import Settings
 from wallet_api.shortcut import Shortcut
 
-# Calls that carry payments at a time. While the answers of a third of the clients are written, one call waits
-# for the disk and another one for the processor: at 256 clients 1.25 times the payments of a single call.
-_LINES = 2
-
 # Seconds, beyond the wait for a lock, after which a call whose connection broke has ended, one way or the other.
 _MARGIN = 0.1
 
 
 def connections_of_worker(settings: Settings) -> int:
     """How many connections to the database a process has: for calls, lists, payments, API keys, and /readyz."""
-    return settings.pool_size + _list_connections(settings) + _LINES + 1 + 2
+    return settings.pool_size + _list_connections(settings) + 2 + 2
 
 
 def _list_connections(settings: Settings) -> int:
@@ -71,9 +67,10 @@ def create_app(
         app.state.readiness = Database("readiness", conninfo, replace(settings, pool_size=1, pool_timeout=2))
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
         impatient = replace(settings, pool_size=1, lock_timeout=patience)
-        *lines, aside = [Line("payments", conninfo, impatient) for _ in range(_LINES + 1)]
+        # One call at a time: two at once carry half as much each, and wait for each other's accounts and processors.
+        line, aside = [Line("payments", conninfo, impatient) for _ in range(2)]
         app.state.payments = Coalescer(
-            [payments.maker(line) for line in lines],
+            payments.maker(line),
             payments.maker_without_waiting(aside),
             payments.maker(aside),
             errors.judge,
@@ -88,7 +85,7 @@ def create_app(
             # a call that was lost waits for no lock any more by then
             pause=patience + _MARGIN,
         )
-        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, *lines, aside]
+        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, line, aside]
         # Whether there may be connections that accept no changes, or tell what is old.
         app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:

@@ -83,14 +83,13 @@ class Database:
 
     def coalescer(
         self,
-        lines: int = 1,
         most_together: int = 100,
         most_waiting: int = 100,
         longest_wait: float = 20,
         patience: float = 20,
     ) -> Coalescer[int, int]:
         return Coalescer(
-            [self.together] * lines,
+            self.together,
             self.without_waiting,
             self.waiting,
             judge,
@@ -143,19 +142,6 @@ def test_a_call_carries_no_more_than_it_may() -> None:
             database.go_on.set()
             assert await asyncio.gather(*requests) == [number * 2 for number in range(20)]
             assert max(len(call) for call in database.calls) == 3
-
-    run(test)
-
-
-def test_as_many_calls_at_a_time_as_there_are_lines() -> None:
-    async def test() -> None:
-        database = Database()
-        async with database.coalescer(lines=2) as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
-            await settle()
-            assert database.calls == [[0], [1]]
-            database.go_on.set()
-            assert await asyncio.gather(*requests) == [number * 2 for number in range(10)]
 
     run(test)
 
@@ -621,11 +607,11 @@ def test_it_is_told_how_long_a_request_waited_that_was_never_made() -> None:
     run(test)
 
 
-# With a database: a payment holds up each of the two lines, until `holder` lets go.
+# With a database: a payment holds up the call, until `holder` lets go.
 
 
 @contextlib.contextmanager
-def busy_lines(
+def busy_call(
     admin: Connection, database: str, **settings: str
 ) -> Iterator[tuple[httpx2.Client, ThreadPoolExecutor, Connection]]:
     buyer, seller = account(admin, "held buyer", 10), account(admin, "held seller")
@@ -636,13 +622,11 @@ def busy_lines(
         psycopg.connect(database) as holder,
     ):
         holder.execute("select from ledger.account where id = %s for update", [buyer])
-        held = []
-        for number in (1, 2):
-            held.append(clients.submit(pay, api, buyer, seller, 1))
-            waiting_for_locks(admin, number)
+        held = clients.submit(pay, api, buyer, seller, 1)
+        waiting_for_locks(admin, 1)
         yield api, clients, holder
         holder.rollback()
-        assert [payment.result().status_code for payment in held] == [200, 200]
+        assert held.result().status_code == 200
 
 
 def pay(api: httpx2.Client, buyer: int, seller: int, amount: object) -> httpx2.Response:
@@ -654,7 +638,7 @@ PATIENT = {"WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20"}
 
 def test_payments_that_wait_for_a_call_share_the_next_ones(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 10) for number in range(30)]
-    with busy_lines(admin, database, WALLET_COALESCE_WAITING="31", **PATIENT) as (api, clients, holder):
+    with busy_call(admin, database, WALLET_COALESCE_WAITING="31", **PATIENT) as (api, clients, holder):
         poor = clients.submit(pay, api, ids[0], ids[1], 1000)
         payments = [clients.submit(pay, api, ids[n % 30], ids[(n + 1) % 30], "0.5") for n in range(31)]
         # One of them is one too many, and says so at once: then all others have come.
@@ -671,7 +655,7 @@ def test_payments_that_wait_for_a_call_share_the_next_ones(admin: Connection, da
 
 def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 10) for number in range(2)]
-    with busy_lines(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (
+    with busy_call(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (
         api,
         clients,
         holder,
@@ -687,7 +671,7 @@ def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connectio
 
 
 def test_a_payment_waits_for_a_locked_account_only_so_long(admin: Connection, database: str) -> None:
-    with busy_lines(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (api, _, _):
+    with busy_call(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (api, _, _):
         with serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="0.3") as impatient, impatient.client() as other:
             response = pay(other, 1, 2, 1)
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
@@ -718,7 +702,7 @@ REPLACED = """alter function wallet.make_payments rename to _make_payments;
 def test_a_payment_that_makes_a_call_fail_harms_no_neighbour(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(10)]
     admin.execute(REPLACED.format(body="if 13 = any (p_amounts) then raise 'bad luck'; end if;"))
-    with busy_lines(admin, database, **PATIENT) as (api, clients, holder):
+    with busy_call(admin, database, **PATIENT) as (api, clients, holder):
         payments = [clients.submit(pay, api, ids[n], ids[(n + 1) % 10], 13 if n == 5 else 1) for n in range(10)]
         wait_until(lambda: all(payment.running() for payment in payments))
         holder.rollback()
@@ -770,7 +754,7 @@ def test_what_the_database_cannot_do_now_is_not_repeated_one_by_one(
 
 def test_clients_that_hang_up_while_they_wait_harm_nobody(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(2)]
-    with busy_lines(admin, database, **PATIENT) as (api, clients, holder):
+    with busy_call(admin, database, **PATIENT) as (api, clients, holder):
         for _ in range(5):
             with pytest.raises(httpx2.ReadTimeout):
                 api.post(

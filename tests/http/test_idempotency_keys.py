@@ -337,7 +337,7 @@ def test_many_at_the_same_moment_through_two_instances_are_one_payment(
             for api in two_instances
             for atomic in (False, True)
         ]
-        waiting_for_locks(admin, 8)  # two lines, and two batches, of each instance
+        waiting_for_locks(admin, 6)  # a call of single payments, and two batches, of each instance
         holder.rollback()
         answers = [request.result() for request in requests]
     assert {response.status_code for response in answers} == {200}
@@ -359,7 +359,7 @@ def test_of_different_payments_at_the_same_moment_one_has_the_key(
             clients.submit(pay, two_instances[number % 2], payment(held, seller, 7), key)
             for number, seller in enumerate(sellers)
         ]
-        waiting_for_locks(admin, 4)
+        waiting_for_locks(admin, 2)
         holder.rollback()
         assert sorted(request.result().status_code for request in requests) == [200] + [422] * 9
     assert balance(admin, held) == 993

@@ -111,17 +111,15 @@ def test_what_waits_says_for_how_long_and_with_how_many_it_went(admin: Connectio
         ThreadPoolExecutor(12) as clients,
     ):
         holder.execute("select from ledger.account where id = %s for update", [pair[0]])
-        payments = []
-        for number in (1, 2):  # one in each line; all others wait for the next call
-            payments.append(clients.submit(pay, api, *pair, 1))
-            waiting_for_locks(admin, number)
+        payments = [clients.submit(pay, api, *pair, 1)]
+        waiting_for_locks(admin, 1)  # all others wait for the next call
         payments += [clients.submit(pay, api, *pair, 1) for _ in range(10)]
         wait_until(lambda: all(payment.running() for payment in payments))
         holder.rollback()
         assert {payment.result().status_code for payment in payments} == {200}
-        wait_until(lambda: len(requests(server)) == 12)
+        wait_until(lambda: len(requests(server)) == 11)
         batches = sorted(line["batch"] for line in requests(server))
-        assert batches[:2] == [1, 1]
+        assert batches[0] == 1
         assert batches[-1] > 1
         assert all(line["waiting_ms"] > 0 for line in requests(server) if line["batch"] > 1)
 

@@ -63,18 +63,18 @@ def clients(server: Server, number: int) -> Iterator[list[Client]]:
 def no_room(
     admin: Connection, database: str, secret: str = "none", **environment: str
 ) -> Iterator[tuple[Server, tuple[int, int]]]:
-    """Both lines are held up, and a third payment waits: as many as may."""
+    """A call is held up, and a second payment waits: as many as may."""
     pair = account(admin, "held", 10), account(admin, "seller")
     patient = {"WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_TIMEOUT": "20"}
     with (
         serving(DATABASE_URL=database, WALLET_COALESCE_WAITING="1", **patient, **environment) as server,
         psycopg.connect(database) as holder,
-        clients(server, 3) as waiting,
+        clients(server, 2) as waiting,
     ):
         holder.execute("select from ledger.account where id = %s for update", [pair[0]])
-        for number, client in enumerate(waiting):
+        for client in waiting:
             client.pay(*pair, secret)
-            waiting_for_locks(admin, min(number + 1, 2))
+            waiting_for_locks(admin, 1)
         yield server, pair
         holder.rollback()
         for client in waiting:
