@@ -56,7 +56,7 @@ bench: $(VENV)/installed-dev  ## measure on this machine, some 5 minutes: a tabl
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 errors: install  ## write docs/errors.md from the registries of refusals
-	@$(VENV)/bin/python -m wallet_api.refusals > docs/errors.md
+	@$(VENV)/bin/python -m wallet_api.http.refusals > docs/errors.md
 
 lint: $(VENV)/installed-dev  ## check style and types
 	$(VENV)/bin/ruff check .

@@ -13,8 +13,12 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from wallet_api import books, embedded, keys, logs, migrations, rulebook, serving, settings, tracing
-from wallet_api.roles import Roles
+from wallet_api import settings
+from wallet_api.commands import check, key
+from wallet_api.database import embedded, installer, migrations
+from wallet_api.database.roles import Roles
+from wallet_api.observability import log, tracing
+from wallet_api.serving import processes
 from wallet_api.settings import Settings
 
 logger = logging.getLogger("wallet_api")
@@ -26,7 +30,7 @@ _SOON = 10.0
 
 def main() -> int:
     """Runs a command and returns its exit code: 0 all well, 1 it failed, 2 a bad option or setting."""
-    signals = serving.StopSignals()
+    signals = processes.StopSignals()
     arguments = _parse()
     try:
         configuration = settings.from_environment()
@@ -45,10 +49,10 @@ def main() -> int:
         return _complain(error, 2)
     except (
         embedded.EmbeddedError,
-        rulebook.MigrationRefused,
-        serving.ServingError,
-        books.NoWallet,
-        keys.KeyRefused,
+        installer.MigrationRefused,
+        processes.ServingError,
+        check.NoWallet,
+        key.KeyRefused,
     ) as error:
         return _complain(error, 1)
     except psycopg.Error as error:
@@ -127,7 +131,7 @@ def _interval(text: str) -> float:
 
 
 def _complain(error: object, code: int) -> int:
-    lines = map(logs.printable, str(error).split("\n"))
+    lines = map(log.printable, str(error).split("\n"))
     print("server.py: " + "\n".join(lines), file=sys.stderr)
     return code
 
@@ -142,11 +146,11 @@ def _database(configuration: Settings) -> Iterator[str]:
             yield conninfo
 
 
-def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
+def _serve(configuration: Settings, signals: processes.StopSignals) -> int:
     settings.check_for_serving(configuration)
     if configuration.otlp_endpoint is not None:
         tracing.check()
-    logs.begin(configuration.log)
+    log.begin(configuration.log)
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
@@ -156,7 +160,7 @@ def _serve(configuration: Settings, signals: serving.StopSignals) -> int:
         except psycopg.OperationalError as error:
             # Not a reason to give up: it may come back, and be at this version. Until then: 503.
             logger.warning("The database cannot be reached yet: %s", error)
-        serving.serve(configuration, conninfo, signals)
+        processes.serve(configuration, conninfo, signals)
     return 0
 
 
@@ -167,17 +171,17 @@ def _migrate(configuration: Settings, *, shared_password: bool) -> int:
     return 0
 
 
-def _check(configuration: Settings, every: float | None, signals: serving.StopSignals) -> int:
+def _check(configuration: Settings, every: float | None, signals: processes.StopSignals) -> int:
     with _database(configuration) as conninfo:
         if every is not None:
             _check_on_and_on(settings.conninfo if configuration.database_url else lambda: conninfo, every, signals)
             return 0
-        lines, all_is_well = books.check(conninfo)
+        lines, all_is_well = check.check(conninfo)
     print("\n".join(lines))
     return 0 if all_is_well else 1
 
 
-def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: serving.StopSignals) -> None:
+def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: processes.StopSignals) -> None:
     """Proves the books until a signal, whatever it finds; what keeps it from doing so may pass."""
     stopping = threading.Event()
 
@@ -190,10 +194,10 @@ def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: serving
     pause = 0.0
     while not stopping.wait(pause):
         try:
-            lines, _ = books.check(conninfo())
+            lines, _ = check.check(conninfo())
             pause = every
             print("\n".join(lines), flush=True)
-        except (books.NoWallet, psycopg.Error, settings.BadSetting) as error:
+        except (check.NoWallet, psycopg.Error, settings.BadSetting) as error:
             pause = min(every, _SOON)
             _complain(f"the books cannot be checked: {error}", 1)
 
@@ -204,13 +208,13 @@ def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
             conninfo = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
         match arguments.action:
             case "create":
-                secret = keys.create(conninfo, arguments.name, arguments.scopes, arguments.accounts, arguments.expires)
+                secret = key.create(conninfo, arguments.name, arguments.scopes, arguments.accounts, arguments.expires)
                 print("The secret of the key, which is told this once:", file=sys.stderr)
                 print(secret)
             case "list":
-                print("\n".join(keys.listed(conninfo)))
+                print("\n".join(key.listed(conninfo)))
             case "revoke":
-                print(keys.revoke(conninfo, arguments.id))
+                print(key.revoke(conninfo, arguments.id))
     return 0
 
 

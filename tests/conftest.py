@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.support import serving
-from wallet_api import embedded, migrations
+from wallet_api.database import embedded, migrations
 
 # The tests speak plain HTTP. Each httpx2 client would read the certificates of all authorities all the same: 50 ms.
 os.environ.pop("SSL_CERT_FILE", None)

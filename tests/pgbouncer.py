@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.faults.postgres import free_port
 from tests.support import wait_until
-from wallet_api import embedded
+from wallet_api.database import embedded
 
 PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 

@@ -17,8 +17,8 @@ from tests.bench.load import BenchError
 from tests.bench.measure import Wallet, has_batches, listing, measure, wallet, warm_up
 from tests.bench.plan import Measurement, Row
 from tests.bench.report import Report, machine
-from wallet_api import embedded
-from wallet_api.serving import allow_open_files
+from wallet_api.database import embedded
+from wallet_api.serving.processes import allow_open_files
 
 # Seconds that a measurement takes besides its own: programs start, payments are counted.
 _AROUND = 0.2

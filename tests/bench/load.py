@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from wallet_api.embedded import wheel_programs
+from wallet_api.database.embedded import wheel_programs
 
 FOLDER = Path(__file__).parent
 _PATIENCE = 120

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import postgres_programs
 from tests.support import wait_until, waiting_for_locks
-from wallet_api import embedded, migrations
+from wallet_api.database import embedded, migrations
 
 _OPTIONS = {
     "fsync": "off",  # what a killed process has written, the kernel still has

@@ -19,7 +19,7 @@ from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene
 from tests.support import PROJECT, broken_books, open_account, serving, wait_until
-from wallet_api import embedded
+from wallet_api.database import embedded
 
 # Requests answered before a backup, and after it.
 LOAD = 300

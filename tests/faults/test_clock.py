@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.postgres import Postgres
 from tests.support import account, broken_books, serving, wait_until
-from wallet_api import migrations
+from wallet_api.database import migrations
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, postgres_programs
 from tests.support import PROJECT, Server, serving, wait_until
-from wallet_api import embedded, migrations
+from wallet_api.database import embedded, migrations
 from wallet_api.settings import Settings, file_variable
 
 
@@ -283,7 +283,7 @@ def test_a_signal_that_comes_while_a_finalizer_runs_is_not_lost() -> None:
     """Python drops an exception raised there: it did so about once in thirty starts, and the service went on."""
     program = """if True:
         import os, signal
-        from wallet_api.serving import StopSignals
+        from wallet_api.serving.processes import StopSignals
         class Finalized:
             def __del__(self):
                 os.kill(os.getpid(), signal.SIGTERM)

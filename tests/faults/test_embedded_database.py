@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import postgres_programs
 from tests.support import PROJECT, Server, serving, wait_until
-from wallet_api import embedded
+from wallet_api.database import embedded
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def guards(folder: Path) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().split(b"\0")
-            if b"wallet_api.embedded" in command and str(folder).encode() in command:
+            if b"wallet_api.database.embedded" in command and str(folder).encode() in command:
                 found.append(int(process.name))
     return found
 

@@ -14,7 +14,7 @@ from tests.conftest import Connection
 from tests.faults.test_command import command
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
-from wallet_api import session
+from wallet_api.database import session
 
 MODES = ["transaction", "session"]
 SHARED = "A pooler in transaction mode stands before the database: settings travel with each call"

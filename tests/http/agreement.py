@@ -17,7 +17,8 @@ from typing import Any
 import httpx2
 
 from tests.support import open_account, serving
-from wallet_api import embedded, migrations, refusals
+from wallet_api.database import embedded, migrations
+from wallet_api.http import refusals
 
 Node = dict[str, Any]
 Statuses = dict[str, Counter[int]]

@@ -18,8 +18,8 @@ from random import Random
 from urllib.parse import urlsplit
 
 from tests.support import PATIENCE, Server, open_account, serving
-from wallet_api import embedded, migrations
-from wallet_api.operations import ALL
+from wallet_api.database import embedded, migrations
+from wallet_api.http.operations import ALL
 
 # The service's own limits, short, so that a client that waits for one does not wait long.
 LIMITS = {"WALLET_IDLE_TIMEOUT": "1", "WALLET_BODY_TIMEOUT": "0.3", "WALLET_READER_TIMEOUT": "1"}

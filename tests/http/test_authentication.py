@@ -14,11 +14,11 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import row, rows
 from tests.support import PATIENCE, account, serving, waiting_for_locks
-from wallet_api import operations
-from wallet_api.authentication import Keys
-from wallet_api.operation import Operation
-from wallet_api.pool import ConnectionLost
-from wallet_api.wire import Rows
+from wallet_api.database.pool import ConnectionLost
+from wallet_api.database.rows import Rows
+from wallet_api.http import operations
+from wallet_api.http.authentication import Keys
+from wallet_api.http.operation import Operation
 
 INVALID = {"Error": "API key is not valid"}
 MISSING = {"Error": "Authorization should be given once, as Bearer and an API key"}
@@ -279,11 +279,11 @@ def test_many_at_once_ask_once_and_the_next_ones_not_at_all() -> None:
 
 def test_who_is_known_does_not_wait_for_the_next_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        monkeypatch.setattr("wallet_api.authentication._REMEMBERED", 1000)
+        monkeypatch.setattr("wallet_api.http.authentication._REMEMBERED", 1000)
         database = Database()
         keys = keys_of(database)
         await keys.identify(scope())
-        monkeypatch.setattr("wallet_api.authentication._REMEMBERED", 3000)  # more than half of which has gone by
+        monkeypatch.setattr("wallet_api.http.authentication._REMEMBERED", 3000)  # more than half of which has gone by
         for _ in range(2):
             await keys.identify(scope())
         assert database.asked == 1
@@ -331,7 +331,7 @@ def test_what_is_known_serves_while_the_look_up_fails_but_not_after_a_refusal(mo
         sqlstate = "WA001"
 
     async def run() -> None:
-        monkeypatch.setattr("wallet_api.authentication._REMEMBERED", 0)
+        monkeypatch.setattr("wallet_api.http.authentication._REMEMBERED", 0)
         database = Database()
         keys = keys_of(database)
         await keys.identify(scope())

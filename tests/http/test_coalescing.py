@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
-from wallet_api.coalescing import Coalescer, Full, Verdict
+from wallet_api.database.batching import Coalescer, Full, Verdict
 
 
 class Failed(Exception):

@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallet_api import wire
-from wallet_api.fields import AMOUNT, INTEGER, TEXT, Field, reader
-from wallet_api.refusals import Refused
+from wallet_api.database.rows import Rows
+from wallet_api.http import codec
+from wallet_api.http.fields import AMOUNT, INTEGER, TEXT, Field, reader
+from wallet_api.http.refusals import Refused
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals().map(str),
@@ -32,7 +33,7 @@ _read = reader([Field("ID", INTEGER, "", ""), Field("Amount", AMOUNT, "", ""), F
 def read(body: bytes) -> tuple[Any, ...] | Refused:
     """What an operation would read of a body: a value of each type, or the refusal."""
     try:
-        return _read(wire.decode(body).get)
+        return _read(codec.decode(body).get)
     except Refused as refusal:
         return refusal
 
@@ -75,7 +76,7 @@ def test_an_integer_is_an_id_exactly_if_it_has_64_bits(number: int) -> None:
 def test_what_is_written_is_read_back(value: Any) -> None:
     text = json.dumps(value)
     if "\\ud" not in text:
-        assert json.dumps(json.loads(wire.encode(value))) == text
+        assert json.dumps(json.loads(codec.encode(value))) == text
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -94,4 +95,4 @@ def test_rows_are_written_as_json_without_what_is_null(rows: list[tuple[str | No
     expected = [
         {name: read(value) for (name, read), value in zip(shown, row, strict=True) if value is not None} for row in rows
     ]
-    assert [json.loads(row) for row in wire.Rows(columns, rows).objects()] == expected
+    assert [json.loads(row) for row in codec.objects(Rows(columns, rows))] == expected

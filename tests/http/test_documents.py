@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, postgres_programs
 from tests.support import PROJECT, account, serving, wait_until, waiting_for_locks
-from wallet_api import embedded
+from wallet_api.database import embedded
 
 # A command on a line of its own, and what it gives on the lines below it: "$ curl …", or in psql "wallet=> …", and
 # "wallet=# …" where a superuser says it.

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.support import PROJECT, open_account, serving
-from wallet_api import refusals
+from wallet_api.http import refusals
 
 PROBLEM = "application/problem+json"
 

@@ -11,11 +11,11 @@ import pytest
 
 from tests.conftest import Connection, clone
 from tests.support import account, broken_books, open_account, serving
-from wallet_api import refusals
-from wallet_api.fields import Field
-from wallet_api.operation import Operation
-from wallet_api.operations import ALL
-from wallet_api.payments import FIELDS
+from wallet_api.http import refusals
+from wallet_api.http.fields import Field
+from wallet_api.http.operation import Operation
+from wallet_api.http.operations import ALL
+from wallet_api.http.payments import FIELDS
 
 # Those that can be stored: 1 to 255 characters, of which none is a NUL.
 TEXTS = [

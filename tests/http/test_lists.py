@@ -17,10 +17,10 @@ from starlette.types import Message
 
 from tests.conftest import Connection, clone
 from tests.support import PATIENCE, Server, serving, totals, wait_until
-from wallet_api.answers import Listed
-from wallet_api.messages import _Stream
-from wallet_api.pool import _PAGE
-from wallet_api.wire import Rows
+from wallet_api.database.pool import _PAGE
+from wallet_api.database.rows import Rows
+from wallet_api.http.answers import Listed
+from wallet_api.http.messages import _Stream
 
 ACCOUNTS, PAYMENTS = 2 * _PAGE + 10, 60_000
 

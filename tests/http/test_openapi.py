@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from tests.http.agreement import disagreements
 from tests.support import serving
-from wallet_api import operations, refusals, routes
+from wallet_api.http import application, operations, refusals
 
 Node = dict[str, Any]
 
@@ -47,7 +47,7 @@ def test_all_references_lead_somewhere_and_all_schemas_are_used(document: Node) 
 
 def test_it_describes_each_route_and_no_other(document: Node) -> None:
     served = {
-        (method, route.path) for route in routes._routes() for method in (route.methods or ()) if method != "HEAD"
+        (method, route.path) for route in application._routes() for method in (route.methods or ()) if method != "HEAD"
     }
     assert served == {(method, path) for method, path, _ in described(document)}
     assert len(served) == len(operations.ALL)

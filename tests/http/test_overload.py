@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import row
 from tests.support import PATIENCE, Server, account, serving, wait_until, waiting_for_locks
-from wallet_api.accepting import Loop
+from wallet_api.serving.event_loop import Loop
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

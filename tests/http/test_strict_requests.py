@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from tests.support import open_account
-from wallet_api.operation import Operation
-from wallet_api.operations import ALL
+from wallet_api.http.operation import Operation
+from wallet_api.http.operations import ALL
 
 _names = (f"strict {number}" for number in itertools.count())
 

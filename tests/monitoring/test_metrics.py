@@ -12,8 +12,8 @@ from tests.http.test_coalescing import REPLACED, pay
 from tests.http.test_metrics import METERED, Metrics, scrape
 from tests.monitoring.test_alerts import ALERTS, MONITORING
 from tests.support import PROJECT, account, serving, wait_until
-from wallet_api import logs, metrics
-from wallet_api.observing import Record
+from wallet_api.observability import log, metrics
+from wallet_api.observability.record import Record
 
 # Labels that Prometheus adds.
 ADDED = {"instance", "job"}
@@ -95,5 +95,5 @@ def test_the_documentation_says_what_each_metric_and_each_field_of_the_log_is() 
     record = Record("id", "client", "GET", "/path")
     record.status, record.waited, record.database, record.batch = 200, 1, 1, 1
     record.code, record.payment_id, record.key = "WB006", "1", "shop"
-    fields = json.loads(logs._request("2026-11-23T00:00:00.000Z", record))
+    fields = json.loads(log._request("2026-11-23T00:00:00.000Z", record))
     assert {name for name in fields if f"`{name}`" not in document} == set()

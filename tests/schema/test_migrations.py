@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
 from tests.support import PROJECT, account, balance, broken_books, wait_until, waiting_for_locks
-from wallet_api import concurrently, migrations
-from wallet_api.rulebook import MigrationRefused
+from wallet_api.database import concurrent_indexes, migrations
+from wallet_api.database.installer import MigrationRefused
 
 FILES = sorted(path.name for path in (migrations.DB / "migrations").glob("*.sql"))
 
@@ -326,7 +326,7 @@ def test_ops_find_the_functions_without_their_schema_in_a_copy_of_the_database_t
 
 # What follows is about files that cannot run in a transaction: those that build indexes while payments go on.
 
-BUILD = f"""{concurrently.MARK}
+BUILD = f"""{concurrent_indexes.MARK}
 -- What is here; and why.
 
 drop index concurrently if exists ledger.payment_by_amount;
@@ -552,7 +552,7 @@ def test_a_migration_whose_process_is_killed_ends_in_the_database_too(
     admin: Connection, database: str, db: Path
 ) -> None:
     add_migration(db, "9000_index.sql", BUILD)
-    program = "import sys, pathlib; from wallet_api import migrations as m; m.migrate(sys.argv[1], db=pathlib.Path(sys.argv[2]))"
+    program = "import sys, pathlib; from wallet_api.database import migrations as m; m.migrate(sys.argv[1], db=pathlib.Path(sys.argv[2]))"
     with payment_under_way(admin, database):
         process = subprocess.Popen([sys.executable, "-c", program, database, str(db)], cwd=PROJECT)
         pid = wait_for_build(admin)
@@ -605,7 +605,7 @@ def test_an_index_that_cannot_be_built_says_what_it_left(admin: Connection, data
     add_migration(
         db,
         "9000_unique.sql",
-        f"{concurrently.MARK}\ndrop index concurrently if exists ledger.balances;\n"
+        f"{concurrent_indexes.MARK}\ndrop index concurrently if exists ledger.balances;\n"
         "create unique index concurrently balances on ledger.account (balance);\n",
     )
     sentence = (
@@ -645,7 +645,7 @@ def test_a_file_outside_a_transaction_that_holds_something_else_is_refused(
     admin: Connection, database: str, db: Path, statements: str
 ) -> None:
     add_migration(db, "9000_works.sql", "create table ledger.half (id int)")
-    add_migration(db, "9001_index.sql", f"{concurrently.MARK}\n{statements}\n")
+    add_migration(db, "9001_index.sql", f"{concurrent_indexes.MARK}\n{statements}\n")
     with pytest.raises(
         MigrationRefused, match=r"9001_index\.sql runs outside a transaction, so it should hold nothing but"
     ):
@@ -655,13 +655,13 @@ def test_a_file_outside_a_transaction_that_holds_something_else_is_refused(
 
 @pytest.mark.parametrize("statements", [CREATE, f"{CREATE}\n{DROP}", f"{DROP.replace('.i', '.j')}\n{CREATE}"])
 def test_an_index_that_is_created_is_dropped_before(database: str, db: Path, statements: str) -> None:
-    add_migration(db, "9000_index.sql", f"{concurrently.MARK}\n{statements}\n")
+    add_migration(db, "9000_index.sql", f"{concurrent_indexes.MARK}\n{statements}\n")
     with pytest.raises(MigrationRefused, match=r"should say: drop index concurrently if exists ledger\.i; before it"):
         migrations.migrate(database, db=db)
 
 
 def test_a_file_that_lacks_the_mark_changes_nothing(database: str, db: Path) -> None:
-    add_migration(db, "9000_index.sql", BUILD.replace(concurrently.MARK, concurrently.MARK.title()))
+    add_migration(db, "9000_index.sql", BUILD.replace(concurrent_indexes.MARK, concurrent_indexes.MARK.title()))
     sentence = "9000_index.sql failed, and nothing was changed: .* cannot (run inside|be executed)"
     with pytest.raises(MigrationRefused, match=sentence):
         migrations.migrate(database, db=db)
@@ -683,7 +683,7 @@ def test_limits_that_the_database_has_for_others_do_not_end_a_build(admin: Conne
 def test_it_tells_what_it_waits_for(
     admin: Connection, database: str, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(concurrently, "LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(concurrent_indexes, "LOOK_INTERVAL", 0.01)
     add_migration(db, "9000_index.sql", BUILD)
     first: list[str] = []
     second: list[str] = []

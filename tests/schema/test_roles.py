@@ -9,7 +9,7 @@ from psycopg import sql
 
 from tests.conftest import Connection
 from tests.support import PROJECT
-from wallet_api.roles import Roles
+from wallet_api.database.roles import Roles
 
 DOORS = Roles().doors
 # Changing a function's line here is changing who may do what: its header (Roles:) says the same.

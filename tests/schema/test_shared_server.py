@@ -11,8 +11,8 @@ from psycopg.conninfo import make_conninfo
 from tests.conftest import postgres_programs
 from tests.faults.test_command import command
 from tests.support import account, serving
-from wallet_api import embedded, migrations
-from wallet_api.rulebook import MigrationRefused
+from wallet_api.database import embedded, migrations
+from wallet_api.database.installer import MigrationRefused
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,8 @@ from tests.support import (
     wait_until,
     waiting_for_locks,
 )
-from wallet_api import migrations
-from wallet_api.rulebook import MigrationRefused
+from wallet_api.database import migrations
+from wallet_api.database.installer import MigrationRefused
 
 ARCHIVE = Path(__file__).parent / "previous_version.tar.gz"
 # What a payment is answered with, and nothing else.

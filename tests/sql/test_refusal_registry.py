@@ -24,7 +24,7 @@ from tests.sql import (
 )
 from tests.sql.calls import rows
 from tests.support import PROJECT, account
-from wallet_api import refusals
+from wallet_api.http import refusals
 
 CODES = list(refusals.of_rulebook())
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]

@@ -1,0 +1,142 @@
+"""A request's body, and answers: at once, or as long as a list is."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+import psycopg
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from wallet_api.database.pool import ConnectionLost
+from wallet_api.database.rows import Rows
+from wallet_api.http import refusals
+from wallet_api.http.refusals import Refused
+from wallet_api.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BODY_LIMIT = 64 * 1024
+
+# Why a list is cut off, where the exception has no words.
+_REASONS = {TimeoutError: "its reader is too slow", asyncio.CancelledError: "the service stops"}
+
+_JSON = (b"content-type", b"application/json")
+
+
+async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """Reads a body of at most `limit` bytes. (That it arrives in time is seen to by wallet_api.serving.protocol.)"""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length" and int(value) > limit:
+            raise _too_large(limit)
+    content = b""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        content += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(content) > limit:
+            raise _too_large(limit)
+    return content
+
+
+def _too_large(limit: int) -> Refused:
+    # The connection goes with it: the rest of the body is not waited for.
+    return Refused(refusals.BODY_TOO_LARGE, headers={"Connection": "close"}, limit=limit)
+
+
+class Answer(Response):
+    """A JSON text, with status 200."""
+
+    def __init__(self, json: str, *headers: tuple[bytes, bytes]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = json.encode()
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), _JSON, *headers]
+
+
+class Form(Protocol):
+    """How a list is written."""
+
+    def head(self, first: Rows) -> str:
+        """What stands before its rows, of which this is the first page. After them stands ]}."""
+
+    def objects(self, page: Rows) -> list[str]:
+        """The rows of a page."""
+
+    def whole(self, first: Rows, objects: list[str]) -> str:
+        """All of it: of this first page, these rows."""
+
+
+async def listed(form: Form, pages: AsyncGenerator[Rows], request: Request) -> Response:
+    """A list of all rows of all pages."""
+    first = await anext(pages)
+    # HTTP/1.0 knows no chunks, and so no difference between an end and a connection that broke.
+    if first.goes_on is not None and request.scope["http_version"] != "1.0":
+        settings: Settings = request.app.state.settings
+        return _Stream(form, first, pages, settings.list_timeout)
+    objects = form.objects(first)
+    async for page in pages:
+        objects += form.objects(page)
+    return Answer(form.whole(first, objects))
+
+
+class _Stream(Response):
+    """A list that is written page by page.
+
+    One that cannot be finished is cut off, so that it does not look complete: because the database fails, or the
+    client takes longer than `limit` seconds to read it. (That it makes room for each page in time is seen to by
+    wallet_api.serving.protocol.)
+    """
+
+    def __init__(self, form: Form, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [_JSON]
+        self._form = form
+        self._first = first
+        self._pages = pages
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the list, to its end or to the client's."""
+        while (await receive()).get("more_body"):
+            pass  # of a body that nobody asked for
+        gone = asyncio.ensure_future(receive())
+        try:
+            async with contextlib.aclosing(self._pages), asyncio.timeout(self._limit):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if scope["method"] != "HEAD":
+                    await self._send_pages(send, gone)
+                await self._send(send, "", more=False)
+        except (psycopg.Error, ConnectionLost, TimeoutError, asyncio.CancelledError) as error:
+            reason = _REASONS.get(type(error), error)
+            logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], reason)
+            scope["abort"]()
+            await gone
+        finally:
+            gone.cancel()
+
+    async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
+        """Sends what there is, as it comes. What has to be looked for may be a long time in coming, or be nothing."""
+        begun = await self._send_objects(send, self._first, begun=False)
+        async for page in self._pages:
+            if gone.done():
+                return
+            begun = await self._send_objects(send, page, begun=begun)
+        await self._send(send, "]}" if begun else self._form.whole(self._first, []))
+
+    async def _send_objects(self, send: Send, page: Rows, *, begun: bool) -> bool:
+        """Sends the rows of a page, if it has any, and says whether the list has begun."""
+        objects = self._form.objects(page)
+        if objects:
+            await self._send(send, ("," if begun else self._form.head(self._first)) + ",".join(objects))
+        return begun or bool(objects)
+
+    async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": more})

@@ -1,0 +1,268 @@
+"""Payments: one at a time, and those of others with it; and many at once."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wallet_api.database.batching import Call, Coalescer, Full, repeated
+from wallet_api.database.pool import Database
+from wallet_api.database.rows import Rows
+from wallet_api.http import codec, errors, messages, operation, refusals
+from wallet_api.http.answers import REPLAYED, Special, component, json
+from wallet_api.http.authentication import key_id
+from wallet_api.http.codec import Fields
+from wallet_api.http.errors import Error
+from wallet_api.http.fields import AMOUNT, BOOLEAN, INTEGER, TEXT, Field, Shape, array_of, reader
+from wallet_api.http.operation import Operation
+from wallet_api.http.refusals import Refused
+from wallet_api.observability import metrics
+from wallet_api.observability.record import Record, record_of
+
+PATH = "/payments"
+BATCH_LIMIT = 4 * 1024 * 1024
+MOST_PAYMENTS = 10_000
+
+PARTIES = (
+    Field("BuyerAccountID", INTEGER, "buyer_account_id", "the account that pays", 1, required=True),
+    Field("SellerAccountID", INTEGER, "seller_account_id", "the account that is paid", 2, required=True),
+)
+AMOUNT_PAID = Field("Amount", AMOUNT, "amount", "how much, in their currency", "500.1", required=True)
+TERMS = (
+    Field("Description", TEXT, "description", "what it is for, to be read by people", "Two books"),
+    Field(
+        "Reference", TEXT, "reference", "what you know it by, an order perhaps; payments can be found by it", "order 17"
+    ),
+)
+FIELDS = (*PARTIES, AMOUNT_PAID, *TERMS)
+MADE = Shape(
+    "Payment",
+    ("id", "currency_id", "amount", "buyer_account_id", "seller_account_id", "operation_timestamp"),
+    ("description", "reference"),
+)
+
+# A payment that is asked for: buyer, seller, amount, description, reference, idempotency key, API key.
+Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
+_FIELDS = (*FIELDS, operation.KEY)
+_read = reader(_FIELDS)
+_KNOWN_FIELDS = frozenset(asked.key for asked in _FIELDS)
+_SHOWN_FIELDS = [asked.name for asked in _FIELDS]
+_FIELD_NAMES = {asked.argument: asked.name for asked in _FIELDS}
+
+_MAKE_PAYMENTS = f"""
+    select {", ".join(MADE.columns)}, replayed, error_code, error, error_field
+    from wallet.make_payments(
+        p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_descriptions => %s,
+        p_references => %s, p_idempotency_keys => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s,
+        p_api_key_id => %s, p_idempotency_key => %s
+    )"""  # noqa: S608
+
+
+class Replayed(str):
+    """A payment as a JSON object, which was made before, under the same idempotency key."""
+
+    __slots__ = ()
+
+
+# A payment as a JSON object, or its refusal.
+Outcome = str | Error
+
+
+def maker(
+    database: Database,
+    *,
+    atomic: bool = False,
+    wait: bool = True,
+    api_key_id: int | None = None,
+    key: str | None = None,
+    record: Record | None = None,
+) -> Call[Payment, Outcome]:
+    """What makes payments in one call on this database; with an `api_key_id`, all for that one; under one `key`."""
+
+    async def make(payments: Sequence[Payment]) -> list[Outcome]:
+        buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True) if payments else [()] * 7
+        arrays: list[str | None] = [codec.array(column) for column in (buyers, sellers, amounts)]
+        # most payments have none of what is text
+        arrays += [None if column.count(None) == len(column) else codec.text_array(column) for column in texts]
+        arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else codec.array(api_key_ids))
+        arguments = [*arrays, atomic, wait, api_key_id, key]
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments, record)
+        metrics.batch.observe(len(payments))
+        made = iter(codec.objects(Rows(columns[:-4], [row for row in values if row[-3] is None])))
+        return [
+            _refusal(*row[-4:]) if row[-3] is not None else Replayed(next(made)) if row[-4] else next(made)
+            for row in values
+        ]
+
+    return make
+
+
+def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
+    """The same, for those payments whose accounts nobody else has locked; None for the others."""
+    make = maker(database, wait=False)
+
+    async def make_unlocked(payments: Sequence[Payment]) -> list[Outcome | None]:
+        return [
+            None if isinstance(outcome, Error) and outcome.code == errors.LOCKED else outcome
+            for outcome in await make(payments)
+        ]
+
+    return make_unlocked
+
+
+def _refusal(replayed: str | None, code: str, sentence: str, argument: str | None) -> Error:
+    status = 503 if code == errors.LOCKED else errors.status_of(code)
+    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""), replayed=bool(replayed))
+
+
+async def make_payment(request: Request) -> Response:
+    """Makes a payment, in a call that it may share with others."""
+    payments: Coalescer[Payment, Outcome] = request.app.state.payments
+    client = key_id(request.scope)
+    if payments.is_full(client):
+        raise Full  # before its body is looked at
+    header = operation.header_key(request)
+    asked = MAKE_PAYMENT.read_fields(codec.decode(await messages.body(request)))
+    if header is not None:
+        asked = (*asked[:-1], operation.one_key(header, asked[-1]))
+    record = record_of(request)
+    record.outcome = "failed"
+    outcome = await payments.outcome((*asked, client), client, record)
+    record.outcome, record.code = _fate(outcome)
+    if isinstance(outcome, Error):
+        return errors.answer(request.scope, outcome)
+    record.payment_id = outcome[len('{"ID":') : outcome.index(",")]
+    return _answer(outcome, outcome)
+
+
+def repeatable(payment: Payment) -> bool:
+    """Whether it may be asked for again where nobody knows whether it was made: only its key can tell."""
+    return payment[5] is not None
+
+
+def is_made(outcome: Outcome) -> bool:
+    """Whether it is a payment, made now or before, and not a refusal."""
+    return isinstance(outcome, str)
+
+
+def _fate(outcome: Outcome) -> metrics.Payment:
+    """What became of a payment, and the code of its refusal."""
+    if isinstance(outcome, Error):
+        return "refused", outcome.code
+    return "replayed" if isinstance(outcome, Replayed) else "made", ""
+
+
+def _answer(text: str, *made: Outcome) -> messages.Answer:
+    """An answer; it says so if all that it tells of was done before."""
+    answer = messages.Answer(text)
+    if made and all(isinstance(outcome, Replayed | Error) for outcome in made):
+        answer.raw_headers.append(REPLAYED)
+    return answer
+
+
+async def make_payments(request: Request) -> Response:
+    """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
+    request.scope[errors.FIELD_NAMES] = _FIELD_NAMES
+    header = operation.header_key(request)
+    listed, atomic, field = MAKE_PAYMENTS.read_fields(codec.decode(await messages.body(request, BATCH_LIMIT)))
+    key = operation.one_key(header, field)
+    if listed is None:
+        raise Refused(refusals.NOT_AN_ARRAY, "Payments")
+    asked = [_payment_or_error(item) for item in listed]
+    unreadable = [(index, item) for index, item in enumerate(asked) if isinstance(item, Error)]
+    # What cannot be read is not known to the database, which could not tell its repetition from another batch.
+    if unreadable and (atomic or key is not None):
+        index, error = unreadable[0]
+        return errors.answer(request.scope, replace(error, index=index))
+    payments = [item for item in asked if not isinstance(item, Error)]
+    record = record_of(request)
+    client = key_id(request.scope)
+    make = maker(operation.database(request), atomic=atomic or False, api_key_id=client, key=key, record=record)
+    record.outcome, record.batch = "failed", len(payments)  # as one, unless each has an outcome
+    asks = payments or key is not None
+    outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if asks else []
+    record.outcome = ""
+    metrics.count_payments(Counter(map(_fate, outcomes)))
+    rest = iter(outcomes)
+    results = [_result(item if isinstance(item, Error) else next(rest)) for item in asked]
+    # As a whole, or each payment that was made.
+    told = [outcome for outcome in outcomes if isinstance(outcome, str) or outcome.replayed]
+    return _answer(f'{{"Results":[{",".join(results)}]}}', *told)
+
+
+def _payment_or_error(item: object) -> Payment | Error:
+    try:
+        if not isinstance(item, Fields):
+            raise Refused(refusals.NOT_A_PAYMENT)
+        item.refuse_unknown(_KNOWN_FIELDS, refusals.UNKNOWN_FIELD, _SHOWN_FIELDS)
+        return (*_read(item.get), None)
+    except Refused as refused:
+        return errors.error_of(refused)
+
+
+def _result(outcome: Outcome) -> str:
+    if isinstance(outcome, str):
+        return outcome
+    field = {"Field": outcome.field} if outcome.field else {}
+    return codec.encode({"Error": outcome.sentence, "Code": outcome.code} | field)
+
+
+_PAYMENTS = array_of(component("MakePaymentRequest"), MOST_PAYMENTS)
+_EXAMPLE = {asked.name: asked.example for asked in (*PARTIES, AMOUNT_PAID)}
+_BATCH = (
+    Field("Payments", _PAYMENTS, "", "the payments, in the order in which they are made", [_EXAMPLE], required=True),
+    Field("Atomic", BOOLEAN, "", "whether none is to be made if one is refused", True),
+)
+
+
+MAKE_PAYMENT = Operation(
+    name="makePayment",
+    group="Payments",
+    method="POST",
+    path=PATH,
+    summary="Makes a payment",
+    about="Payments that arrive at the same time share one transaction.",
+    body=FIELDS,
+    ignored=("ID", "CurrencyID", "CurrencyName", "OperationTimestamp"),
+    function="make_payments",
+    answers=Special(make_payment, json(component(MADE.name)), (MADE,)),
+)
+
+MAKE_PAYMENTS = Operation(
+    name="makePayments",
+    group="Payments",
+    method="POST",
+    path=f"{PATH}/batch",
+    summary="Makes many payments, each with its outcome; or all or none",
+    about="One after another, in order. One that is refused stops none of the others; but if they are atomic, then "
+    "none is made, and the answer is the first refusal, with its Index, counted from 0. Each payment may have "
+    "an idempotency key of its own, its field IdempotencyKey. So may the batch: asked for again under that key, each "
+    "payment has the outcome that it had. A batch under a key is refused as a whole where one of its payments cannot "
+    "be read.",
+    body=_BATCH,
+    body_limit=BATCH_LIMIT,
+    function="make_payments",
+    refusals=(
+        (refusals.NOT_A_PAYMENT, ""),
+        *((wrong, asked.name) for asked in _FIELDS for wrong in asked.kind.wrong),
+    ),
+    error="BatchError",
+    answers=Special(
+        make_payments,
+        json(
+            {
+                "type": "object",
+                "properties": {
+                    "Results": {"type": "array", "items": {"anyOf": [component(MADE.name), component("Refused")]}}
+                },
+                "required": ["Results"],
+            }
+        ),
+        (MADE,),
+    ),
+)
+
+OPERATIONS = (MAKE_PAYMENT, MAKE_PAYMENTS)

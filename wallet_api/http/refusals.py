@@ -1,0 +1,448 @@
+"""The refusals that the HTTP layer makes itself: code, status, sentence, cause and cure of each.
+
+Those of the rulebook are in db/functions/_refuse.sql, which this module can read. Both kinds have a code, which the
+header Error-Code carries, and stand in docs/errors.md. The class of a code, its first two characters, is WH for a
+request that cannot be read, and WU for a service that cannot answer at the moment. WA and WF are classes of the
+rulebook, for API keys and for what is forbidden.
+"""
+
+import functools
+import json
+import re
+from typing import NamedTuple
+
+from wallet_api.settings import PROJECT
+
+# The classes of the rulebook, and the status of each.
+STATUS = {"WA": 401, "WB": 400, "WC": 409, "WF": 403, "WK": 422, "WN": 404}
+
+_PLACE = re.compile(r"\{.*?\}")
+_REGISTRY = re.compile(r"\$registry\$(.*)\$registry\$", re.DOTALL)
+
+
+class Refusal(NamedTuple):
+    """A refusal. Its sentence is a template: `str.format` fills in the field and the limit."""
+
+    code: str
+    status: int
+    sentence: str
+    cause: str
+    cure: str
+
+    @property
+    def example(self) -> str:
+        """The sentence as it stands in documents, with … for what differs from request to request."""
+        return _PLACE.sub("…", self.sentence)
+
+
+class Refused(Exception):
+    """A request is refused. `field` is the one to blame; `details` fill in the sentence."""
+
+    def __init__(
+        self, refusal: Refusal, field: str = "", headers: dict[str, str] | None = None, **details: object
+    ) -> None:
+        self.refusal = refusal
+        self.field = field
+        self.headers = headers
+        self.sentence = refusal.sentence.format(field=field, **details)
+        super().__init__(self.sentence)
+
+
+_NOTHING_DONE = "nothing was done, try again"
+_LOOK = "look whether the request took effect before you repeat it, or repeat it with its Idempotency-Key"
+_REPEAT = "Repeat the request after the seconds that Retry-After gives."
+_FIX_JSON = "Send one JSON object, in UTF-8."
+
+# The request as a whole.
+NOT_HTTP = Refusal(
+    "WH001",
+    400,
+    "The request is not valid HTTP",
+    "The bytes on the connection are no HTTP/1.1 request.",
+    "Use an HTTP client library.",
+)
+NOT_FOUND = Refusal("WH002", 404, "Not found", "There is no such path.", "/docs lists all paths.")
+METHOD_NOT_ALLOWED = Refusal(
+    "WH003",
+    405,
+    "Method not allowed",
+    "The path exists, and this method does not.",
+    "Use a method that the header Allow names.",
+)
+NO_PROXY = Refusal(
+    "WH004",
+    400,
+    "The service is no proxy",
+    "The method CONNECT asks for a proxy.",
+    "Send the request to the service itself.",
+)
+HEAD_TOO_LARGE = Refusal(
+    "WH005",
+    431,
+    "The head of the request should have at most {limit} bytes",
+    "The URL and the headers are too long.",
+    "Send fewer or shorter headers and parameters.",
+)
+
+# The body.
+BODY_TOO_LARGE = Refusal(
+    "WH011",
+    413,
+    "The body should have at most {limit} bytes",
+    "The body is larger than the operation allows.",
+    "Send less at a time.",
+)
+BODY_LATE = Refusal(
+    "WH012",
+    408,
+    "The body did not arrive within {seconds:g} seconds",
+    "The client or the network stalled.",
+    "Send the whole body at once, and repeat the request.",
+)
+BODY_CUT = Refusal(
+    "WH013",
+    400,
+    "The body ended early",
+    "The client closed the connection before the body was complete.",
+    "Repeat the request.",
+)
+BODY_EMPTY = Refusal(
+    "WH014", 400, "The body is empty; it should be a JSON object", "The operation needs fields.", _FIX_JSON
+)
+BODY_NOT_UTF8 = Refusal(
+    "WH015",
+    400,
+    "The body is not valid UTF-8: byte {byte}",
+    "A byte of the body is not UTF-8. The first byte is byte 0.",
+    _FIX_JSON,
+)
+BODY_NOT_JSON = Refusal(
+    "WH016", 400, "The body is not valid JSON: {reason}", "The body cannot be parsed at the place named.", _FIX_JSON
+)
+BODY_TOO_DEEP = Refusal(
+    "WH017", 400, "The body is nested too deeply", "Arrays or objects are nested beyond any use.", _FIX_JSON
+)
+BODY_NOT_OBJECT = Refusal(
+    "WH018", 400, "The body should be a JSON object", "The body is JSON of another kind.", _FIX_JSON
+)
+
+# Fields and parameters.
+UNKNOWN_FIELD = Refusal(
+    "WH021",
+    400,
+    "Unknown field {name}. Known fields: {known}",
+    "The operation has no such field. It may be misspelt.",
+    "Correct or remove the field.",
+)
+UNKNOWN_PARAMETER = Refusal(
+    "WH022",
+    400,
+    "Unknown query parameter {name}. Known parameters: {known}",
+    "The operation has no such query parameter. It may be misspelt.",
+    "Correct or remove the parameter.",
+)
+QUERY_NOT_UTF8 = Refusal(
+    "WH023",
+    400,
+    "The query of the URL should be valid UTF-8",
+    "The percent-encoded bytes are not UTF-8.",
+    "Encode the parameters as UTF-8.",
+)
+NOT_AN_INTEGER = Refusal(
+    "WH031",
+    400,
+    "{field} should be a 64-bit integer",
+    "The value is a fraction, a text, true or false, or too large.",
+    "Send an integer without quotes.",
+)
+NOT_A_STRING = Refusal("WH032", 400, "{field} should be a string", "The value is of another type.", "Send a string.")
+HAS_NUL = Refusal(
+    "WH033",
+    400,
+    "{field} should not contain a NUL character",
+    "PostgreSQL cannot store this character.",
+    "Remove the character.",
+)
+HAS_HALF_SURROGATE = Refusal(
+    "WH034",
+    400,
+    "{field} should not contain half of a surrogate pair",
+    "The text is cut within a character.",
+    "Send whole characters.",
+)
+NOT_A_BOOLEAN = Refusal(
+    "WH035", 400, "{field} should be true or false", "The value is neither.", "Send true or false, without quotes."
+)
+NOT_A_MOMENT = Refusal(
+    "WH036",
+    400,
+    "{field} should be a moment as 2019-06-13T03:21:29Z or 2019-06-13T05:21:29.933672+02:00",
+    "The value is no RFC 3339 timestamp with an offset, or names a day that does not exist.",
+    "Send date, time and offset. In a URL, encode + as %2B.",
+)
+NOT_AN_ARRAY = Refusal("WH037", 400, "{field} should be an array", "The value is of another type.", "Send an array.")
+TOO_MANY_ELEMENTS = Refusal(
+    "WH038", 400, "{field} should have at most {limit} elements", "The array is too long.", "Send several requests."
+)
+NOT_A_PAYMENT = Refusal(
+    "WH039",
+    400,
+    "A payment should be a JSON object",
+    "An element of Payments is no object.",
+    "Send an object for each payment.",
+)
+
+# Idempotency keys.
+KEY_TWICE = Refusal(
+    "WH041",
+    400,
+    "Idempotency-Key should be given once",
+    "The header stands in the request more than once.",
+    "Send the header once.",
+)
+KEY_NOT_UTF8 = Refusal(
+    "WH042", 400, "Idempotency-Key should be valid UTF-8", "A byte of the header is not UTF-8.", "Send ASCII or UTF-8."
+)
+KEYS_DIFFER = Refusal(
+    "WH043",
+    400,
+    "Idempotency-Key and IdempotencyKey should be the same",
+    "The header and the field name different keys.",
+    "Send one of the two.",
+)
+KEY_MISNAMED = Refusal(
+    "WH044",
+    400,
+    "Unknown header {field}; the idempotency key is in Idempotency-Key",
+    "The name of the header looks like that of the idempotency key. The request would not be safe to repeat.",
+    "Send the key in the header Idempotency-Key.",
+)
+
+# API keys.
+NO_API_KEY = Refusal(
+    "WA002",
+    401,
+    "Authorization should be given once, as Bearer and an API key",
+    "The service requires an API key, and the request has none.",
+    "Send the header Authorization: Bearer and the secret of a key.",
+)
+
+# Web pages.
+FOREIGN_PAGE = Refusal(
+    "WF003",
+    403,
+    "The request comes from a foreign web page",
+    "The service requires no API key, and Sec-Fetch-Site or Origin shows that a page of another site sent the request.",
+    "Require API keys (WALLET_AUTH=required), and allow the page's origin (WALLET_CORS_ORIGINS).",
+)
+FOREIGN_HOST = Refusal(
+    "WF004",
+    403,
+    "The Host of the request is no name of this service",
+    "The service requires no API key and was reached under a name that is not its own.",
+    "Use localhost, or name the host in WALLET_HOSTS.",
+)
+NOT_ALLOWED_BY_CORS = Refusal(
+    "WH006",
+    400,
+    "The origin, the method or a header is not allowed",
+    "A browser asked whether a page may send a request, and it may not.",
+    "Name the page's origin in WALLET_CORS_ORIGINS.",
+)
+
+# The service cannot answer at the moment.
+NO_CONNECTION = Refusal(
+    "WU001",
+    503,
+    f"The database is out of reach or too busy at the moment; {_NOTHING_DONE}",
+    "No connection to the database became free in time.",
+    _REPEAT,
+)
+TOO_BUSY = Refusal(
+    "WU002",
+    503,
+    f"Too many requests are waiting; {_NOTHING_DONE}",
+    "The queue for the database is full.",
+    f"{_REPEAT} Run more instances if this lasts.",
+)
+TOO_MANY_CLIENTS = Refusal(
+    "WU003",
+    503,
+    f"Too many clients are connected; {_NOTHING_DONE}",
+    "More clients are connected than WALLET_CONNECTIONS allows.",
+    f"{_REPEAT} Run more instances if this lasts.",
+)
+STOPPING = Refusal(
+    "WU004",
+    503,
+    "The instance is about to stop",
+    "/readyz only: the instance received SIGTERM.",
+    "Send requests to another instance.",
+)
+NO_DATABASE = Refusal(
+    "WU005",
+    503,
+    "The database does not answer, or there is no wallet in it",
+    "/readyz only: the database is out of reach or not migrated.",
+    "Check DATABASE_URL and the log. Run server.py migrate.",
+)
+READ_ONLY = Refusal(
+    "WU006",
+    503,
+    "The database accepts no changes at the moment",
+    "/readyz only: the server is a standby, or read-only.",
+    "Wait for the failover to end, or connect to the primary.",
+)
+OTHER_VERSION = Refusal(
+    "WU007",
+    503,
+    "The database is not at this version of the wallet",
+    "/readyz only: the database was migrated by another version.",
+    "Replace the instance, or run server.py migrate.",
+)
+POOL_EMPTY = Refusal(
+    "WU008",
+    503,
+    "A pool of this instance has no connection to the database",
+    "/readyz only: the database refuses connections, because max_connections or the limit of a role is reached.",
+    "Raise the limit, or run fewer instances. docs/operations.md says how many connections an instance has.",
+)
+POOLER_CHANGED = Refusal(
+    "WU009",
+    503,
+    "The pooler in front of the database has changed its mode",
+    "/readyz only: what was a session of its own is shared now. The instance makes new connections.",
+    "Wait some seconds.",
+)
+UNKNOWN_OUTCOME = Refusal(
+    "WU010",
+    503,
+    f"The database did not answer before the connection to it was lost or given up; {_LOOK}",
+    "The connection broke after the request was sent to the database. It may or may not have taken effect.",
+    "Repeat the request with its idempotency key. Without a key, look first.",
+)
+BALANCER_REQUEST_LATE = Refusal(
+    "WU021", 408, "The request did not arrive in time", "HAProxy gave up waiting for the request.", "Repeat it."
+)
+BALANCER_LOST = Refusal(
+    "WU022",
+    502,
+    f"The instance was lost before it answered; {_LOOK}",
+    "HAProxy lost its connection to the instance. The request may or may not have taken effect.",
+    "Repeat the request with its idempotency key. Without a key, look first.",
+)
+BALANCER_NO_INSTANCE = Refusal(
+    "WU023", 503, f"No instance can answer at the moment; {_NOTHING_DONE}", "HAProxy finds no ready instance.", _REPEAT
+)
+BALANCER_TIMEOUT = Refusal(
+    "WU024",
+    504,
+    f"The instance did not answer in time; {_LOOK}",
+    "HAProxy gave up waiting for the instance. The request may or may not have taken effect.",
+    "Repeat the request with its idempotency key. Without a key, look first.",
+)
+INTERNAL = Refusal(
+    "XX000",
+    500,
+    "Internal error",
+    "A fault of the service that its code does not handle. The log has the details, under the request's ID.",
+    "Look at the log. Report the fault. Repeat the request only with its idempotency key.",
+)
+
+# PostgreSQL's own states. The call was rolled back, and the same call may well succeed a moment later.
+_MIGRATED = "The database and this instance are of different versions: a migration is under way, or has just ended."
+BY_STATE = {
+    state: Refusal(state, 503, f"{sentence}; {_NOTHING_DONE}", cause, cure)
+    for state, sentence, cause, cure in (
+        (
+            "40001",
+            "The accounts changed at the same time",
+            "Another transaction changed the same rows first.",
+            _REPEAT,
+        ),
+        (
+            "40P01",
+            "The accounts were locked crosswise",
+            "A deadlock: a transaction of several calls, in psql perhaps, locks accounts in another order.",
+            _REPEAT,
+        ),
+        (
+            "55P03",
+            "An account is locked by somebody else for too long",
+            "Another transaction holds the account for longer than WALLET_LOCK_TIMEOUT.",
+            f"{_REPEAT} docs/operations.md shows how to find who holds it.",
+        ),
+        (
+            "57014",
+            "The database took too long",
+            "The call took longer than WALLET_STATEMENT_TIMEOUT, or was cancelled.",
+            _REPEAT,
+        ),
+        (
+            "25006",
+            "The database accepts no changes at the moment",
+            "The server is a standby, or read-only.",
+            _REPEAT,
+        ),
+        (
+            "26000",
+            "The connection to the database has changed",
+            "A pooler in front of the database has given a connection another session.",
+            _REPEAT,
+        ),
+        ("3F000", "The database is not at this version of the wallet yet", _MIGRATED, _REPEAT),
+        ("0A000", "The database changes to another version of the wallet", _MIGRATED, _REPEAT),
+        ("42703", "The database is not at this version of the wallet yet", _MIGRATED, _REPEAT),
+        ("42883", "The database is not at this version of the wallet yet", _MIGRATED, _REPEAT),
+        (
+            "53000",
+            "The database has no resources left at the moment",
+            "PostgreSQL is out of memory, disk space or connections. All codes of its class 53 are answered alike.",
+            f"{_REPEAT} Look at the log of PostgreSQL.",
+        ),
+    )
+}
+
+
+@functools.cache
+def of_rulebook() -> dict[str, Refusal]:
+    """The refusals of the wallet's rules, by code, from the registry in db/functions/_refuse.sql."""
+    found = _REGISTRY.search((PROJECT / "db/functions/_refuse.sql").read_text())
+    assert found is not None
+    return {
+        code: Refusal(code, STATUS[code[:2]], about["message"], about["cause"], about["cure"])
+        for code, about in json.loads(found[1]).items()
+        if code[:2] in STATUS
+    }
+
+
+def registry() -> list[Refusal]:
+    """All refusals, by code."""
+    own = [found for found in globals().values() if isinstance(found, Refusal)]
+    return sorted({*own, *BY_STATE.values(), *of_rulebook().values()})
+
+
+_DOCUMENT = """# Errors
+
+Every refusal has a code that does not change. Over HTTP it is in the header `Error-Code`, and in `Code` beside `Error`
+in the results of a batch; in psql it is the SQLSTATE (`\\set VERBOSITY verbose`). `Error-Field`, or `Field` in a batch,
+names the field or parameter to blame, where a single one is. The body is `{"Error":"…"}`. With
+`Accept: application/problem+json` it is a problem as RFC 9457 defines it, with `code` and `field` among its members.
+
+A 503 that says "nothing was done" may be repeated as it is. After a 5xx that says "look whether …", repeat the request
+only with its idempotency key.
+
+`make errors` writes this file from `db/functions/_refuse.sql` and `wallet_api/http/refusals.py`.
+
+"""
+
+
+def document() -> str:
+    """docs/errors.md: all refusals by code, with cause and cure."""
+    rows = [("code", "status", "Error", "cause", "cure"), ("---",) * 5]
+    rows += [(f"`{found.code}`", str(found.status), found.example, found.cause, found.cure) for found in registry()]
+    return _DOCUMENT + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    print(document(), end="")

@@ -1,0 +1,54 @@
+"""What is looked at from time to time, for the metrics: queues, connections, and the state of the database."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+
+import psycopg
+from starlette.datastructures import State
+
+from wallet_api.database.pool import ConnectionLost, Database
+from wallet_api.http import probes, refusals
+from wallet_api.observability import metrics
+
+# Seconds between two looks.
+_INTERVAL = 5.0
+
+_LEDGER_CHECK = "select extract(epoch from checked_at), problems from wallet.last_ledger_check()"
+
+
+async def look_on(state: State, clients: Callable[[], int]) -> None:
+    """Looks at an application and its number of clients, until it is cancelled."""
+    metrics.info.labels(state.version).set(1)
+    while True:
+        metrics.queue.set(state.payments.waiting)
+        metrics.clients.set(clients())
+        _look_at_pools(state)
+        trouble = await probes.trouble(state)
+        metrics.database_up.set(trouble != refusals.NO_DATABASE)
+        metrics.database_writable.set(trouble not in (refusals.NO_DATABASE, refusals.READ_ONLY))
+        if trouble is None:
+            await _look_at_ledger_check(state.readiness)
+        await asyncio.sleep(_INTERVAL)
+
+
+def _look_at_pools(state: State) -> None:
+    connections: Counter[tuple[str, str]] = Counter()
+    waiting: Counter[str] = Counter()
+    for database in [*state.databases, state.readiness]:
+        usage = database.usage()
+        connections[database.name, "used"] += usage.used
+        connections[database.name, "idle"] += usage.idle
+        waiting[database.name] += usage.waiting
+    for labels, number in connections.items():
+        metrics.pool_connections.labels(*labels).set(number)
+    for name, number in waiting.items():
+        metrics.pool_waiting.labels(name).set(number)
+
+
+async def _look_at_ledger_check(database: Database) -> None:
+    with contextlib.suppress(psycopg.Error, ConnectionLost):  # that the database is away is seen elsewhere
+        for moment, problems in (await database.call(_LEDGER_CHECK)).values:
+            metrics.ledger_check_moment.set(float(moment))
+            metrics.ledger_check_problems.set(int(problems))

@@ -1,0 +1,48 @@
+"""The hot path: requests of one kind reach their handler without middleware and router."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from wallet_api.http import errors
+from wallet_api.observability.record import RECORD
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Shortcut:
+    """ASGI application: gives `handler` the requests of `method` and `path`, and everything else to `app`.
+
+    The handler is one of the application's own, and its answers are the same on either way; errors are answered
+    by wallet_api.http.errors on both. Starlette's way takes some 30 us of CPU more.
+    """
+
+    def __init__(self, app: Starlette, method: str, path: str, handler: Handler) -> None:
+        self._app = app
+        self._method = method
+        self._path = path
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        if scope.get("path") != self._path or scope.get("method") != self._method:
+            await self._app(scope, receive, send)
+            return
+        scope[RECORD].route = self._path
+        scope["app"] = self._app
+        request = Request(scope, receive)
+        try:
+            response = await self._handler(request)
+        except asyncio.CancelledError:
+            response = errors.cancelled(scope)
+        except Exception as error:
+            response = await errors.respond(request, error)
+            await response(scope, receive, send)
+            if response.status_code == 500:
+                raise
+            return
+        await response(scope, receive, send)

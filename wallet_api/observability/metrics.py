@@ -1,0 +1,161 @@
+"""What Prometheus is told: docs/operations.md says what each of them means.
+
+Labels have few values: routes and not paths, and no method or status that a client could make up. With several worker
+processes, each writes its numbers to files of a folder, and the parent process adds them up when it is asked.
+"""
+
+import functools
+import os
+import re
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from wallet_api.observability.record import Record
+
+# Where worker processes have their folder from; prometheus-client reads it when it is imported.
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+# Of this process, if it has no workers.
+REGISTRY = CollectorRegistry()
+
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_PAYMENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_FUNCTION = re.compile(r"wallet\.(\w+)\(")
+
+T = TypeVar("T", bound=MetricWrapperBase)
+
+# The outcome of a payment, and the SQLSTATE of its refusal.
+Payment = tuple[str, str]
+
+
+class _Histogram(prometheus_client.Histogram):
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Observes many values at a time, which costs hardly more than one."""
+        self._sum.inc(sum(values))
+        for place, number in Counter([bisect_left(self._upper_bounds, value) for value in values]).items():
+            self._buckets[place].inc(number)
+
+
+def _counter(name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
+    return prometheus_client.Counter(name, meaning, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> _Histogram:
+    return _Histogram(name, meaning, labels, buckets=buckets, registry=REGISTRY)
+
+
+def _gauge(name: str, meaning: str, *labels: str, of_workers: str = "livesum") -> Gauge:
+    return Gauge(name, meaning, labels, registry=REGISTRY, multiprocess_mode=of_workers)  # type: ignore[arg-type]
+
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_requests = _counter("wallet_requests", "Requests that have been answered", "route", "method", "status")
+_durations = _histogram("wallet_request_duration_seconds", "How long requests took in all", "route", "method")
+_payments = _counter(
+    "wallet_payments",
+    "Payments that were asked for: made, replayed, refused (with a code) or failed",
+    "outcome",
+    "code",
+)
+batch = _histogram("wallet_batch_payments", "Payments that a call of make_payments carried", buckets=_PAYMENTS)
+_calls = _histogram("wallet_call_duration_seconds", "How long calls of the database took", "function")
+queue = _gauge("wallet_queue_payments", "Payments that wait for a call")
+queue_full = _counter("wallet_queue_full", "Requests that were refused because too many were waiting")
+retries = _counter("wallet_retries", "Calls that were made again, by what had happened", "sqlstate")
+pool_connections = _gauge("wallet_pool_connections", "Connections to the database", "pool", "state")
+pool_waiting = _gauge("wallet_pool_waiting", "Requests that wait for a connection", "pool")
+_lock_waits = _histogram("wallet_lock_wait_seconds", "How long payments that met a locked account waited for it")
+database_up = _gauge("wallet_database_up", "1 when the database answers", of_workers="livemin")
+database_writable = _gauge("wallet_database_writable", "1 when it accepts changes too", of_workers="livemin")
+clients = _gauge("wallet_clients", "Connections of clients")
+info = _gauge("wallet_info", "1, and the version of db/", "version", of_workers="livemax")
+ledger_check_problems = _gauge(
+    "wallet_ledger_check_problems", "What the last recorded check of the books found", of_workers="livemax"
+)
+ledger_check_moment = _gauge("wallet_ledger_check_timestamp_seconds", "When that was; 0: never", of_workers="livemax")
+
+
+@functools.cache
+def _labelled(metric: T, *labels: str) -> T:
+    return metric.labels(*labels)
+
+
+def count_requests(records: Iterable[Record]) -> None:
+    """Counts requests that have just ended."""
+    requests: Counter[tuple[str, str, int]] = Counter()
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    payments: Counter[Payment] = Counter()
+    for record in records:
+        method = record.method if record.method in _METHODS else "other"
+        requests[record.route, method, record.status] += 1
+        seconds[record.route, method].append(record.seconds)
+        if record.outcome:
+            payments[record.outcome, record.code] += 1
+        if record.locked:
+            _lock_waits.observe(record.locked)
+    for (route, method, status), number in requests.items():
+        _labelled(_requests, route, method, str(status)).inc(number)
+    for (route, method), values in seconds.items():
+        _labelled(_durations, route, method).observe_all(values)
+    count_payments(payments)
+
+
+def count_payments(payments: Mapping[Payment, int]) -> None:
+    """Counts payments, by what became of them."""
+    for (outcome, code), number in payments.items():
+        _labelled(_payments, outcome, code if outcome == "refused" else "").inc(number)
+
+
+def observe_call(query: str, seconds: float) -> str:
+    """Observes how long a query took, if it calls a function of the wallet, and returns the function's name."""
+    name = _function(query)
+    if name:
+        _labelled(_calls, name).observe(seconds)
+    return name
+
+
+@functools.cache
+def _function(query: str) -> str:
+    found = _FUNCTION.search(query)
+    return found[1] if found else ""
+
+
+class _Workers(Collector):
+    """The sum over all worker processes that write to a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()  # each scrape has a thread of its own
+
+    def collect(self) -> Iterable[Metric]:
+        """Adds up; without the gauges of workers that are gone."""
+        with self._lock:
+            for pid in {int(file.stem.rpartition("_")[2]) for file in self._folder.glob("gauge_live*.db")}:
+                try:
+                    os.kill(pid, 0)
+                except ProcessLookupError:
+                    mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
+            # A worker that has just started may have made a file, and written nothing to it.
+            files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size > 0]
+            added_up: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+            return added_up
+
+
+def of_workers(folder: Path) -> CollectorRegistry:
+    """The metrics of the worker processes whose folder it is."""
+    registry = CollectorRegistry()
+    registry.register(_Workers(folder))
+    return registry

@@ -1,0 +1,123 @@
+"""Traces, for OpenTelemetry: a request, its waits, and its calls of functions. Off, and not even imported, by default.
+
+A call that carried the payments of many requests is one span, linked with those of all of them; it is a part of the
+first one's trace. What else there is to be set, OpenTelemetry reads from its own variables (OTEL_…).
+"""
+
+import asyncio
+import importlib.util
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.types import Scope
+
+from wallet_api.observability.record import Record, begin_spans_with, read_with
+from wallet_api.settings import BadSetting
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
+
+def check() -> None:
+    """Raises BadSetting where there is nothing to make traces with."""
+    try:
+        if all(importlib.util.find_spec(name) for name in _PACKAGES):
+            return
+    except ModuleNotFoundError:
+        pass
+    raise BadSetting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT should be unset where OpenTelemetry is not installed: "
+        "pip install -r requirements-tracing.lock"
+    )
+
+
+class Tracing:
+    """Makes spans, once it has begun; what it needs to know, others have noted in the requests' records."""
+
+    def __init__(self, most_links: int) -> None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        os.environ.setdefault("OTEL_SERVICE_NAME", "wallet")
+        self._provider = TracerProvider(span_limits=SpanLimits(max_links=most_links))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("wallet_api")
+        self._propagator = TraceContextTextMapPropagator()
+        # From the clock that records are kept by to the time of day, in nanoseconds.
+        self._epoch = time.time_ns() - time.perf_counter_ns()
+
+    def begin(self) -> None:
+        """From here on, requests have spans."""
+        begin_spans_with(self._begin_request)
+        read_with(self._end_requests)
+
+    async def end(self) -> None:
+        """Sends what has not been sent yet."""
+        await asyncio.to_thread(self._provider.shutdown)
+
+    def _moment(self, seconds: float) -> int:
+        return self._epoch + int(seconds * 1e9)
+
+    def _begin_request(self, record: Record, scope: Scope) -> "Span | None":
+        from opentelemetry.trace import SpanKind
+
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        span = self._tracer.start_span(
+            record.method,
+            self._propagator.extract(headers),
+            SpanKind.SERVER,
+            start_time=self._moment(record.started),
+        )
+        return span if span.is_recording() else None
+
+    def _end_requests(self, records: Sequence[Record]) -> None:
+        from opentelemetry.trace import StatusCode
+
+        for record in records:
+            if (span := record.span) is None:
+                continue
+            span.update_name(f"{record.method} {record.route}")
+            known = {
+                "http.request.method": record.method,
+                "http.route": record.route,
+                "http.response.status_code": record.status,
+                "url.path": record.path,
+                "client.address": record.client,
+                "wallet.request_id": record.id,
+                "wallet.payment_id": record.payment_id,
+                "wallet.code": record.code,
+                "wallet.key": record.key,
+            }
+            span.set_attributes({name: value for name, value in known.items() if value})
+            if record.status >= 500:
+                span.set_status(StatusCode.ERROR)
+            for name, began, ended in record.steps:
+                self._span(name, began, ended, span)
+            span.end(self._moment(record.started + record.seconds))
+
+    def _span(self, name: str, began: float, ended: float, parent: "Span", links: Sequence[Any] = ()) -> "Span":
+        from opentelemetry.trace import set_span_in_context
+
+        context = set_span_in_context(parent)
+        span = self._tracer.start_span(name, context, links=links, start_time=self._moment(began))
+        span.end(self._moment(ended))
+        return span
+
+    def add_call(self, began: float, ended: float, carried: Sequence[tuple[Record, float]]) -> None:
+        """Makes the span of a call that carried what these requests asked for, which had waited since these times."""
+        from opentelemetry.trace import Link
+
+        for record, since in carried:
+            record.add_step("wait for a call", since, began)
+        spans = [record.span for record, _ in carried if record.span is not None]
+        if spans:
+            links = [Link(span.get_span_context()) for span in spans]
+            call = self._span("make_payments", began, ended, spans[0], links)
+            for span in spans:
+                span.add_link(call.get_span_context())

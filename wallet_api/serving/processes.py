@@ -1,0 +1,267 @@
+"""Runs the application: uvicorn, its worker processes, and an end in good order."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from prometheus_client import start_http_server
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from wallet_api import settings
+from wallet_api.http.application import connections_of_worker, create_app
+from wallet_api.observability import log, metrics
+from wallet_api.observability.record import read_with
+from wallet_api.observability.tracing import Tracing
+from wallet_api.serving.event_loop import Loop
+from wallet_api.serving.protocol import Protocol
+from wallet_api.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+# What a process has open besides connections: the event loop's own, the log, what it imports.
+_OTHER_FILES = 60
+# Clients that a process has to be able to serve.
+_LEAST_CLIENTS = 10
+
+
+class ServingError(Exception):
+    """The service cannot listen; its text says why."""
+
+
+class StopSignals:
+    """SIGINT and SIGTERM, from before there is anything to stop until all is stopped.
+
+    Until there is a server to tell, they end the process by SystemExit. That alone would not do: Python drops an
+    exception that happens to be raised in a finalizer. So the request is remembered, and told later.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._tell: Callable[[int, FrameType | None], object] | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self._requested = True
+        if self._tell is None:
+            raise SystemExit(0)
+        self._tell(signum, frame)
+
+    def tell(self, stop: Callable[[int, FrameType | None], object]) -> None:
+        """From now on, a signal calls `stop`; so does one that came before."""
+        self._tell = stop
+        if self._requested:
+            stop(signal.SIGTERM, None)
+
+
+class _Server(uvicorn.Server):
+    def stop(self, *_: object) -> None:
+        """Ends in order, however often it is called; uvicorn would drop everything the second time."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leaves the signals to StopSignals; uvicorn would raise them again at the end, and spoil the exit code."""
+        yield
+
+
+def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
+    """Serves until a signal to stop, then answers what is under way, and returns.
+
+    `conninfo` is that of the embedded database, where DATABASE_URL names none. Raises BadSetting for a host that is
+    none, and ServingError where it cannot be listened on.
+    """
+    _most_clients(configuration)  # before a worker finds out
+    # Worker processes are new processes, and read their configuration as this one did.
+    if configuration.database_url is None:
+        os.environ["DATABASE_URL"] = conninfo
+    listener = _listen(configuration.host, configuration.port)
+    config = uvicorn.Config(
+        "wallet_api.serving.processes:application",
+        factory=True,
+        loop="wallet_api.serving.event_loop:Loop",
+        workers=configuration.workers,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        backlog=_BACKLOG,
+        access_log=False,
+        log_config=None,  # wallet_api.observability.log writes both
+        server_header=False,
+        proxy_headers=configuration.access_log,  # for the client's address in the lines of requests
+        timeout_keep_alive=configuration.idle_timeout,
+        timeout_graceful_shutdown=configuration.shutdown_timeout,
+    )
+    host, port = listener.getsockname()[:2]
+    with listener, _metrics_told(configuration):
+        logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
+        if configuration.workers > 1:
+            supervisor = Multiprocess(config, [listener])  # which catches signals from here on
+            signals.tell(lambda *_: supervisor.should_exit.set())
+            supervisor.run()
+        else:
+            server = _Server(config)
+            signals.tell(server.stop)
+            server.run([listener])
+
+
+@contextlib.contextmanager
+def _metrics_told(configuration: Settings) -> Iterator[None]:
+    """Tells the metrics of this process, or of its workers to be, if that is asked for."""
+    if configuration.metrics_port is None:
+        yield
+        return
+    host = configuration.metrics_host or configuration.host
+    with contextlib.ExitStack() as stack:
+        registry = metrics.REGISTRY
+        try:
+            if configuration.workers > 1:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-metrics-"))
+                os.environ[metrics.FOLDER_VARIABLE] = folder
+                registry = metrics.of_workers(Path(folder))
+            server, thread = start_http_server(configuration.metrics_port, host, registry)
+        except OSError as error:
+            raise ServingError(
+                f"Cannot tell metrics on {host}, WALLET_METRICS_PORT {configuration.metrics_port}: {error.strerror}"
+            ) from None
+        logger.info("Metrics on %s/metrics", _url(host, server.server_port))
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def application() -> ASGIApp:
+    """The ASGI application of this process, from its environment."""
+    _stop_with_parent()
+    configuration = settings.from_environment()
+    log.begin(configuration.log)
+    if configuration.access_log:
+        read_with(log.write_requests)
+    if configuration.metrics_port is not None:
+        read_with(metrics.count_requests)
+    Protocol.body_timeout = configuration.body_timeout
+    Protocol.reader_timeout = configuration.reader_timeout
+    Protocol.most_connections = most = _most_clients(configuration)
+    if most < configuration.connections:
+        logger.info("At most %d clients are served, not WALLET_CONNECTIONS: so many files may be open", most)
+    Loop.rooms.append(Protocol.has_room)
+    stopping = _Stopping(configuration.drain_time)
+    traces = Tracing(configuration.coalesce_most) if configuration.otlp_endpoint else None
+    if traces is not None:
+        traces.begin()
+
+    async def finish() -> None:
+        await Protocol.abort_all()
+        if traces is not None:
+            await traces.end()
+
+    watch = traces.add_call if traces is not None else None
+    application = create_app(settings.conninfo, configuration, stopping.has_begun, finish, Protocol.clients, watch)
+    # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    return application
+
+
+class _Stopping:
+    """What SIGTERM begins: for some seconds the process serves on, while its load balancer finds it not ready.
+
+    A load balancer does not know that a connection is about to be closed, and so some of its requests would meet the
+    end of one. A second SIGTERM stops at once.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun = False
+        if seconds > 0:
+            self._stop = signal.signal(signal.SIGTERM, self._handle)
+
+    def has_begun(self) -> bool:
+        """Whether the process is about to stop."""
+        return self._begun
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._begun:
+            self._stop_now()
+        else:
+            self._begun = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, self._seconds, self._stop_now)
+
+    def _stop_now(self) -> None:
+        assert callable(self._stop)
+        self._stop(signal.SIGTERM, None)
+
+
+def _most_clients(configuration: Settings) -> int:
+    """How many clients a process may serve: of each, another one may be waiting to be told that there are too many.
+
+    Raises ServingError where it may open so few files that it could not serve anybody.
+    """
+    files = allow_open_files()
+    others = _OTHER_FILES + connections_of_worker(configuration)
+    most = min(configuration.connections, (files - others) // 2)
+    if most < min(configuration.connections, _LEAST_CLIENTS):
+        raise ServingError(
+            f"The process may open {files} files, and needs {others + 2 * _LEAST_CLIENTS} at least: "
+            "raise the limit (ulimit -n)"
+        )
+    return most
+
+
+def allow_open_files() -> int:
+    """Lets this process open as many files as it may, connections included, and returns how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where more are told than the system has
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise settings.BadSetting(
+            f"HOST should be an address of this machine, not {host!r}: {error.strerror}"
+        ) from None
+    try:
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {reason}") from None
+
+
+def _stop_with_parent() -> None:
+    """Stops this worker when the process that looks after it is gone, killed perhaps."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, daemon=True).start()
