@@ -1,9 +1,9 @@
 """Brings a database to the version of db/: migrations once each, functions every time.
 
 Files of db/migrations/ are applied in the order of their numbers. Consecutive files share a transaction, the last ones
-with the functions: as a rule there is one transaction, and it does everything or nothing. Only a file that cannot run in
-a transaction (database.concurrent_indexes) comes between two transactions. If a migration is interrupted there, instances
-of the previous version still find their functions, and continue; the next migrate resumes.
+with the functions: as a rule there is one transaction, and it does everything or nothing. Only a file that cannot run
+in a transaction (database.concurrent_indexes) comes between two transactions. If a migration is interrupted there,
+instances of the previous version still find their functions, and continue; the next migrate resumes.
 
 Any number of callers at once take turns; all but the first find nothing to do. Two locks see to that:
 
