@@ -9,7 +9,6 @@
 -- Writes:  ledger.api_key (last use)
 -- Raises:  WA001 no such key, or revoked, or expired: all by the same look-up, and in the same words; WF001 (which cannot
 --          be)
--- Roles:   wallet_app
 
 create or replace function wallet.authenticate(p_secret_hash bytea)
     returns table (id bigint, name text)
@@ -41,3 +40,5 @@ $$;
 
 comment on function wallet.authenticate(bytea) is
     'The API key whose secret has this SHA-256: its id and name. Raises WA001 where there is none that is valid.';
+
+grant execute on function wallet.authenticate(bytea) to wallet_app;

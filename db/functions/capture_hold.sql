@@ -12,7 +12,6 @@
 --          what a payment is refused for: WB001, WB004, WB005, WB016, WB017 (which cannot be), WB009 too many decimals
 --          for the currency, WB010 buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little,
 --          WB007 seller would have too much
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._capture_refusal(p_hold ledger.hold, p_amount numeric, p_request_refusal text)
     returns text
@@ -120,3 +119,5 @@ comment on function wallet.capture_hold(bigint, numeric, text, bigint) is
     'Pays what a hold holds, or a part of it (above 0), frees the rest, and returns the payment; or raises the refusal: '
     'WB032, WC031 to WC033, WN003, and what make_payment raises. Under an idempotency key (1 to 255 characters) it is '
     'made once; asked for again, it is returned with replayed true.';
+
+grant execute on function wallet.capture_hold(bigint, numeric, text, bigint) to wallet_app, wallet_ops;

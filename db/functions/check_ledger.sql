@@ -10,7 +10,6 @@
 --          itself, the first thing that is wrong.
 -- Locks:   nothing; all is read at one moment, while others go on
 -- Raises:  nothing
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 -- It reads and sorts all payments, each of them twice, as its buyer's and as its seller's. Where the sum and each link
 -- hold, so does the last one: the balance is what the last payment left.
@@ -233,3 +232,5 @@ $$;
 comment on function wallet.check_ledger() is
     'Proves the books, at one moment: a row for each account and each payment that something is wrong with, and what. '
     'None where all is well.';
+
+grant execute on function wallet.check_ledger() to wallet_app, wallet_ops, wallet_reporting;

@@ -9,7 +9,6 @@
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB008 no idempotency key, WK003
 --          the key belongs to another request; WB011 name, WB018 not a clear name, WB012 amount below zero, WB003 not
 --          an amount, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
--- Roles:   wallet_app, wallet_ops
 
 -- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
 create or replace function wallet._account_refusal(p_name text, p_amount numeric, p_currency ledger.currency)
@@ -97,3 +96,5 @@ comment on function wallet.create_account(text, numeric, bigint, text, bigint) i
     'or more, NULL means 0) and a currency, and returns it; or raises the refusal: WB003, WB008, WB009, WB011 to WB013, '
     'WB018, WC011, WK003. Under an idempotency key (1 to 255 characters) it is created once; asked for again, it is '
     'returned with replayed true.';
+
+grant execute on function wallet.create_account(text, numeric, bigint, text, bigint) to wallet_app, wallet_ops;

@@ -9,7 +9,6 @@
 -- Locks:   nothing
 -- Writes:  ledger.api_key (one row)
 -- Raises:  WB071 no name, WB018 not a clear name, WB072 no scopes, WB073 no accounts, WB074 expired already, WC071 the name is taken
--- Roles:   wallet_ops
 
 create or replace function wallet._new_api_key_refusal(
     p_name text,
@@ -91,3 +90,5 @@ comment on function wallet.create_api_key(text, text[], bigint[], timestamptz) i
     'admin), the accounts that it is bound to (1 to 100; NULL: all) and a moment from which on it is of no use (NULL: '
     'never), and returns it with its secret, which nobody can find out again; or raises the refusal: WB018, WB071 to '
     'WB074, WC071.';
+
+grant execute on function wallet.create_api_key(text, text[], bigint[], timestamptz) to wallet_ops;

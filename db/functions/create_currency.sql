@@ -9,7 +9,6 @@
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB008 no idempotency key, WK003
 --          the key belongs to another request; WB051 name, WB018 not a clear name,
 --          WB052 scale, WC051 name taken
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._currency_refusal(p_name text, p_scale bigint)
     returns text
@@ -72,3 +71,5 @@ comment on function wallet.create_currency(text, bigint, text, bigint) is
     'that its amounts may have (0 to 15), and returns it; or raises the refusal: WB008, WB018, WB051, WB052, WC051, '
     'WK003. Under an idempotency key (1 to 255 characters) it is created once; asked for again, it is returned with '
     'replayed true.';
+
+grant execute on function wallet.create_currency(text, bigint, text, bigint) to wallet_app, wallet_ops;

@@ -12,7 +12,6 @@
 --          positive, WB003 not an amount, WB016 no description, WB017 no reference, WB004 no such account, WB005
 --          currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed, WB015
 --          seller closed, WB006 buyer has too little, WB007 seller would have too much
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._hold_key_refusal(
     p_hold ledger.hold,
@@ -134,3 +133,5 @@ comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, te
     '31536000, by default a week), and returns the hold; or raises the refusal: WB001 to WB010, WB014 to WB017, WB031, '
     'WK002. Under an idempotency key (1 to 255 characters) it is made once; asked for again, it is returned as it is now, '
     'with replayed true.';
+
+grant execute on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint) to wallet_app, wallet_ops;

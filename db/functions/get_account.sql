@@ -7,7 +7,6 @@
 -- Locks:   nothing
 -- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 -- What is held, without holds that have expired since somebody looked. "(select …)": else the time might change from row
 -- to row, and the index on it would be of no use.
@@ -77,3 +76,5 @@ $$;
 comment on function wallet.get_account(bigint, timestamptz, bigint) is
     'The account with this id; amount is its balance now, or at a moment (p_at). Available is what it can pay: balance, '
     'plus credit limit, minus what is held. Raises WN001 where there is none.';
+
+grant execute on function wallet.get_account(bigint, timestamptz, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -5,7 +5,6 @@
 -- Returns: the hold, one row; one that was captured has its payment's id and amount, which are else NULL
 -- Locks:   nothing
 -- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts'
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.get_hold(p_hold_id bigint, p_api_key_id bigint default null)
     returns table (
@@ -52,3 +51,5 @@ $$;
 comment on function wallet.get_hold(bigint, bigint) is
     'The hold with this id: open, captured (by the payment with payment_id, of captured_amount), voided or expired. '
     'Raises WN003 where there is none.';
+
+grant execute on function wallet.get_hold(bigint, bigint) to wallet_app, wallet_ops, wallet_reporting;

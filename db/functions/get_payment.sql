@@ -5,7 +5,6 @@
 -- Returns: the payment, one row; refunded_amount is NULL where there are no refunds
 -- Locks:   nothing
 -- Raises:  WA001 no such API key, WF001 not its scope, WN002 no such payment, or none of its accounts'
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.get_payment(p_payment_id bigint, p_api_key_id bigint default null)
     returns table (
@@ -53,3 +52,5 @@ $$;
 
 comment on function wallet.get_payment(bigint, bigint) is
     'The payment with this id, how much of it its refunds gave back, and who made it. Raises WN002 where there is none.';
+
+grant execute on function wallet.get_payment(bigint, bigint) to wallet_app, wallet_ops, wallet_reporting;

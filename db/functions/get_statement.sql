@@ -9,7 +9,6 @@
 -- Locks:   nothing; all is read at one moment
 -- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account, WB061 no limit
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.get_statement(
     p_account_id bigint,
@@ -83,3 +82,5 @@ comment on function wallet.get_statement(bigint, bigint, bigint, timestamptz, ti
     'An account''s statement: the balance before it, then its payments in the order in which its balance changed, with '
     'the signed amount and the balance after each; those after an id (NULL: all), at most 1 to 1000 (NULL: any number), '
     'from a moment on and before another one. Raises WN001 where there is no such account, WB061.';
+
+grant execute on function wallet.get_statement(bigint, bigint, bigint, timestamptz, timestamptz, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -3,7 +3,6 @@
 -- Returns: when the books were checked last, and how many problems were found; no row where they never were
 -- Locks:   nothing
 -- Raises:  nothing
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.last_ledger_check()
     returns table (checked_at timestamptz, problems bigint)
@@ -19,3 +18,5 @@ $$;
 
 comment on function wallet.last_ledger_check() is
     'When check_ledger was recorded last, and how many rows it returned; no row where it never was.';
+
+grant execute on function wallet.last_ledger_check() to wallet_app, wallet_ops, wallet_reporting;

@@ -6,7 +6,6 @@
 -- Returns: changes, oldest first
 -- Locks:   nothing
 -- Raises:  WN001 no such account
--- Roles:   wallet_ops, wallet_reporting
 
 create or replace function wallet.list_account_changes(p_account_id bigint)
     returns table (id bigint, status text, credit_limit numeric, changed_at timestamptz, made_by text)
@@ -30,3 +29,5 @@ $$;
 
 comment on function wallet.list_account_changes(bigint) is
     'Changes of an account''s status and credit limit, oldest first, and who made them. Raises WN001.';
+
+grant execute on function wallet.list_account_changes(bigint) to wallet_ops, wallet_reporting;

@@ -8,7 +8,6 @@
 --          others follow them, after p_after_id => the last row's id
 -- Locks:   nothing
 -- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB013 no such currency, WB041 no such status
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 -- Written for each call, of the conditions that are asked for alone: so PostgreSQL can choose among the indexes on
 -- name, currency and status.
@@ -93,3 +92,5 @@ comment on function wallet.list_accounts(bigint, bigint, text, text, text, text,
     'Accounts by id, with their balances: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of a name, '
     'of names that begin like this, of a currency (id or name), of a status. more: whether others follow, after the last '
     'row''s id. Raises WB013, WB041, WB061.';
+
+grant execute on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -4,7 +4,6 @@
 --          is told to the minute
 -- Locks:   nothing
 -- Raises:  nothing
--- Roles:   wallet_ops
 
 create or replace function wallet.list_api_keys()
     returns table (
@@ -31,3 +30,5 @@ as $$
 $$;
 
 comment on function wallet.list_api_keys() is 'All API keys, by id, without their secrets.';
+
+grant execute on function wallet.list_api_keys() to wallet_ops;

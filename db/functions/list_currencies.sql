@@ -3,7 +3,6 @@
 -- Returns: all currencies, by id
 -- Locks:   nothing
 -- Raises:  WA001 no such API key, WF001 not its scope
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.list_currencies(p_api_key_id bigint default null)
     returns table (id bigint, name text, scale bigint)
@@ -21,3 +20,5 @@ end
 $$;
 
 comment on function wallet.list_currencies(bigint) is 'All currencies, by id, with the decimals that their amounts may have.';
+
+grant execute on function wallet.list_currencies(bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -16,7 +16,6 @@
 -- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
 -- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB062 min or max are no amounts, WB013 no such
 --          currency
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.list_payments(
     p_after_id bigint default null,
@@ -197,3 +196,7 @@ comment on function wallet.list_payments(
     'a seller, a currency (id or name), from a moment on and before another one, of an amount from min to max, with a '
     'reference. more: whether others follow, after the last row''s id; a last row with nothing else only says so. '
     'Raises WB013, WB061, WB062.';
+
+grant execute on function wallet.list_payments(
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint
+) to wallet_app, wallet_ops, wallet_reporting;

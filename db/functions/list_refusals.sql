@@ -6,7 +6,6 @@
 --          (NULL where no single one is), the cause, and the cure
 -- Locks:   nothing
 -- Raises:  nothing
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.list_refusals()
     returns table (code text, message text, argument text, cause text, cure text)
@@ -23,3 +22,5 @@ $$;
 
 comment on function wallet.list_refusals() is
     'All refusals, by code: message, the argument to blame (NULL where no single one is), cause and cure.';
+
+grant execute on function wallet.list_refusals() to wallet_app, wallet_ops, wallet_reporting;

@@ -12,7 +12,6 @@
 --          reference, WB004 no such account, WB005 currencies differ, WB009 too many decimals for the currency, WB010
 --          buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little, WB007 seller would have
 --          too much
--- Roles:   wallet_app, wallet_ops
 
 -- This function locks and writes by itself what _lock_parties and _write_payment do for others: a call that passes rows
 -- on takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py binds the ways together.
@@ -133,3 +132,5 @@ comment on function wallet.make_payment(bigint, bigint, numeric, text, text, tex
     'from the buyer''s account to the seller''s, of the same currency, and returns it; or raises the refusal: WB001 to '
     'WB010, WB014 to WB017, WK001. Under an idempotency key (1 to 255 characters) it is made once; asked for again, it '
     'is returned with replayed true. It may have a description and a reference, each of 1 to 255 characters.';
+
+grant execute on function wallet.make_payment(bigint, bigint, numeric, text, text, text, bigint) to wallet_app, wallet_ops;

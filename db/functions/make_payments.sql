@@ -27,7 +27,6 @@
 --          WB005 currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed,
 --          WB015 seller closed, WB006 buyer has too little, WB007 seller would have too much;
 --          and where p_wait is false, 55P03 an account is locked
--- Roles:   wallet_app, wallet_ops
 
 -- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
 -- many payments go through one account. The position of an account in it is found by width_bucket, which is a
@@ -416,3 +415,7 @@ comment on function wallet.make_payments(
     'idempotency key (1 to 255 characters, or NULL) was used before, in this call or ever, is not made again but '
     'returned, with replayed true. Where the whole call has an idempotency key, the call takes effect once; asked for '
     'again, all outcomes are returned, with replayed true. Raises WB008 and WK003 for that key.';
+
+grant execute on function wallet.make_payments(
+    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text
+) to wallet_app, wallet_ops;

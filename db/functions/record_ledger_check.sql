@@ -6,7 +6,6 @@
 -- Locks:   nothing
 -- Writes:  ledger.ledger_check (one row)
 -- Raises:  23514 where the number is below zero
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet.record_ledger_check(p_problems bigint)
     returns timestamptz
@@ -19,3 +18,5 @@ $$;
 
 comment on function wallet.record_ledger_check(bigint) is
     'Keeps how many rows check_ledger returned (0 or more), and returns the moment.';
+
+grant execute on function wallet.record_ledger_check(bigint) to wallet_app, wallet_ops;

@@ -13,7 +13,6 @@
 --          WB009 too many decimals for the currency, WB024 seller frozen, WB025 seller closed, WB026 buyer closed,
 --          WB023 seller has too little, WB027 buyer would have too much; and WB001, WB004, WB005, WB006, WB007, WB010,
 --          WB014, WB015 (which cannot be)
--- Roles:   wallet_app, wallet_ops
 
 -- The rules of a refund, among which those of any request have their place.
 create or replace function wallet._refund_refusal(
@@ -148,3 +147,5 @@ comment on function wallet.refund_payment(bigint, numeric, text, text, text, big
     'Gives back an amount of a payment (above 0, by default all that is left of it) from its seller to its buyer, and '
     'returns the payment that does; or raises the refusal: WN002, WB021 to WB027, and what make_payment raises. Under an '
     'idempotency key (1 to 255 characters) it is made once; asked for again, it is returned with replayed true.';
+
+grant execute on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) to wallet_app, wallet_ops;

@@ -6,7 +6,6 @@
 -- Locks:   the key's row, until the transaction ends; calls that use the key do not wait for that
 -- Writes:  ledger.api_key (its end)
 -- Raises:  WN004 no such key
--- Roles:   wallet_ops
 
 create or replace function wallet.revoke_api_key(p_api_key_id bigint)
     returns table (
@@ -38,3 +37,5 @@ $$;
 
 comment on function wallet.revoke_api_key(bigint) is
     'Revokes an API key, for good, and returns it. Raises WN004 where there is none.';
+
+grant execute on function wallet.revoke_api_key(bigint) to wallet_ops;

@@ -3,7 +3,6 @@
 -- Returns: the fingerprint of the files of db/ that this database was last migrated with
 -- Locks:   nothing
 -- Raises:  nothing
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.schema_version()
     returns text
@@ -16,3 +15,5 @@ $$;
 
 comment on function wallet.schema_version() is
     'The fingerprint of the files of db/ that this database was last migrated with.';
+
+grant execute on function wallet.schema_version() to wallet_app, wallet_ops, wallet_reporting;

@@ -11,7 +11,6 @@
 -- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB008 no idempotency key, WK003 the key
 --          belongs to another request; WB041 no such status, WN001 no such
 --          account; to close it: WC041 its balance is not 0, WC042 something is held
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._status_refusal(p_account ledger.account, p_status text)
     returns text
@@ -85,3 +84,5 @@ comment on function wallet.set_account_status(bigint, text, text, bigint) is
     'nothing held), and returns it; or raises the refusal: WB008, WB041, WC041, WC042, WK003, WN001. Under an '
     'idempotency key (1 to 255 characters) it takes effect once; asked for again, it is answered as before, with replayed '
     'true.';
+
+grant execute on function wallet.set_account_status(bigint, text, text, bigint) to wallet_app, wallet_ops;

@@ -11,7 +11,6 @@
 --          belongs to another request; WB012 below zero, WB003 not an amount,
 --          WN001 no such account, WB009 too many decimals for the currency, WC043 more than that is used of it, by the
 --          balance or by what is held
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet._limit_refusal(p_account ledger.account, p_amount numeric)
     returns text
@@ -85,3 +84,5 @@ comment on function wallet.set_credit_limit(bigint, numeric, text, bigint) is
     'Lets an account''s balance go down to minus this amount (0 or more), and returns the account; or raises the refusal: '
     'WB003, WB008, WB009, WB012, WC043, WK003, WN001. Under an idempotency key (1 to 255 characters) it takes effect once; '
     'asked for again, it is answered as before, with replayed true.';
+
+grant execute on function wallet.set_credit_limit(bigint, numeric, text, bigint) to wallet_app, wallet_ops;

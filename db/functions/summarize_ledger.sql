@@ -5,7 +5,6 @@
 -- Returns: currencies, by id: accounts, payments, the sum of the balances and that of the opening balances
 -- Locks:   nothing; all is read at one moment
 -- Raises:  nothing
--- Roles:   wallet_app, wallet_ops, wallet_reporting
 
 create or replace function wallet.summarize_ledger()
     returns table (
@@ -40,3 +39,5 @@ $$;
 
 comment on function wallet.summarize_ledger() is
     'For each currency: accounts, payments, the sum of the balances and that of the opening balances.';
+
+grant execute on function wallet.summarize_ledger() to wallet_app, wallet_ops, wallet_reporting;

@@ -10,7 +10,6 @@
 -- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts', WF002 not the
 --          buyer's; WB008 no idempotency key, WK003 the key belongs to another request; it ends once: WC031 was
 --          captured, WC032 was voided, WC033 has expired
--- Roles:   wallet_app, wallet_ops
 
 create or replace function wallet.void_hold(
     p_hold_id bigint,
@@ -73,3 +72,5 @@ $$;
 comment on function wallet.void_hold(bigint, text, bigint) is
     'Gives up a hold, and returns it; or raises the refusal: WB008, WC031 to WC033, WK003, WN003. Under an idempotency key '
     '(1 to 255 characters) it takes effect once; asked for again, it is answered as before, with replayed true.';
+
+grant execute on function wallet.void_hold(bigint, text, bigint) to wallet_app, wallet_ops;

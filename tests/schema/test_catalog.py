@@ -49,7 +49,7 @@ def test_each_file_begins_with_what_it_does_returns_locks_and_raises(file: Any) 
     assert header is not None
     assert f"wallet.{file.stem.lstrip('_')}" in header[0].replace("._", ".").replace("is_amount", "amount")
     if not file.stem.startswith("_"):
-        for word in ("Returns:", "Locks:", "Raises:", "Roles:"):
+        for word in ("Returns:", "Locks:", "Raises:"):
             assert word in header[0]
         assert set(re.findall(r"W[A-Z]\d{3}", header[0])) == refusals(text)
 

@@ -29,9 +29,10 @@ def db(tmp_path: Path) -> Path:
 
 
 def add_function(db: Path, name: str, columns: str, body: str, arguments: str = "") -> None:
+    types = ", ".join(argument.split()[1] for argument in arguments.split(",") if argument)
     (db / "functions" / f"{name}.sql").write_text(
-        "-- Roles:   wallet_app, wallet_ops\n"
         f"create or replace function wallet.{name}({arguments}) returns table ({columns}) language sql as $${body}$$;"
+        f"grant execute on function wallet.{name}({types}) to wallet_app, wallet_ops;"
     )
 
 

@@ -7,7 +7,6 @@ wallet's own functions from somebody else's; a row of the catalog that was not t
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
@@ -21,8 +20,6 @@ NO_WALLET = (
 )
 
 _DEFINES = re.compile(r"^create or replace function wallet\.(\w+)", re.MULTILINE)
-# Who may execute a file's public function: its header says so.
-_ROLES = re.compile(r"^-- Roles:   (.+)$", re.MULTILINE)
 
 
 class MigrationRefused(Exception):
@@ -57,7 +54,7 @@ class Function(NamedTuple):
 def install(connection: psycopg.Connection, files: list[SqlFile], doors: Sequence[str]) -> list[str]:
     """Installs the functions of these files, as the owner, and returns what is worth to be told, a line each.
 
-    `doors` are the roles that may execute the functions whose headers name them.
+    `doors` are the roles that the files grant rights to; the files alone decide, whatever was granted before.
     """
     notes = [
         f"{signature} had been changed by hand; it is again what db/functions/ says"
@@ -67,12 +64,13 @@ def install(connection: psycopg.Connection, files: list[SqlFile], doors: Sequenc
                where md5(pg_get_functiondef(to_regprocedure(installed.signature))) <> installed.checksum"""
         ).fetchall()
     ]
+    _withdraw(connection, doors)
     before = _functions(connection)
     for file in files:
         notes += _install_file(connection, file, before)
     defined = {name for file in files for name in _DEFINES.findall(file.text)}
     notes += _record(connection, defined, before)
-    _grant(connection, files, doors)
+    _close_helpers(connection, doors)
     return notes
 
 
@@ -174,21 +172,21 @@ def _record(connection: psycopg.Connection, defined: set[str], before: list[Func
     ]
 
 
-def _grant(connection: psycopg.Connection, files: list[SqlFile], doors: Sequence[str]) -> None:
-    """Lets each door execute the public functions whose headers name it, and nothing else of ours."""
+def _withdraw(connection: psycopg.Connection, doors: Sequence[str]) -> None:
+    """Revokes from the doors every right on our functions: the files grant what they may execute."""
     all_doors = sql.SQL(", ").join(map(sql.Identifier, doors))
     connection.execute(sql.SQL("grant usage on schema wallet to {}").format(all_doors))
-    roles = {Path(file.name).stem: found[1].split(", ") for file in files if (found := _ROLES.search(file.text))}
-    rows = connection.execute(
-        """select installed.signature, function.proname from ledger.installed_function as installed
-           join pg_proc as function on function.oid = to_regprocedure(installed.signature)"""
-    ).fetchall()
-    for signature, name in rows:
-        function = sql.SQL(signature)
-        others = sql.SQL("public, " if name.startswith("_") else "")
-        connection.execute(sql.SQL("revoke all on function {} from {}{}").format(function, others, all_doors))
-        for role in roles.get(name, []):
-            connection.execute(sql.SQL("grant execute on function {} to {}").format(function, sql.Identifier(role)))
+    for signature in _installed(connection) & {function.signature for function in _functions(connection)}:
+        connection.execute(sql.SQL("revoke all on function {} from {}").format(sql.SQL(signature), all_doors))
+
+
+def _close_helpers(connection: psycopg.Connection, doors: Sequence[str]) -> None:
+    """Revokes every right on helpers, which nobody but our functions calls."""
+    others = sql.SQL(", ").join([sql.SQL("public"), *map(sql.Identifier, doors)])
+    ours = _installed(connection)
+    for function in _functions(connection):
+        if function.name.startswith("_") and function.signature in ours:
+            connection.execute(sql.SQL("revoke all on function {} from {}").format(sql.SQL(function.signature), others))
 
 
 def execute(connection: psycopg.Connection, file: SqlFile) -> None:
