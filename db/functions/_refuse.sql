@@ -9,7 +9,8 @@
 --   WB  the request cannot be granted               WN  there is no such thing
 --   WC  taken, or the present state forbids it      WK  the idempotency key belongs to another request
 --
--- The argument is the one that is to blame, named without its p_. It is NULL where no single argument is.
+-- The argument is the one that is to blame, named without its p_. It is NULL where no single argument is. "allowed" says, as
+-- JSON Schema, which values of the argument pass the rule, where JSON Schema can say it; /openapi.json shows it.
 --
 -- A new rule needs an entry here, the condition where it belongs, and a test that raises it.
 
@@ -43,6 +44,7 @@ as $$
         "cause": "The balance of the seller would be 1,000,000,000,000,000 or more.",
         "cure": "Pay to another account."},
     "WB008": {"message": "Idempotency key should have 1 to 255 characters", "argument": "idempotency_key",
+        "allowed": {"minLength": 1, "maxLength": 255},
         "cause": "The idempotency key is empty or too long.",
         "cure": "Use a random key for each request, a UUID for example."},
     "WB009": {"message": "Amount should have no more decimals than its currency has", "argument": "amount",
@@ -52,6 +54,7 @@ as $$
         "cause": "A frozen account receives payments and makes none.",
         "cure": "Make the account active: set_account_status()."},
     "WB011": {"message": "Name should have 1 to 255 characters", "argument": "name",
+        "allowed": {"minLength": 1, "maxLength": 255},
         "cause": "The name of the account is missing, empty or too long.",
         "cure": "Send a name of 1 to 255 characters."},
     "WB012": {"message": "Amount should not be negative", "argument": "amount",
@@ -67,9 +70,11 @@ as $$
         "cause": "A closed account makes and receives no payments.",
         "cure": "Make the account active: set_account_status()."},
     "WB016": {"message": "Description should have 1 to 255 characters", "argument": "description",
+        "allowed": {"minLength": 1, "maxLength": 255},
         "cause": "The description is empty or too long.",
         "cure": "Shorten it, or leave it out."},
     "WB017": {"message": "Reference should have 1 to 255 characters", "argument": "reference",
+        "allowed": {"minLength": 1, "maxLength": 255},
         "cause": "The reference is empty or too long.",
         "cure": "Shorten it, or leave it out."},
     "WB018": {"message": "Name should have a visible character, and no control or format characters", "argument": "name",
@@ -97,27 +102,33 @@ as $$
         "cause": "The balance of the buyer of the payment would be 1,000,000,000,000,000 or more.",
         "cure": "Refund less."},
     "WB031": {"message": "ExpiresIn should be 1 to 31536000 seconds", "argument": "expires_in",
+        "allowed": {"minimum": 1, "maximum": 31536000},
         "cause": "The time is zero, below zero, missing, or more than a year.",
         "cure": "Send 1 to 31536000 seconds."},
     "WB032": {"message": "Amount should not exceed the hold", "argument": "amount",
         "cause": "A capture pays at most the amount that is held.",
         "cure": "Capture less, and pay the rest with a payment."},
     "WB041": {"message": "Status should be active, frozen or closed", "argument": "status",
+        "allowed": {"enum": ["active", "frozen", "closed"]},
         "cause": "There is no such status.",
         "cure": "Send one of the three."},
     "WB051": {"message": "Name should have 1 to 16 characters", "argument": "name",
+        "allowed": {"minLength": 1, "maxLength": 16},
         "cause": "The name of the currency is missing, empty or too long.",
         "cure": "Send a name of 1 to 16 characters."},
     "WB052": {"message": "Scale should be 0 to 15", "argument": "scale",
+        "allowed": {"minimum": 0, "maximum": 15},
         "cause": "The scale is the number of decimals that amounts of the currency may have.",
         "cure": "Send 0 to 15."},
     "WB061": {"message": "Limit should be 1 to 1000", "argument": "limit",
+        "allowed": {"minimum": 1, "maximum": 1000},
         "cause": "A page has 1 to 1000 rows.",
         "cure": "Send 1 to 1000, or leave the limit out for the whole list."},
     "WB062": {"message": "Min and max should be amounts", "argument": null,
         "cause": "One of the two is not a number, or has too many digits.",
         "cure": "Send amounts of at most 15 integer digits and 15 decimals."},
     "WB071": {"message": "Name should have 1 to 64 characters", "argument": "name",
+        "allowed": {"minLength": 1, "maxLength": 64},
         "cause": "The name of the API key is missing, empty or too long.",
         "cure": "Send a name of 1 to 64 characters."},
     "WB072": {"message": "Scopes should be some of read, pay and admin", "argument": "scopes",

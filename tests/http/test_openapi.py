@@ -1,6 +1,7 @@
 """/openapi.json is true: of the operations, of their fields, headers and refusals; and /docs shows it."""
 
 import re
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from tests.http.agreement import disagreements
 from tests.support import serving
-from wallet_api.http import application, operations, refusals
+from wallet_api.http import application, operations, refusals, rules
+from wallet_api.http.fields import Field
+from wallet_api.http.operation import Operation
 
 Node = dict[str, Any]
 
@@ -73,9 +76,36 @@ def test_each_rule_is_a_refusal_of_some_operation_with_its_words(document: Node)
     assert told == rules
 
 
-def test_ranges_are_those_that_the_rules_tell(document: Node) -> None:
-    request = document["components"]["schemas"]["CreateAccountRequest"]
-    assert (request["properties"]["Name"]["minLength"], request["properties"]["Name"]["maxLength"]) == (1, 255)
+def test_what_a_rule_allows_is_in_the_document(document: Node) -> None:
+    """Limits are data of the registry, and do not depend on the words of a refusal."""
+    shown = [
+        (operation.function, asked.argument, schema)
+        for operation in operations.ALL
+        for asked, schema in asked_schemas(document, operation)
+    ]
+    limited = [
+        (code, about["argument"], about["allowed"]) for code, about in rules.registry().items() if "allowed" in about
+    ]
+    for code, argument, allowed in limited:
+        if code not in NOT_OVER_HTTP:
+            found = [
+                schema for function, name, schema in shown if name == argument and code in rules.refusals_of(function)
+            ]
+            assert found, code
+            assert all(allowed.items() <= schema.items() for schema in found), code
+
+
+def asked_schemas(document: Node, operation: Operation) -> Iterator[tuple[Field, Node]]:
+    """The fields of an operation that are passed to its function, each with its schema."""
+    if operation.function:
+        described = document["paths"][operation.path][operation.method.lower()]
+        parameters = {parameter["name"]: parameter["schema"] for parameter in described.get("parameters", [])}
+        if operation.body is not None:
+            name = f"{operation.name[0].upper()}{operation.name[1:]}Request"
+            parameters |= document["components"]["schemas"][name]["properties"]
+        for asked in (*operation.in_path, *operation.query, *operation.body_fields):
+            if asked.argument:
+                yield asked, parameters[asked.name]
 
 
 def test_service_and_document_agree(database: str, tmp_path: Path) -> None:

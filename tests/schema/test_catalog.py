@@ -51,24 +51,6 @@ def test_each_file_begins_with_what_it_does_returns_locks_and_raises(file: Any) 
     if not file.stem.startswith("_"):
         for word in ("Returns:", "Locks:", "Raises:"):
             assert word in header[0]
-        assert set(re.findall(r"W[A-Z]\d{3}", header[0])) == refusals(text)
-
-
-def refusals(text: str) -> set[str]:
-    """The codes that a function may refuse with, by itself or by the helpers that it calls, however deep."""
-    helpers = {
-        definition.split("(")[0]: definition
-        for file in FILES
-        if file.stem.startswith("_") and file.stem != "_refuse"
-        for definition in file.read_text().split("create or replace function wallet.")[1:]
-    }
-    texts, called = [text], set[str]()
-    while texts:
-        calling = texts.pop()
-        new = {name for name in helpers if f"wallet.{name}(" in calling} - called
-        texts += [helpers[name] for name in new]
-        called |= new
-    return set(re.findall(r"'(W[A-Z]\d{3})'", "".join([text, *(helpers[name] for name in called)])))
 
 
 def test_everything_has_a_comment(catalog: Connection) -> None:

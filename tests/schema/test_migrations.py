@@ -538,8 +538,8 @@ def test_a_build_that_was_interrupted_is_made_anew(admin: Connection, database: 
         migration = threads.submit(migrations.migrate, database, db=db)
         admin.execute(f"select {end}(%s)", [wait_for_build(admin)])
         sentence = (
-            r"9001_index\.sql failed, and what was applied before it stays \(9000_works\.sql\), an index that is not "
-            r"valid may be there until it has run again; the functions are as they were: "
+            r"9001_index\.sql failed, and what was applied before it stays \(9000_works\.sql\), an invalid index may "
+            r"remain until it has run again; the functions are as they were: "
         )
         with pytest.raises(MigrationRefused, match=sentence):
             migration.result()
@@ -610,7 +610,7 @@ def test_an_index_that_cannot_be_built_says_what_it_left(admin: Connection, data
         "create unique index concurrently balances on ledger.account (balance);\n",
     )
     sentence = (
-        r"9000_unique\.sql failed, and an index that is not valid may be there until it has run again; "
+        r"9000_unique\.sql failed, and an invalid index may remain until it has run again; "
         "the functions are as they were: could not create unique index"
     )
     with pytest.raises(MigrationRefused, match=sentence):

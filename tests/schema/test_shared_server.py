@@ -187,7 +187,7 @@ def test_who_migrates_and_does_not_own_the_database_is_told_that_everybody_may_c
         try:
             url = make_conninfo(production, user="migrator", password="m")
             notes = migrations.migrate(url)
-            assert "everybody may still connect to this database: its owner alone can change that" in notes
+            assert "every role may still connect to this database: only its owner can change that" in notes
             migrations.migrate(production)
             public = "select has_database_privilege('public', 'production', 'connect')"
             assert admin.execute(public).fetchall() == [(False,)]

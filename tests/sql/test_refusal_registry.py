@@ -1,6 +1,7 @@
 """Every refusal has one code, one sentence, a cause and a cure, and a test that raises it."""
 
 import re
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,7 +25,7 @@ from tests.sql import (
 )
 from tests.sql.calls import rows
 from tests.support import PROJECT, account
-from wallet_api.http import refusals
+from wallet_api.http import refusals, rules
 
 CODES = list(refusals.of_rulebook())
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
@@ -64,6 +65,50 @@ def test_each_code_is_the_wallet_s_own_and_has_a_status(code: str) -> None:
     assert code[0] in "56789IJKLMNOPQRSTUVWXYZ"
     assert not code.endswith("000")
     assert code[:2] in refusals.STATUS
+
+
+# A call whose argument, given as %s, a rule limits; what the registry says that the rule allows is what it does.
+LIMITED = {
+    "WB008": "make_payment(0, 0, 1, %s)",
+    "WB011": "create_account(%s, 0, 1)",
+    "WB016": "make_payment(1, 2, 1, null, %s)",
+    "WB017": "make_payment(1, 2, 1, null, null, %s)",
+    "WB031": "create_hold(1, 2, 1, %s)",
+    "WB041": "set_account_status(0, %s)",
+    "WB051": "create_currency(%s, 2)",
+    "WB052": "create_currency('x', %s)",
+    "WB061": "list_accounts(p_limit => %s)",
+    "WB071": "create_api_key(%s, array['read'])",
+}
+
+
+def test_every_limit_of_the_registry_is_tried() -> None:
+    assert sorted(LIMITED) == sorted(code for code, about in rules.registry().items() if "allowed" in about)
+
+
+@pytest.mark.parametrize("code", LIMITED)
+def test_a_rule_allows_what_the_registry_says(ops: Connection, code: str) -> None:
+    allowed = rules.registry()[code]["allowed"]
+    good, bad = edges(allowed)
+    for value, refused in [*((value, False) for value in good), *((value, True) for value in bad)]:
+        state = ""
+        try:
+            with ops.transaction(force_rollback=True):
+                ops.execute(f"select wallet.{LIMITED[code]}", [value])
+        except psycopg.Error as error:
+            state = error.sqlstate or ""
+        assert (state == code) == refused, value
+
+
+def edges(allowed: dict[str, Any]) -> tuple[list[str | int], list[str | int]]:
+    """The values just inside of what is allowed, and those just outside."""
+    if "enum" in allowed:
+        return allowed["enum"], ["", "other", *[f"{value} " for value in allowed["enum"]]]
+    if "maxLength" in allowed:
+        least, most = allowed["minLength"], allowed["maxLength"]
+        return ["x" * least, "x" * most], ["x" * (least - 1), "x" * (most + 1)]
+    least, most = allowed["minimum"], allowed["maximum"]
+    return [least, most], [least - 1, most + 1]
 
 
 def test_list_refusals_shows_what_docs_errors_md_is_made_from(ops: Connection) -> None:

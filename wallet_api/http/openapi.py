@@ -1,63 +1,51 @@
-"""The OpenAPI document: made from the operations as they are declared, and from the rules in db/functions/."""
+"""Generates the OpenAPI document from the declared operations and from the rules in db/functions/."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from wallet_api.database.migrations import DB
-from wallet_api.http import errors, operation, probes, refusals
+from wallet_api.http import errors, operation, probes, refusals, rules
 from wallet_api.http.answers import REPLAYED_HEADER, component
 from wallet_api.http.fields import INTEGER, Field, Schema
 from wallet_api.http.operation import Operation
 from wallet_api.http.refusals import Refusal
 
-_CODE = re.compile(r"W[A-Z]\d{3}")
+_ABOUT = """Keeps the balances of accounts and makes payments between them.
 
-# What a function's helpers may refuse, but never do for it.
-_CANNOT_BE = re.compile(r"(W[A-Z]\d{3}, )*W[A-Z]\d{3} \(which cannot be\)")
-
-# What rules say that JSON Schema can say too: "Name should have 1 to 255 characters", "Scale should be 0 to 15",
-# "Status should be active, frozen or closed".
-_RANGE = re.compile(r"([\w ]+) should (have|be) (\d+) to (\d+)( \w+)?")
-_CHOICE = re.compile(r"([\w ]+) should be ((?:\w+, )*\w+ or \w+)")
-
-_ABOUT = """Stores accounts' balances and makes payments between them.
-
-- Amounts have up to 15 digits before and 15 after the point, and are exact: send a JSON number or a string, get a
-  string.
-- Names of fields and of parameters match whatever their case; the last of two equal ones wins. Unknown ones are
-  refused. What may be left out may also be null. The content type of a request is not looked at.
-- What has no value is left out of an answer. Later versions may answer more fields than this one.
-- Whatever goes wrong is `{"Error":"…"}`. The header `Error-Code` has the code of the refusal, which stays the same, and
-  `Error-Field` names the field to blame, where one is. With `Accept: application/problem+json` it is as RFC 9457 says.
-- An unknown path is 404 `Not found`, another method 405 `Method not allowed`
-  with the header `Allow`; HEAD is GET without a body. After a 503, ask again after as many seconds as its `Retry-After`
-  says.
-- Where the service requires it, each request but those for probes and documents has an API key: `Authorization: Bearer`
-  and its secret. Without a valid one it is 401, and 403 for what the key may not do.
-- `Idempotency-Key`, 1 to 255 characters of your choice, makes a request safe to repeat: it takes effect once, and is
-  answered as before, with `Idempotency-Replayed: true`. A request that was refused does not use up its key."""
+- Amounts are exact decimals with up to 15 digits before and 15 after the point. Requests may use JSON numbers or
+  strings; responses use strings.
+- Field and parameter names are case-insensitive. If a name occurs twice, the last value wins. Unknown names are
+  refused. An optional field may be null. The content type of a request is ignored.
+- Responses omit fields without a value. Later versions may add fields.
+- Every error is `{"Error":"…"}`. The header `Error-Code` has the code of the error, which never changes. `Error-Field`
+  names the field that caused it, if a single one did. With `Accept: application/problem+json`, the body follows
+  RFC 9457.
+- An unknown path is 404 `Not found`. Another method is 405 `Method not allowed`, with the header `Allow`. HEAD is GET
+  without a body. After a 503, wait for the seconds in `Retry-After` before you retry.
+- If the service requires API keys, send `Authorization: Bearer` and the secret of a key with every request except those
+  for probes and documents. A missing or invalid key is 401; a key without the permission is 403.
+- `Idempotency-Key`, 1 to 255 characters of your choice, makes a request safe to repeat. It takes effect once; a
+  repetition returns the same response with `Idempotency-Replayed: true`. A refused request does not use up its key."""
 
 _REASONS = {
-    400: "The request cannot be granted, or cannot be read.",
-    401: "There is no API key that is valid.",
-    403: "The API key does not allow it.",
-    404: "There is no such thing.",
+    400: "The request is malformed or refused.",
+    401: "The API key is missing or invalid.",
+    403: "The API key does not permit the request.",
+    404: "The resource does not exist.",
     408: "The body did not arrive in time.",
-    409: "It is taken, or in a state that does not allow it.",
+    409: "The name is taken, or the state of the resource does not allow the request.",
     413: "The body is too large.",
-    422: "The idempotency key stands for another request.",
-    500: "What nobody foresaw. The detail is in the log.",
-    503: "The request was right, and may be sent again after some seconds.",
+    422: "The idempotency key belongs to another request.",
+    500: "An internal error. The log has the details.",
+    503: "The request is valid. Retry it after the seconds in `Retry-After`.",
 }
-_CHALLENGE = {"description": "how to say who asks", "required": True, "schema": {"type": "string"}}
+_CHALLENGE = {"description": "the authentication scheme", "required": True, "schema": {"type": "string"}}
 _ERROR_HEADERS = {
-    "Error-Code": {"description": "the code of the refusal", "required": True, "schema": {"type": "string"}},
-    "Error-Field": {"description": "the field or parameter to blame", "schema": {"type": "string"}},
+    "Error-Code": {"description": "the code of the error", "required": True, "schema": {"type": "string"}},
+    "Error-Field": {"description": "the field or parameter that caused it", "schema": {"type": "string"}},
 }
-_RETRY_AFTER = {"description": "after how many seconds", "required": True, "schema": {"type": "integer", "minimum": 1}}
+_RETRY_AFTER = {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}}
 
-# How the sentences of refusals are filled in for the document.
+# Example values for the placeholders in the sentences of refusals.
 _EXAMPLES = {
     "name": '"Ammount"',
     "known": "Amount",
@@ -69,10 +57,9 @@ _EXAMPLES = {
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations."""
-    words = {code: refusal.sentence for code, refusal in refusals.of_rulebook().items()}
     paths: dict[str, Any] = {}
     for declared in operations:
-        paths.setdefault(declared.path, {})[declared.method.lower()] = _operation(declared, words)
+        paths.setdefault(declared.path, {})[declared.method.lower()] = _operation(declared)
     groups = dict.fromkeys(declared.group for declared in operations)
     return {
         "openapi": "3.1.0",
@@ -81,21 +68,21 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "tags": [{"name": group} for group in groups],
         "paths": paths,
         "components": {
-            "schemas": _schemas(operations, words),
+            "schemas": _schemas(operations),
             "securitySchemes": {"APIKey": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _schemas(operations: Sequence[Operation], words: dict[str, str]) -> dict[str, Schema]:
-    error = {"type": "string", "description": "what is wrong, in words meant for people"}
-    code = {"type": "string", "description": "the code of the refusal: see Errors"}
-    field = {"type": "string", "description": "the field or parameter to blame"}
-    index = INTEGER.shown | {"description": "of an atomic batch: which payment was refused, counted from 0"}
+def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
+    error = {"type": "string", "description": "the message, for people"}
+    code = {"type": "string", "description": "the code of the error, see Errors"}
+    field = {"type": "string", "description": "the field or parameter that caused it"}
+    index = INTEGER.shown | {"description": "the position of the refused payment in the batch, from 0"}
     problem = {
-        "type": {"type": "string", "format": "uri-reference", "description": "where the code is explained"},
-        "title": {"type": "string", "description": "the status in words"},
-        "status": {"type": "integer", "description": "the status"},
+        "type": {"type": "string", "format": "uri-reference", "description": "the URL that explains the code"},
+        "title": {"type": "string", "description": "the name of the status"},
+        "status": {"type": "integer", "description": "the HTTP status"},
         "detail": error,
         "code": code,
     }
@@ -116,7 +103,7 @@ def _schemas(operations: Sequence[Operation], words: dict[str, str]) -> dict[str
     for declared in operations:
         schemas |= {shape.name: shape.schema() for shape in declared.answers.shapes()}
         if declared.body is not None:
-            schemas[_request_name(declared)] = _request(declared, words)
+            schemas[_request_name(declared)] = _request(declared)
     return schemas
 
 
@@ -124,11 +111,11 @@ def _request_name(declared: Operation) -> str:
     return f"{declared.name[0].upper()}{declared.name[1:]}Request"
 
 
-def _request(declared: Operation, words: dict[str, str]) -> Schema:
-    """The object that is asked for. A field that may be left out may be null as well."""
+def _request(declared: Operation) -> Schema:
+    """The schema of an operation's body. An optional field may be null."""
     properties = {}
     for field in declared.body_fields:
-        schema = _asked(field, declared, words) | {"description": field.about}
+        schema = _asked(field, declared) | {"description": field.about}
         types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         properties[field.name] = schema if field.required else schema | {"type": [*types, "null"]}
     for name in declared.ignored:
@@ -137,30 +124,21 @@ def _request(declared: Operation, words: dict[str, str]) -> Schema:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _asked(field: Field, declared: Operation, words: dict[str, str]) -> Schema:
-    """What a field may hold: what its kind allows, and the ranges that the operation's rules tell in their words."""
+def _asked(field: Field, declared: Operation) -> Schema:
+    """The schema of a field: its kind's, narrowed by the operation's rules."""
     schema = field.kind.sent
     for code in _codes(declared):
-        if (match := _RANGE.fullmatch(words[code])) and _is(field, match[1]):
-            least, most = ("minLength", "maxLength") if match[2] == "have" else ("minimum", "maximum")
-            schema = schema | {least: int(match[3]), most: int(match[4])}
-        elif (match := _CHOICE.fullmatch(words[code])) and _is(field, match[1]):
-            schema = schema | {"enum": re.split(", | or ", match[2])}
+        schema = schema | rules.allowed(code, field.argument)
     return schema
 
 
-def _is(field: Field, subject: str) -> bool:
-    """Whether a rule is about this field: "Idempotency key" is IdempotencyKey."""
-    return field.key == subject.replace(" ", "").lower()
-
-
-def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
+def _operation(declared: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": declared.name,
         "tags": [declared.group],
         "summary": declared.summary,
         "description": declared.about,
-        "parameters": _parameters(declared, words),
+        "parameters": _parameters(declared),
     }
     if declared.body is not None:
         example = {field.name: field.example for field in declared.body if field.example is not None}
@@ -168,13 +146,13 @@ def _operation(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
             "required": declared.needs_body,
             "content": {"application/json": {"schema": component(_request_name(declared)), "example": example}},
         }
-    described["responses"] = _responses(declared, words)
+    described["responses"] = _responses(declared)
     if declared.function:
         described["security"] = [{"APIKey": []}, {}]
     return {key: value for key, value in described.items() if value not in ("", [])}
 
 
-def _parameters(declared: Operation, words: dict[str, str]) -> list[dict[str, Any]]:
+def _parameters(declared: Operation) -> list[dict[str, Any]]:
     found = [(field.name, "path", field) for field in declared.in_path]
     found += [(field.name, "query", field) for field in declared.query]
     found += [("Idempotency-Key", "header", operation.HEADER_KEY)] if declared.keyed else []
@@ -184,14 +162,14 @@ def _parameters(declared: Operation, words: dict[str, str]) -> list[dict[str, An
             "in": place,
             "description": field.about,
             "required": field.required,
-            "schema": _asked(field, declared, words),
+            "schema": _asked(field, declared),
         }
         | ({} if field.example is None else {"example": field.example})
         for name, place, field in found
     ]
 
 
-def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
+def _responses(declared: Operation) -> dict[str, Any]:
     answered: dict[str, Any] = {
         "200": {
             "description": declared.summary,
@@ -214,14 +192,14 @@ def _responses(declared: Operation, words: dict[str, str]) -> dict[str, Any]:
 
 
 def _limit(refusal: Refusal, declared: Operation, field: str) -> int:
-    """The limit that the sentence of a refusal tells, if it tells one."""
+    """The limit to fill in, for the refusals whose sentence has one."""
     if refusal is refusals.TOO_MANY_ELEMENTS:
         return next(int(asked.kind.sent["maxItems"]) for asked in declared.body_fields if asked.name == field)
     return declared.body_limit
 
 
 def _refused(status: int, sentences: dict[str, str], error: str) -> dict[str, Any]:
-    """A response of a status: each refusal is an example, by its code."""
+    """An error response, with each refusal of this status as an example under its code."""
     examples: dict[str, Any] = {}
     for sentence, code in sentences.items():
         number = sum(key.split()[0] == code for key in examples)
@@ -239,16 +217,13 @@ def _refused(status: int, sentences: dict[str, str], error: str) -> dict[str, An
 
 
 def _codes(declared: Operation) -> list[str]:
-    """What the function may raise: its file's header says so, and a test holds the header to it."""
-    if not declared.function:
-        return []
-    header = re.match(r"(--.*\n)+", (DB / f"functions/{declared.function}.sql").read_text())
-    text = re.sub(r"\s*\n--\s*", " ", header[0] if header else "")
-    return list(dict.fromkeys(_CODE.findall(_CANNOT_BE.sub("", text))))
+    """The codes that the operation's function may raise."""
+    codes = rules.refusals_of(declared.function) if declared.function else []
+    return [code for code in codes if code not in declared.impossible]
 
 
 def _forms(declared: Operation) -> list[tuple[Refusal, str]]:
-    """How a request is refused that cannot be read, and the field to blame."""
+    """The refusals of malformed requests, each with the field that caused it."""
     found = [(operation.IN_PATH, field) for field in declared.in_path]
     found += [
         (field.name, field) for field in (*declared.query, *(declared.body_fields if declared.body is not None else ()))
@@ -273,7 +248,7 @@ def _forms(declared: Operation) -> list[tuple[Refusal, str]]:
 
 
 def _circumstances(declared: Operation) -> list[tuple[Refusal, str]]:
-    """What may be wrong beside the request's own form and the rules."""
+    """The refusals that neither the request's form nor the rules cause."""
     found = list(declared.refusals)
     if declared.body is not None:
         found += [(refusals.BODY_TOO_LARGE, ""), (refusals.BODY_LATE, "")]

@@ -1,6 +1,6 @@
-"""An operation, declared once: what is asked, which function is called, what is answered.
+"""An operation, declared once: the fields of its request, the function that it calls, its response.
 
-The declaration is what handles a request, and what wallet_api.http.openapi makes the document from.
+The declaration both handles requests and generates the OpenAPI document.
 """
 
 import functools
@@ -18,30 +18,30 @@ from wallet_api.http.fields import INTEGER, TEXT, Field, Getter, Schema, Shape, 
 from wallet_api.http.refusals import Refusal, Refused
 
 _KEY_HEADER = b"idempotency-key"
-# What the names of all headers have in common that somebody might take for it.
+# A header whose name contains this is taken for a misspelt Idempotency-Key.
 _KEY_WORD = b"idempot"
 
-KEY = Field("IdempotencyKey", TEXT, "idempotency_key", "the same as the header Idempotency-Key")
-HEADER_KEY = replace(KEY, about="makes the request safe to repeat: of your choice, another one for each request")
+KEY = Field("IdempotencyKey", TEXT, "idempotency_key", "same as the header Idempotency-Key")
+HEADER_KEY = replace(KEY, about="makes the request safe to repeat; use a new key for each request")
 
-# Which API key asks, or NULL: every function that is called for a request is told. No field of a request has this name.
+# The ID of the request's API key, or NULL: passed to every function. No field of a request has this name.
 API_KEY = Field("", INTEGER, "api_key_id", "")
 
-# How the one field that a path has is called, when something is wrong with it.
+# The name of the path parameter in refusals.
 IN_PATH = "The ID in the URL"
 
 
 class Answers(Protocol):
-    """How an operation answers, and how the document says so."""
+    """The response of an operation, and its description in the document."""
 
     async def respond(self, operation: "Operation", request: Request) -> Response:
-        """Reads a request, calls the operation's function, and answers its rows."""
+        """Parses a request, calls the operation's function, and returns its rows."""
 
     def content(self) -> dict[str, Schema]:
-        """What is answered: JSON Schema, by the content type."""
+        """The JSON Schema of the body, by content type."""
 
     def headers(self) -> dict[str, Schema]:
-        """What headers the answer may have; those that it always has say `required`."""
+        """The headers that the response may have; those that it always has are `required`."""
 
     def shapes(self) -> tuple[Shape, ...]:
         """The objects that `content` refers to."""
@@ -49,12 +49,12 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a method of a path does.
+    """A method of a path.
 
-    `body` is None where none is read. It may be empty where none of its fields is required. `ignored` names fields of
-    the body that clients may send, and that nothing is done with. A request with a body may have an idempotency key,
-    and its function says whether the request was `replayed`. `refusals` are those that neither the function's rules
-    nor the fields' kinds tell; `error` names the schema of all.
+    `body` is None if the body is not read. A request may omit the body if no field is required. `ignored` names fields
+    that clients may send without effect. An operation with a body accepts an idempotency key, and its function returns
+    `replayed`. `refusals` are those in addition to the function's rules and the fields' kinds. `impossible` are codes
+    that the function's helpers raise, but never for this operation. `error` names the schema of its 4xx responses.
     """
 
     name: str
@@ -69,12 +69,13 @@ class Operation:
     ignored: tuple[str, ...] = ()
     body_limit: int = messages.BODY_LIMIT
     function: str = ""
+    impossible: frozenset[str] = frozenset()
     refusals: tuple[tuple[Refusal, str], ...] = ()
     error: str = "Error"
     answers: Answers
 
     async def handle(self, request: Request) -> Response:
-        """Answers a request: one that calls a function needs an API key, where keys are required."""
+        """Handles a request. If API keys are required, an operation that calls a function needs one."""
         request.scope[errors.FIELD_NAMES] = self._field_names
         keys: Keys = request.app.state.keys
         if self.function and keys.required:
@@ -87,27 +88,27 @@ class Operation:
 
     @functools.cached_property
     def body_fields(self) -> tuple[Field, ...]:
-        """The fields of the body, the key included."""
+        """The fields of the body, including the idempotency key."""
         return () if self.body is None else (*self.body, KEY)
 
     @property
     def keyed(self) -> bool:
-        """Whether a request may have an idempotency key."""
+        """Whether the operation accepts an idempotency key."""
         return self.body is not None
 
     @property
     def needs_body(self) -> bool:
-        """Whether the body may not be empty."""
+        """Whether a request must have a body."""
         return any(asked.required for asked in self.body_fields)
 
     def call(self, columns: Sequence[str], values: dict[str, Any]) -> tuple[str, list[Any]]:
-        """The query that calls the function with a request's values. It names all that it gives and takes."""
+        """The query that calls the function with a request's values, and its arguments. Uses named parameters."""
         passed = [asked for asked in self._arguments if not (asked.defaults and values[asked.name] is None)]
         query = _query(self.function, tuple(columns), tuple(asked.argument for asked in passed))
         return query, [values[asked.name] for asked in passed]
 
     def address(self, values: dict[str, Any]) -> str:
-        """The path of a request with these values."""
+        """The path, with its parameters filled in."""
         return self.path.format_map(values)
 
     @functools.cached_property
@@ -120,7 +121,7 @@ class Operation:
         return reader(self.body_fields)
 
     async def read(self, request: Request) -> dict[str, Any]:
-        """The values of all fields, by their names; None stands for one that is missing or null."""
+        """The values of all fields, by name; a missing or null field is None."""
         values = self._read_url(request)
         if self.body is not None:
             body = await messages.body(request, self.body_limit)
@@ -132,7 +133,7 @@ class Operation:
         return values
 
     def _read_url(self, request: Request) -> dict[str, Any]:
-        """The values of the fields in the path and in the query."""
+        """The values of the path and query parameters."""
         values: dict[str, Any] = {}
         for asked in self.in_path:
             try:
@@ -148,7 +149,7 @@ class Operation:
         return values
 
     def read_fields(self, fields: codec.Fields) -> tuple[Any, ...]:
-        """The values of the body's fields, in order. Refuses a body that has others."""
+        """The values of the body's fields, in order. Refuses unknown fields."""
         fields.refuse_unknown(self._known_fields, refusals.UNKNOWN_FIELD, self._shown_fields)
         return self._reader(fields.get)
 
@@ -166,7 +167,7 @@ class Operation:
 
     @functools.cached_property
     def _field_names(self) -> dict[str, str]:
-        """The names of fields, by the arguments that they are passed as."""
+        """The names of the fields, by function argument."""
         return {asked.argument: asked.name for asked in self._arguments if asked.name}
 
 
@@ -177,9 +178,9 @@ def _query(function: str, columns: tuple[str, ...], arguments: tuple[str, ...]) 
 
 
 def header_key(request: Request) -> str | None:
-    """The key in the request's head, if any.
+    """The idempotency key in the request's headers, if any.
 
-    Refuses more than one, one that is not UTF-8, and a header that looks like one, and is none.
+    Refuses several keys, one that is not UTF-8, and a misspelt header name.
     """
     found = [header for header in request.scope["headers"] if _KEY_WORD in header[0]]
     if not found:
@@ -197,7 +198,7 @@ def header_key(request: Request) -> str | None:
 
 
 def one_key(header: str | None, field: str | None) -> str | None:
-    """The key of a request that may have it in its head and as a field. Refuses two that differ."""
+    """The idempotency key of a request, from its header or its field. Refuses two different ones."""
     if header is None:
         return field
     if field not in (None, header):
@@ -206,6 +207,6 @@ def one_key(header: str | None, field: str | None) -> str | None:
 
 
 def database(request: Request) -> Database:
-    """The connections for what is answered at once."""
+    """The connection pool for all operations except lists without a limit and single payments."""
     found: Database = request.app.state.database
     return found

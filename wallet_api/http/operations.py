@@ -1,4 +1,4 @@
-"""All operations of the wallet, over HTTP."""
+"""All HTTP operations of the wallet."""
 
 from wallet_api.http import documents, payments, probes
 from wallet_api.http.answers import Few, Listing, One, Place, Statement
@@ -22,7 +22,7 @@ _ACCOUNT = Shape(
     "Account",
     _BRIEF_ACCOUNT.always,
     ("status", "held", "available", "credit_limit"),
-    {"amount": "its balance", "name": "the name that no other account has"},
+    {"amount": "the balance", "name": "the name, unique among accounts"},
 )
 _LISTED_PAYMENT = Shape("ListedPayment", _STORED, (*_TERMS, *_LINKS))
 _FOUND_PAYMENT = Shape("FoundPayment", _STORED, (*_TERMS, *_LINKS, "refunded_amount"))
@@ -32,7 +32,7 @@ _LINE = Shape(
     "Line",
     ("payment_id", "counterparty_account_id", "counterparty_name", "amount", "balance", "operation_timestamp"),
     (*_TERMS, *_LINKS),
-    {"amount": "how much it changed the balance: below zero where the account paid"},
+    {"amount": "the change of the balance, negative if the account paid"},
 )
 _HOLD = Shape(
     "Hold",
@@ -40,29 +40,29 @@ _HOLD = Shape(
     ("payment_id", "captured_amount", *_TERMS),
     {
         "status": "open, captured, voided or expired",
-        "payment_id": "the payment that was made from it",
-        "operation_timestamp": "when it was created, in UTC",
+        "payment_id": "the payment that captured the hold",
+        "operation_timestamp": "when the hold was created, in UTC",
     },
 )
 _CURRENCY = Shape("Currency", ("id", "name", "scale"))
 
-_ACCOUNT_ID = Field("id", INTEGER, "account_id", "the number of the account", 1, required=True)
-_PAYMENT_ID = Field("id", INTEGER, "payment_id", "the number of the payment", 1, required=True)
-_HOLD_ID = Field("id", INTEGER, "hold_id", "the number of the hold", 1, required=True)
+_ACCOUNT_ID = Field("id", INTEGER, "account_id", "the ID of the account", 1, required=True)
+_PAYMENT_ID = Field("id", INTEGER, "payment_id", "the ID of the payment", 1, required=True)
+_HOLD_ID = Field("id", INTEGER, "hold_id", "the ID of the hold", 1, required=True)
 
-# A list's first two, in the order in which Database.pages wants them.
+# The first two parameters of every list, in the order that Database.pages expects.
 _PAGE = (
-    Field("after", INTEGER, "after_id", "what comes after the one with this number"),
-    Field("limit", INTEGER, "limit", "a page of at most so many; without it, all", 100),
+    Field("after", INTEGER, "after_id", "only rows after the one with this ID"),
+    Field("limit", INTEGER, "limit", "the size of a page; without it, the whole list", 100),
 )
-_DETAILS = Field("details", BOOLEAN, "", "whether to tell Status, Held, Available and CreditLimit too")
-_CURRENCY_FILTER = Field("currency", TEXT, "currency", "of this currency: its number or its name")
-_FROM = Field("from", MOMENT, "from", "from this moment on")
-_TO = Field("to", MOMENT, "to", "before this moment")
+_DETAILS = Field("details", BOOLEAN, "", "whether to include Status, Held, Available and CreditLimit")
+_CURRENCY_FILTER = Field("currency", TEXT, "currency", "only this currency: its ID or its name")
+_FROM = Field("from", MOMENT, "from", "at or after this time")
+_TO = Field("to", MOMENT, "to", "before this time")
 
 _LISTS = (
-    "With `limit`, it is a page, and the header `Link` says where the next one is. Without it, the list is written "
-    "while it is read, all of one moment, however long it is; one that cannot be finished is cut off."
+    "With `limit`, the response is one page, and the header `Link` has the URL of the next one. Without `limit`, the "
+    "whole list is streamed from one snapshot. If it cannot be completed, the connection is broken off."
 )
 
 _ACCOUNTS = (
@@ -71,14 +71,14 @@ _ACCOUNTS = (
         group="Accounts",
         method="GET",
         path="/accounts",
-        summary="Lists accounts, by their numbers",
+        summary="Lists accounts, by ID",
         about=_LISTS,
         query=(
             *_PAGE,
-            Field("name", TEXT, "name", "the one with this name"),
-            Field("name_prefix", TEXT, "name_prefix", "those whose names begin with this"),
+            Field("name", TEXT, "name", "only the account with this name"),
+            Field("name_prefix", TEXT, "name_prefix", "only accounts whose name starts with this"),
             _CURRENCY_FILTER,
-            Field("status", TEXT, "status", "those that are active, frozen or closed"),
+            Field("status", TEXT, "status", "only accounts with this status: active, frozen or closed"),
             _DETAILS,
         ),
         function="list_accounts",
@@ -91,9 +91,9 @@ _ACCOUNTS = (
         path="/accounts",
         summary="Creates an account",
         body=(
-            Field("Name", TEXT, "name", "a name that no other account has", "buyer", required=True),
-            Field("Amount", AMOUNT, "amount", "what it has to begin with; 0 if it is left out", "1000"),
-            Field("CurrencyID", INTEGER, "currency_id", "the number of its currency", 1, required=True),
+            Field("Name", TEXT, "name", "the name, unique among accounts", "buyer", required=True),
+            Field("Amount", AMOUNT, "amount", "the opening balance, 0 by default", "1000"),
+            Field("CurrencyID", INTEGER, "currency_id", "the ID of the currency", 1, required=True),
         ),
         ignored=("ID", "CurrencyName"),
         function="create_account",
@@ -104,10 +104,10 @@ _ACCOUNTS = (
         group="Accounts",
         method="GET",
         path="/account/{id}",
-        summary="One account, with its balance now, or at a moment",
-        about="At a moment, the Amount is the balance after the last payment until then; there are no details.",
+        summary="Returns an account with its current or a past balance",
+        about="With `at`, Amount is the balance after the last payment up to that time, and `details` has no effect.",
         in_path=(_ACCOUNT_ID,),
-        query=(Field("at", MOMENT, "at", "the moment; now, if it is left out"), _DETAILS),
+        query=(Field("at", MOMENT, "at", "the time of the balance, now by default"), _DETAILS),
         function="get_account",
         answers=One(_ACCOUNT, _BRIEF_ACCOUNT),
     ),
@@ -116,7 +116,7 @@ _ACCOUNTS = (
         group="Accounts",
         method="GET",
         path="/account/{id}/statement",
-        summary="What moved an account's balance, line by line",
+        summary="Lists the changes of an account's balance, oldest first",
         about=_LISTS,
         in_path=(_ACCOUNT_ID,),
         query=(*_PAGE, _FROM, _TO),
@@ -128,10 +128,10 @@ _ACCOUNTS = (
         group="Accounts",
         method="POST",
         path="/account/{id}/status",
-        summary="Freezes an account, closes it, or makes it active again",
-        about="A frozen account can be paid, but pays nothing. A closed one does neither.",
+        summary="Freezes, closes or reactivates an account",
+        about="A frozen account receives payments, but makes none. A closed account does neither.",
         in_path=(_ACCOUNT_ID,),
-        body=(Field("Status", TEXT, "status", "what it is to be", "active", required=True),),
+        body=(Field("Status", TEXT, "status", "the new status", "active", required=True),),
         function="set_account_status",
         answers=One(_ACCOUNT),
     ),
@@ -140,9 +140,9 @@ _ACCOUNTS = (
         group="Accounts",
         method="POST",
         path="/account/{id}/credit-limit",
-        summary="Lets an account's balance go below zero, or no more",
+        summary="Sets how far below zero an account's balance may go",
         in_path=(_ACCOUNT_ID,),
-        body=(Field("Amount", AMOUNT, "amount", "how far below zero it may go", "100", required=True),),
+        body=(Field("Amount", AMOUNT, "amount", "the new credit limit, 0 for none", "100", required=True),),
         function="set_credit_limit",
         answers=One(_ACCOUNT),
     ),
@@ -155,19 +155,19 @@ _PAYMENTS = (
         method="GET",
         path=payments.PATH,
         summary="Lists payments, oldest first",
-        about=f"{_LISTS} Where it takes long to find payments, a page ends with fewer than its limit, perhaps with "
-        "none, and there is a next one nevertheless.",
+        about=f"{_LISTS} If a filter matches few payments, a page may have fewer than `limit`, even none, and still "
+        "have a next page.",
         query=(
             *_PAGE,
-            Field("account", INTEGER, "account_id", "those of this account, which pays or is paid"),
-            Field("buyer", INTEGER, "buyer_account_id", "those that this account paid"),
-            Field("seller", INTEGER, "seller_account_id", "those that this account was paid"),
+            Field("account", INTEGER, "account_id", "only payments from or to this account"),
+            Field("buyer", INTEGER, "buyer_account_id", "only payments from this account"),
+            Field("seller", INTEGER, "seller_account_id", "only payments to this account"),
             _CURRENCY_FILTER,
             _FROM,
             _TO,
-            Field("min", AMOUNT, "min", "of this amount or more"),
-            Field("max", AMOUNT, "max", "of this amount or less"),
-            Field("reference", TEXT, "reference", "those with this reference"),
+            Field("min", AMOUNT, "min", "only this amount or more"),
+            Field("max", AMOUNT, "max", "only this amount or less"),
+            Field("reference", TEXT, "reference", "only payments with this reference"),
         ),
         function="list_payments",
         answers=Listing("Payments", _LISTED_PAYMENT),
@@ -178,7 +178,7 @@ _PAYMENTS = (
         group="Payments",
         method="GET",
         path="/payment/{id}",
-        summary="One payment, and how much of it has been given back",
+        summary="Returns a payment and how much of it has been refunded",
         in_path=(_PAYMENT_ID,),
         function="get_payment",
         answers=One(_FOUND_PAYMENT),
@@ -188,14 +188,16 @@ _PAYMENTS = (
         group="Payments",
         method="POST",
         path="/payment/{id}/refund",
-        summary="Gives a payment back, in all or in part",
-        about="That is a payment from its seller to its buyer.",
+        summary="Refunds a payment, fully or partly",
+        about="A refund is a payment from the seller to the buyer.",
         in_path=(_PAYMENT_ID,),
         body=(
-            Field("Amount", AMOUNT, "amount", "how much; all that is left of the payment, if it is left out", "0.1"),
+            Field("Amount", AMOUNT, "amount", "the amount, all that has not been refunded by default", "0.1"),
             *payments.TERMS,
         ),
         function="refund_payment",
+        # The original payment has two accounts of one currency; refusals of the accounts have codes of a refund.
+        impossible=frozenset({"WB001", "WB004", "WB005", "WB006", "WB007", "WB010", "WB014", "WB015"}),
         answers=One(_REFUND, pays=True),
     ),
 )
@@ -206,8 +208,8 @@ _HOLDS = (
         group="Holds",
         method="POST",
         path="/holds",
-        summary="Holds an amount for a payment to come",
-        about="Nothing else can be paid with it, until it is captured, voided, or expires.",
+        summary="Creates a hold: reserves an amount for a later payment",
+        about="The buyer cannot spend the amount until the hold is captured, voided or expired.",
         body=(
             *payments.PARTIES,
             payments.AMOUNT_PAID,
@@ -215,7 +217,7 @@ _HOLDS = (
                 "ExpiresIn",
                 INTEGER,
                 "expires_in",
-                "after how many seconds it ends by itself; a week, if it is left out",
+                "seconds until the hold expires, a week by default",
                 3600,
                 defaults=True,
             ),
@@ -229,7 +231,7 @@ _HOLDS = (
         group="Holds",
         method="GET",
         path="/hold/{id}",
-        summary="One hold, and what became of it",
+        summary="Returns a hold and its status",
         in_path=(_HOLD_ID,),
         function="get_hold",
         answers=One(_HOLD),
@@ -239,11 +241,13 @@ _HOLDS = (
         group="Holds",
         method="POST",
         path="/hold/{id}/capture",
-        summary="Makes the payment that was held for, of all of it or of a part",
-        about="The rest can be paid with again.",
+        summary="Captures a hold: pays its amount, fully or partly",
+        about="The rest is released.",
         in_path=(_HOLD_ID,),
-        body=(Field("Amount", AMOUNT, "amount", "how much; all of it, if it is left out", "0.1"),),
+        body=(Field("Amount", AMOUNT, "amount", "the amount, all of the hold by default", "0.1"),),
         function="capture_hold",
+        # The hold was checked for these.
+        impossible=frozenset({"WB001", "WB004", "WB005", "WB016", "WB017"}),
         answers=One(_CAPTURE, pays=True),
     ),
     Operation(
@@ -251,7 +255,7 @@ _HOLDS = (
         group="Holds",
         method="POST",
         path="/hold/{id}/void",
-        summary="Gives a hold up: no payment is made",
+        summary="Voids a hold: releases its amount without a payment",
         in_path=(_HOLD_ID,),
         body=(),
         function="void_hold",
@@ -265,7 +269,7 @@ _CURRENCIES = (
         group="Currencies",
         method="GET",
         path="/currencies",
-        summary="Lists all currencies, by their numbers",
+        summary="Lists all currencies, by ID",
         function="list_currencies",
         answers=Few("Currencies", _CURRENCY),
     ),
@@ -274,10 +278,11 @@ _CURRENCIES = (
         group="Currencies",
         method="POST",
         path="/currencies",
-        summary="Creates a currency, for good",
+        summary="Creates a currency",
+        about="A currency cannot be changed or deleted.",
         body=(
-            Field("Name", TEXT, "name", "a name that no other currency has", "EUR", required=True),
-            Field("Scale", INTEGER, "scale", "how many decimals its amounts may have", 2, required=True),
+            Field("Name", TEXT, "name", "the name, unique among currencies", "EUR", required=True),
+            Field("Scale", INTEGER, "scale", "the number of decimals that amounts may have", 2, required=True),
         ),
         function="create_currency",
         answers=One(_CURRENCY),

@@ -7,17 +7,15 @@ rulebook, for API keys and for what is forbidden.
 """
 
 import functools
-import json
 import re
 from typing import NamedTuple
 
-from wallet_api.settings import PROJECT
+from wallet_api.http import rules
 
 # The classes of the rulebook, and the status of each.
 STATUS = {"WA": 401, "WB": 400, "WC": 409, "WF": 403, "WK": 422, "WN": 404}
 
 _PLACE = re.compile(r"\{.*?\}")
-_REGISTRY = re.compile(r"\$registry\$(.*)\$registry\$", re.DOTALL)
 
 
 class Refusal(NamedTuple):
@@ -406,12 +404,10 @@ BY_STATE = {
 
 @functools.cache
 def of_rulebook() -> dict[str, Refusal]:
-    """The refusals of the wallet's rules, by code, from the registry in db/functions/_refuse.sql."""
-    found = _REGISTRY.search((PROJECT / "db/functions/_refuse.sql").read_text())
-    assert found is not None
+    """The refusals of the wallet's rules, by code."""
     return {
         code: Refusal(code, STATUS[code[:2]], about["message"], about["cause"], about["cure"])
-        for code, about in json.loads(found[1]).items()
+        for code, about in rules.registry().items()
         if code[:2] in STATUS
     }
 
