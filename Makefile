@@ -20,7 +20,7 @@ SECONDS ?= 600
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test soak agree fuzz bench errors lint format lock clean
+.PHONY: help install run psql check test soak agree fuzz bench errors schema lint format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -56,6 +56,10 @@ bench: $(VENV)/installed-dev  ## run the benchmark in about 5 minutes; writes a 
 
 errors: install  ## generate docs/errors.md from the registries of refusals
 	@$(VENV)/bin/python -m wallet_api.http.refusals > docs/errors.md
+
+schema: $(VENV)/installed-dev  ## write db/schema.sql, the tables as all migrations leave them
+	@$(VENV)/bin/python -m tests.schema.final_schema > db/schema.sql.new
+	@mv db/schema.sql.new db/schema.sql
 
 lint: $(VENV)/installed-dev  ## check style and types
 	$(VENV)/bin/ruff check .

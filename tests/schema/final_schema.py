@@ -1,0 +1,34 @@
+"""Writes db/schema.sql: the schema `ledger` as all migrations leave it. `make schema` runs it.
+
+The text is what pg_dump of the wheel's PostgreSQL prints, without what says nothing of the schema.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from wallet_api.database import embedded, migrations
+
+HEADER = """-- The tables, constraints, triggers and indexes of the ledger, as the migrations leave them. `make schema` writes this
+-- file; do not edit it. To change a table, add a file to db/migrations/.
+
+"""
+# The settings of a restore, the banners of objects, and pg_dump's own remarks.
+_NOISE = re.compile(
+    r"^(?:SET .*;|SELECT pg_catalog\.set_config.*;|\\(?:un)?restrict .*|--.*|ALTER .* OWNER TO .*;)$", re.MULTILINE
+)
+
+
+def final_schema() -> str:
+    """The text of db/schema.sql, from a new database."""
+    with tempfile.TemporaryDirectory() as folder, embedded.running(Path(folder) / "data") as conninfo:
+        migrations.migrate(conninfo)
+        dump = [embedded.wheel_programs() / "pg_dump", "--schema-only", "--schema=ledger", conninfo]
+        text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+    return HEADER + re.sub(r"\n{3,}", "\n\n", _NOISE.sub("", text)).strip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(final_schema())
