@@ -1,4 +1,4 @@
-"""Payments that arrive while a call is under way go out together in the next, and nobody pays for a neighbour."""
+"""Payments that arrive during a call share the next call, and a payment that fails or is blocked harms no other."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,11 @@ import pytest
 
 from tests.conftest import Connection
 from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
-from wallet_api.database.batching import Coalescer, Full, Verdict
+from wallet_api.database.batching import Batcher, Full, Verdict
 
 
 class Failed(Exception):
-    """An exception whose verdict is known."""
+    """An exception with a given verdict."""
 
     def __init__(self, verdict: Verdict) -> None:
         self.verdict = verdict
@@ -27,50 +27,53 @@ def judge(error: Exception) -> Verdict:
     return error.verdict if isinstance(error, Failed) else Verdict.COMMON
 
 
-# Numbers from here on may be asked for again when a call was lost.
+# Numbers from here on are repeatable: they may be retried after a lost call.
 REPEATABLE = 1000
-# The outcome of this one is a refusal.
+# The outcome of this number is a refusal.
 UNSUCCESSFUL = 1013
 
 
 class Database:
-    """Doubles numbers, when it is told to go on; keeps what it was called with. Some numbers make calls fail."""
+    """Doubles numbers once `go_on` is set, and keeps the arguments of its calls. Some numbers make calls fail.
+
+    A call that does not wait sees numbers that are `blocked`, but not those that are `hidden`: for these, it fails.
+    """
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
-        self.aside: list[list[int]] = []
+        self.retries: list[list[int]] = []
         self.made: list[int] = []
         self.go_on = asyncio.Event()
         self.errors: list[Exception] = []
         self.blocked: set[int] = set()
         self.unlucky: set[int] = set()
         self.hidden: set[int] = set()
-        self.lost_aside = 0
-        self.failing_aside: Exception | None = None
+        self.lost_retries = 0
+        self.retry_error: Exception | None = None
         self.repeated: list[Exception] = []
 
-    async def together(self, numbers: Sequence[int]) -> list[int]:
+    async def make_batch(self, numbers: Sequence[int]) -> list[int]:
         self.calls.append(list(numbers))
         await self.go_on.wait()
         if self.errors:
             raise self.errors.pop()
         return self.doubled(numbers)
 
-    async def without_waiting(self, numbers: Sequence[int]) -> list[int | None]:
-        self.aside.append(list(numbers))
-        if self.lost_aside > 0:
-            self.lost_aside -= 1
+    async def make_unblocked(self, numbers: Sequence[int]) -> list[int | None]:
+        self.retries.append(list(numbers))
+        if self.lost_retries > 0:
+            self.lost_retries -= 1
             raise Failed(Verdict.UNKNOWN)
-        if self.failing_aside is not None:
-            raise self.failing_aside
+        if self.retry_error is not None:
+            raise self.retry_error
         await asyncio.sleep(0.001 if self.hidden else 0)
         self.doubled(set(numbers) - self.blocked)
         return [None if number in self.blocked else number * 2 for number in numbers]
 
-    async def waiting(self, numbers: Sequence[int]) -> list[int]:
+    async def make_blocked(self, numbers: Sequence[int]) -> list[int]:
         await asyncio.sleep(0.001)
-        if self.failing_aside is not None:
-            raise self.failing_aside
+        if self.retry_error is not None:
+            raise self.retry_error
         return self.doubled(numbers)
 
     def doubled(self, numbers: Iterable[int]) -> list[int]:
@@ -81,26 +84,26 @@ class Database:
         self.made += numbers
         return [number * 2 for number in numbers]
 
-    def coalescer(
+    def batcher(
         self,
-        most_together: int = 100,
-        most_waiting: int = 100,
-        longest_wait: float = 20,
-        patience: float = 20,
-    ) -> Coalescer[int, int]:
-        return Coalescer(
-            self.together,
-            self.without_waiting,
-            self.waiting,
+        max_batch: int = 100,
+        max_waiting: int = 100,
+        wait_timeout: float = 20,
+        lock_timeout: float = 20,
+    ) -> Batcher[int, int]:
+        return Batcher(
+            self.make_batch,
+            self.make_unblocked,
+            self.make_blocked,
             judge,
             lambda number: number >= REPEATABLE,
             lambda doubled: doubled != 2 * UNSUCCESSFUL,
             self.repeated.append,
-            most_together=most_together,
-            most_waiting=most_waiting,
-            longest_wait=longest_wait,
-            patience=patience,
-            pause=0.01,
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            wait_timeout=wait_timeout,
+            lock_timeout=lock_timeout,
+            retry_pause=0.01,
         )
 
 
@@ -120,8 +123,8 @@ async def settle() -> None:
 def test_who_comes_alone_goes_at_once_and_who_comes_meanwhile_goes_together() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+        async with database.batcher() as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(10)]
             await settle()
             assert database.calls == [[0]]
             database.go_on.set()
@@ -136,8 +139,8 @@ def test_who_comes_alone_goes_at_once_and_who_comes_meanwhile_goes_together() ->
 def test_a_call_carries_no_more_than_it_may() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(most_together=3) as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(20)]
+        async with database.batcher(max_batch=3) as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(20)]
             await settle()
             database.go_on.set()
             assert await asyncio.gather(*requests) == [number * 2 for number in range(20)]
@@ -149,14 +152,14 @@ def test_a_call_carries_no_more_than_it_may() -> None:
 def test_one_too_many_is_refused_at_once() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(most_waiting=2) as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(3)]
+        async with database.batcher(max_waiting=2) as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(3)]
             await settle()
             with pytest.raises(Full):
-                await coalescer.outcome(3)
+                await batcher.submit(3)
             database.go_on.set()
             assert await asyncio.gather(*requests) == [0, 2, 4]
-            assert await coalescer.outcome(5) == 10
+            assert await batcher.submit(5) == 10
 
     run(test)
 
@@ -165,8 +168,8 @@ def test_a_cause_that_one_may_have_brought_is_looked_for_one_by_one() -> None:
     async def test() -> None:
         database = Database()
         database.unlucky = {13}
-        async with database.coalescer() as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in (1, 12, 13, 14)]
+        async with database.batcher() as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in (1, 12, 13, 14)]
             await settle()
             database.go_on.set()
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
@@ -181,32 +184,32 @@ def test_what_is_blocked_keeps_no_neighbour_waiting_and_is_made_when_it_can_be()
         database = Database()
         database.blocked = {5, 6}
         database.go_on.set()
-        async with database.coalescer(most_together=3) as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
+        async with database.batcher(max_batch=3) as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(10)]
             free = [request for number, request in enumerate(requests) if number not in database.blocked]
             assert await asyncio.gather(*free) == [0, 2, 4, 6, 8, 14, 16, 18]
-            assert await coalescer.outcome(20) == 40
+            assert await batcher.submit(20) == 40
             assert not requests[5].done()
             database.blocked = {6}
             assert await requests[5] == 10
             assert not requests[6].done()
             database.blocked = set()
             assert await requests[6] == 12
-            assert await coalescer.outcome(6) == 12
-            assert max(map(len, database.aside)) <= 3
+            assert await batcher.submit(6) == 12
+            assert max(map(len, database.retries)) <= 3
 
     run(test)
 
 
 def test_what_is_blocked_by_what_nobody_sees_keeps_no_neighbour_waiting() -> None:
-    """A key, for instance, under which somebody else has made a payment that is not committed."""
+    """For example an idempotency key of another transaction's payment that is not committed."""
 
     async def test() -> None:
         database = Database()
         database.hidden = {5}
-        async with database.coalescer(patience=0.2) as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(10)]
-            await settle()  # the first one is under way, and all others wait for the next call
+        async with database.batcher(lock_timeout=0.2) as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(10)]
+            await settle()  # the first request is in a call, and the others wait for the next one
             database.go_on.set()
             free = [request for number, request in enumerate(requests) if number not in database.hidden]
             assert await asyncio.gather(*free) == [0, 2, 4, 6, 8, 12, 14, 16, 18]
@@ -222,11 +225,11 @@ def test_of_very_many_that_are_blocked_each_is_given_up_in_time() -> None:
         database = Database()
         database.hidden = set(range(1000))
         database.go_on.set()
-        async with database.coalescer(most_waiting=2000, patience=0.05) as coalescer:
-            outcomes = await asyncio.gather(*map(coalescer.outcome, range(1000)), return_exceptions=True)
+        async with database.batcher(max_waiting=2000, lock_timeout=0.05) as batcher:
+            outcomes = await asyncio.gather(*map(batcher.submit, range(1000)), return_exceptions=True)
             assert {type(outcome) for outcome in outcomes} == {Failed}
-            assert max(map(len, database.aside)) > 1
-            assert sum(len(call) == 1 for call in database.aside) < 1000
+            assert max(map(len, database.retries)) > 1
+            assert sum(len(call) == 1 for call in database.retries) < 1000
 
     run(test)
 
@@ -236,11 +239,11 @@ def test_what_is_blocked_is_given_up_in_the_end() -> None:
         database = Database()
         database.blocked = {5}
         database.go_on.set()
-        async with database.coalescer(patience=0.05) as coalescer:
+        async with database.batcher(lock_timeout=0.05) as batcher:
             with pytest.raises(Failed) as failed:
-                await coalescer.outcome(5)
+                await batcher.submit(5)
             assert failed.value.verdict is Verdict.BLOCKED
-            assert await coalescer.outcome(7) == 14
+            assert await batcher.submit(7) == 14
 
     run(test)
 
@@ -250,9 +253,9 @@ def test_what_was_given_up_is_not_made_after_all() -> None:
         database = Database()
         database.blocked = {5}
         database.go_on.set()
-        async with database.coalescer(patience=0.05) as coalescer:
+        async with database.batcher(lock_timeout=0.05) as batcher:
             with pytest.raises(Failed):
-                await coalescer.outcome(5)
+                await batcher.submit(5)
             database.blocked = set()
             await settle()
             assert database.made == []
@@ -265,14 +268,14 @@ def test_what_is_blocked_counts_as_waiting() -> None:
         database = Database()
         database.blocked = {5, 6}
         database.go_on.set()
-        async with database.coalescer(most_waiting=2) as coalescer:
-            blocked = [asyncio.create_task(coalescer.outcome(number)) for number in (5, 6)]
+        async with database.batcher(max_waiting=2) as batcher:
+            blocked = [asyncio.create_task(batcher.submit(number)) for number in (5, 6)]
             await settle()
             with pytest.raises(Full):
-                await coalescer.outcome(7)
+                await batcher.submit(7)
             database.blocked = set()
             assert await asyncio.gather(*blocked) == [10, 12]
-            assert await coalescer.outcome(7) == 14
+            assert await batcher.submit(7) == 14
 
     run(test)
 
@@ -281,13 +284,13 @@ def test_a_cause_that_passes_is_tried_again_and_not_for_ever() -> None:
     async def test() -> None:
         database = Database()
         database.go_on.set()
-        async with database.coalescer() as coalescer:
+        async with database.batcher() as batcher:
             database.errors = [Failed(Verdict.PASSING)] * 4
-            assert await coalescer.outcome(1) == 2
+            assert await batcher.submit(1) == 2
             assert len(database.calls) == 5
             database.errors = [Failed(Verdict.PASSING)] * 100
             with pytest.raises(Failed):
-                await coalescer.outcome(1)
+                await batcher.submit(1)
             assert len(database.calls) == 10
 
     run(test)
@@ -296,17 +299,17 @@ def test_a_cause_that_passes_is_tried_again_and_not_for_ever() -> None:
 def test_any_other_cause_is_told_to_all_and_nothing_is_repeated() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(4)]
+        async with database.batcher() as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(4)]
             await settle()
             database.errors = [ValueError("broken")] * 4
             database.go_on.set()
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [ValueError] * 4
             assert sorted(number for call in database.calls for number in call) == [0, 1, 2, 3]
-            assert database.aside == []
+            assert database.retries == []
             database.errors = []
-            assert await coalescer.outcome(7) == 14
+            assert await batcher.submit(7) == 14
 
     run(test)
 
@@ -314,20 +317,20 @@ def test_any_other_cause_is_told_to_all_and_nothing_is_repeated() -> None:
 def test_after_a_lost_call_only_what_is_repeatable_is_asked_for_again() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
+        async with database.batcher() as batcher:
             numbers = [0, 1, REPEATABLE, 2, REPEATABLE + 1]
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in numbers]
+            requests = [asyncio.create_task(batcher.submit(number)) for number in numbers]
             await settle()
             database.errors = [Failed(Verdict.UNKNOWN)] * 5
-            database.lost_aside = 2
+            database.lost_retries = 2
             database.go_on.set()
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
             assert [outcomes[2], outcomes[4]] == [2 * REPEATABLE, 2 * REPEATABLE + 2]
             assert all(isinstance(outcomes[place], Failed) for place in (0, 1, 3))
             assert sorted(number for call in database.calls for number in call) == sorted(numbers)
-            assert {number for call in database.aside for number in call} == {REPEATABLE, REPEATABLE + 1}
+            assert {number for call in database.retries for number in call} == {REPEATABLE, REPEATABLE + 1}
             database.errors = []
-            assert await coalescer.outcome(7) == 14
+            assert await batcher.submit(7) == 14
 
     run(test)
 
@@ -336,51 +339,51 @@ def test_what_was_lost_after_a_long_time_is_not_asked_for_again() -> None:
     async def test() -> None:
         database = Database()
         database.errors = [Failed(Verdict.UNKNOWN)]
-        async with database.coalescer(longest_wait=0.05) as coalescer:
-            request = asyncio.create_task(coalescer.outcome(REPEATABLE))
+        async with database.batcher(wait_timeout=0.05) as batcher:
+            request = asyncio.create_task(batcher.submit(REPEATABLE))
             await asyncio.sleep(0.1)
             database.go_on.set()
             with pytest.raises(Failed):
                 await request
-            assert database.aside == []
+            assert database.retries == []
 
     run(test)
 
 
 def test_what_was_lost_and_then_refused_is_lost() -> None:
-    """The lost call may be under way still, and succeed when the refusal has been told."""
+    """The lost call may still be running, and succeed after the client has received the refusal."""
 
     async def test() -> None:
         database = Database()
         database.go_on.set()
-        async with database.coalescer() as coalescer:
-            assert await coalescer.outcome(UNSUCCESSFUL) == 2 * UNSUCCESSFUL
+        async with database.batcher() as batcher:
+            assert await batcher.submit(UNSUCCESSFUL) == 2 * UNSUCCESSFUL
             lost = Failed(Verdict.UNKNOWN)
             database.errors = [lost]
             with pytest.raises(Failed) as failed:
-                await coalescer.outcome(UNSUCCESSFUL)
+                await batcher.submit(UNSUCCESSFUL)
             assert failed.value is lost
-            assert database.aside == [[UNSUCCESSFUL]]
+            assert database.retries == [[UNSUCCESSFUL]]
 
     run(test)
 
 
 @pytest.mark.parametrize("later", [Verdict.UNKNOWN, Verdict.BLOCKED, Verdict.PERSONAL, Verdict.COMMON])
 def test_what_was_lost_stays_lost_whatever_happens_later(later: Verdict) -> None:
-    """Else it would be told that nothing was done."""
+    """Otherwise the client would learn that nothing was done."""
 
     async def test() -> None:
         database = Database()
         database.go_on.set()
         lost = Failed(Verdict.UNKNOWN)
         database.errors = [lost]
-        database.failing_aside = Failed(later)
-        async with database.coalescer(patience=0.1) as coalescer:
+        database.retry_error = Failed(later)
+        async with database.batcher(lock_timeout=0.1) as batcher:
             with pytest.raises(Failed) as failed:
-                await coalescer.outcome(REPEATABLE)
+                await batcher.submit(REPEATABLE)
             assert failed.value is lost
             assert len(database.calls) == 1
-            assert database.aside
+            assert database.retries
 
     run(test)
 
@@ -388,15 +391,15 @@ def test_what_was_lost_stays_lost_whatever_happens_later(later: Verdict) -> None
 def test_nobody_waits_for_a_call_longer_than_one_may() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(longest_wait=0.05) as coalescer:
-            first = asyncio.create_task(coalescer.outcome(1))
+        async with database.batcher(wait_timeout=0.05) as batcher:
+            first = asyncio.create_task(batcher.submit(1))
             await settle()
-            for _ in range(2):  # the second one comes when nobody has waited for a while
-                waiting = [asyncio.create_task(coalescer.outcome(number)) for number in (2, 3)]
+            for _ in range(2):  # the second time, the queue has been empty for a while
+                waiting = [asyncio.create_task(batcher.submit(number)) for number in (2, 3)]
                 outcomes = await asyncio.gather(*waiting, return_exceptions=True)
                 assert [type(outcome) for outcome in outcomes] == [Full, Full]
             assert not first.done()
-            last = asyncio.create_task(coalescer.outcome(4))
+            last = asyncio.create_task(batcher.submit(4))
             await settle()
             database.go_on.set()
             assert [await first, await last] == [2, 8]
@@ -408,8 +411,8 @@ def test_nobody_waits_for_a_call_longer_than_one_may() -> None:
 def test_what_is_cancelled_while_it_waits_is_not_sent() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(4)]
+        async with database.batcher() as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(4)]
             await settle()
             requests[2].cancel()
             await settle()
@@ -423,8 +426,8 @@ def test_what_is_cancelled_while_it_waits_is_not_sent() -> None:
 def test_a_line_whose_request_is_cancelled_goes_on_with_the_others() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
-            requests = [asyncio.create_task(coalescer.outcome(number)) for number in range(3)]
+        async with database.batcher() as batcher:
+            requests = [asyncio.create_task(batcher.submit(number)) for number in range(3)]
             await settle()
             requests[0].cancel()
             await settle()
@@ -437,10 +440,10 @@ def test_a_line_whose_request_is_cancelled_goes_on_with_the_others() -> None:
 def test_one_client_s_flood_keeps_no_other_waiting() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(most_together=10, most_waiting=20_000) as coalescer:
-            flood = [asyncio.create_task(coalescer.outcome(1, "flood")) for _ in range(10_000)]
+        async with database.batcher(max_batch=10, max_waiting=20_000) as batcher:
+            flood = [asyncio.create_task(batcher.submit(1, "flood")) for _ in range(10_000)]
             await settle()
-            other = asyncio.create_task(coalescer.outcome(2, "other"))
+            other = asyncio.create_task(batcher.submit(2, "other"))
             await settle()
             database.go_on.set()
             assert await other == 4
@@ -454,9 +457,9 @@ def test_one_client_s_flood_keeps_no_other_waiting() -> None:
 def test_calls_take_from_clients_in_turn() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(most_together=4) as coalescer:
+        async with database.batcher(max_batch=4) as batcher:
             numbers = [(0, "a"), (1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b"), (6, "c"), (7, "a")]
-            requests = [asyncio.create_task(coalescer.outcome(*number)) for number in numbers]
+            requests = [asyncio.create_task(batcher.submit(*number)) for number in numbers]
             await settle()
             database.go_on.set()
             assert await asyncio.gather(*requests) == [2 * number for number, _ in numbers]
@@ -468,23 +471,23 @@ def test_calls_take_from_clients_in_turn() -> None:
 def test_who_has_less_than_a_share_gets_in_when_as_many_wait_as_may() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(most_waiting=6) as coalescer:
+        async with database.batcher(max_waiting=6) as batcher:
 
             async def come(client: str, number: int) -> list[asyncio.Task[int]]:
-                requests = [asyncio.create_task(coalescer.outcome(1, client)) for _ in range(number)]
+                requests = [asyncio.create_task(batcher.submit(1, client)) for _ in range(number)]
                 await settle()
                 return [request for request in requests if not request.done() or request.exception() is None]
 
-            assert len(await come("flood", 100)) == 7  # one of them is under way
-            assert coalescer.is_full("flood")
-            assert not coalescer.is_full("other")
+            assert len(await come("flood", 100)) == 7  # one of them is in a call
+            assert batcher.is_full("flood")
+            assert not batcher.is_full("other")
             assert len(await come("other", 100)) == 3
             assert len(await come("third", 100)) == 2
-            assert len(await come("fourth", 100)) == 1  # and now it is twice as many
-            assert coalescer.is_full("fifth")
+            assert len(await come("fourth", 100)) == 1  # now twice as many wait
+            assert batcher.is_full("fifth")
             database.go_on.set()
             await settle()
-            assert not coalescer.is_full("flood")
+            assert not batcher.is_full("flood")
 
     run(test)
 
@@ -494,15 +497,15 @@ def test_what_is_blocked_is_a_part_of_the_client_s_share() -> None:
         database = Database()
         database.blocked = {5, 6}
         database.go_on.set()
-        async with database.coalescer(most_waiting=2) as coalescer:
-            blocked = [asyncio.create_task(coalescer.outcome(number, "flood")) for number in (5, 6)]
+        async with database.batcher(max_waiting=2) as batcher:
+            blocked = [asyncio.create_task(batcher.submit(number, "flood")) for number in (5, 6)]
             await settle()
-            assert coalescer.is_full("flood")
-            assert await coalescer.outcome(7, "other") == 14
+            assert batcher.is_full("flood")
+            assert await batcher.submit(7, "other") == 14
             database.blocked = set()
             assert await asyncio.gather(*blocked) == [10, 12]
-            assert await coalescer.outcome(7, "flood") == 14
-            assert coalescer.waiting == 0
+            assert await batcher.submit(7, "flood") == 14
+            assert batcher.waiting == 0
 
     run(test)
 
@@ -510,13 +513,13 @@ def test_what_is_blocked_is_a_part_of_the_client_s_share() -> None:
 def test_of_every_client_nobody_waits_longer_than_one_may() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer(longest_wait=0.05) as coalescer:
-            first = asyncio.create_task(coalescer.outcome(1))
+        async with database.batcher(wait_timeout=0.05) as batcher:
+            first = asyncio.create_task(batcher.submit(1))
             await settle()
-            late = [coalescer.outcome(number, client) for number, client in ((2, "a"), (3, "a"), (4, "b"))]
+            late = [batcher.submit(number, client) for number, client in ((2, "a"), (3, "a"), (4, "b"))]
             outcomes = await asyncio.gather(*late, return_exceptions=True)
             assert [type(outcome) for outcome in outcomes] == [Full] * 3
-            last = asyncio.create_task(coalescer.outcome(5, "a"))
+            last = asyncio.create_task(batcher.submit(5, "a"))
             await settle()
             database.go_on.set()
             assert [await first, await last] == [2, 10]
@@ -529,14 +532,14 @@ def test_a_call_that_is_made_again_is_told() -> None:
         database = Database()
         database.go_on.set()
         conflict, lost = Failed(Verdict.PASSING), Failed(Verdict.UNKNOWN)
-        async with database.coalescer() as coalescer:
+        async with database.batcher() as batcher:
             database.errors = [conflict]
-            await coalescer.outcome(1)
+            await batcher.submit(1)
             database.errors = [lost]
-            await coalescer.outcome(REPEATABLE)
+            await batcher.submit(REPEATABLE)
             database.errors = [ValueError("broken")]
             with pytest.raises(ValueError):
-                await coalescer.outcome(1)
+                await batcher.submit(1)
         assert database.repeated == [conflict, lost]
 
     run(test)
@@ -544,7 +547,7 @@ def test_a_call_that_is_made_again_is_told() -> None:
 
 @dataclass
 class Told:
-    """What became of a request."""
+    """The times of a request."""
 
     waited: float = 0
     database: float = 0
@@ -555,15 +558,15 @@ class Told:
 def test_it_is_told_how_long_a_request_waited_and_with_how_many_it_went() -> None:
     async def test() -> None:
         database = Database()
-        async with database.coalescer() as coalescer:
+        async with database.batcher() as batcher:
             told = [Told() for _ in range(6)]
-            requests = [asyncio.create_task(coalescer.outcome(n, None, times)) for n, times in enumerate(told)]
+            requests = [asyncio.create_task(batcher.submit(n, None, times)) for n, times in enumerate(told)]
             await settle()
             database.go_on.set()
             await asyncio.gather(*requests)
             assert [times.batch for times in told] == [len(call) for call in database.calls for _ in call]
             assert all(times.database > 0 for times in told)
-            # those who came later were waiting for as long as the first call took
+            # later requests waited while the first call ran
             assert all(times.waited > told[0].waited for times in told[1:])
             assert all(times.locked == 0 for times in told)
 
@@ -575,10 +578,10 @@ def test_it_is_told_how_long_a_request_was_blocked(is_seen: bool) -> None:
     async def test() -> None:
         database = Database()
         told = {number: Told() for number in range(4)}
-        async with database.coalescer(patience=0.05) as coalescer:
-            first = asyncio.create_task(coalescer.outcome(0, None, told[0]))
+        async with database.batcher(lock_timeout=0.05) as batcher:
+            first = asyncio.create_task(batcher.submit(0, None, told[0]))
             await settle()
-            others = [asyncio.create_task(coalescer.outcome(n, None, told[n])) for n in (1, 2, 3)]
+            others = [asyncio.create_task(batcher.submit(n, None, told[n])) for n in (1, 2, 3)]
             await settle()
             (database.blocked if is_seen else database.hidden).add(2)
             database.go_on.set()
@@ -594,11 +597,11 @@ def test_it_is_told_how_long_a_request_waited_that_was_never_made() -> None:
     async def test() -> None:
         database = Database()
         told = Told()
-        async with database.coalescer(longest_wait=0.05) as coalescer:
-            first = asyncio.create_task(coalescer.outcome(1))
+        async with database.batcher(wait_timeout=0.05) as batcher:
+            first = asyncio.create_task(batcher.submit(1))
             await settle()
             with pytest.raises(Full):
-                await coalescer.outcome(2, None, told)
+                await batcher.submit(2, None, told)
             assert told.waited > 0.04
             assert (told.database, told.batch) == (0, 0)
             database.go_on.set()
@@ -607,7 +610,7 @@ def test_it_is_told_how_long_a_request_waited_that_was_never_made() -> None:
     run(test)
 
 
-# With a database: a payment holds up the call, until `holder` lets go.
+# With a database: a payment blocks its call until `holder` releases the lock.
 
 
 @contextlib.contextmanager
@@ -641,7 +644,7 @@ def test_payments_that_wait_for_a_call_share_the_next_ones(admin: Connection, da
     with busy_call(admin, database, WALLET_COALESCE_WAITING="31", **PATIENT) as (api, clients, holder):
         poor = clients.submit(pay, api, ids[0], ids[1], 1000)
         payments = [clients.submit(pay, api, ids[n % 30], ids[(n + 1) % 30], "0.5") for n in range(31)]
-        # One of them is one too many, and says so at once: then all others have come.
+        # One of them is one too many and is refused immediately: by then, all others have arrived.
         wait_until(lambda: any(request.done() for request in (poor, *payments)))
         holder.rollback()
         answers = [(request.result(), 400 if request is poor else 200) for request in (poor, *payments)]
@@ -660,7 +663,7 @@ def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connectio
         clients,
         holder,
     ):
-        blocked = [clients.submit(pay, api, ids[0], 3, 1) for _ in range(20)]  # 3 is the one that is held
+        blocked = [clients.submit(pay, api, ids[0], 3, 1) for _ in range(20)]  # 3 is the locked account
         for _ in range(30):
             assert pay(api, ids[1], ids[0], "0.1").status_code == 200
         assert not any(payment.done() for payment in blocked)
@@ -748,7 +751,7 @@ def test_what_the_database_cannot_do_now_is_not_repeated_one_by_one(
     admin.execute(REPLACED.format(body=body))
     with serving(DATABASE_URL=database) as server, server.client() as api:
         assert pay(api, 1, 2, 1).status_code == 503
-    attempts = 2 if state == "0A000" else 1  # a new connection may know better
+    attempts = 2 if state == "0A000" else 1  # retried once, on a new connection
     assert admin.execute("select last_value from public.attempt").fetchall() == [(attempts,)]
 
 

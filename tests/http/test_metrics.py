@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Connection
-from tests.http.test_coalescing import REPLACED, pay
+from tests.http.test_batching import REPLACED, pay
 from tests.support import Server, account, serving, wait_until, waiting_for_locks
 
 METERED = {"WALLET_METRICS_PORT": "0"}
@@ -232,5 +232,5 @@ def test_a_port_that_is_taken_is_one_line(database: str) -> None:
         server = Server(DATABASE_URL=database, WALLET_METRICS_PORT=port)
         assert server.wait() == 1
     assert server.lines == [
-        f"server.py: Cannot tell metrics on 127.0.0.1, WALLET_METRICS_PORT {port}: Address already in use"
+        f"server.py: Cannot serve metrics on 127.0.0.1, WALLET_METRICS_PORT {port}: Address already in use"
     ]

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.conftest import Connection
-from tests.http.test_coalescing import pay
+from tests.http.test_batching import pay
 from tests.support import PROJECT, Server, account, serving, waiting_for_locks
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -154,7 +154,7 @@ def test_without_the_packages_it_is_one_line_and_exit_code_2(database: str, tmp_
     assert server.wait() == 2
     [line] = server.lines
     assert line.startswith(
-        "server.py: OTEL_EXPORTER_OTLP_ENDPOINT should be unset where OpenTelemetry is not installed"
+        "server.py: OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed"
     )
 
 

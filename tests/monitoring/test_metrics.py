@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Connection
-from tests.http.test_coalescing import REPLACED, pay
+from tests.http.test_batching import REPLACED, pay
 from tests.http.test_metrics import METERED, Metrics, scrape
 from tests.monitoring.test_alerts import ALERTS, MONITORING
 from tests.support import PROJECT, account, serving, wait_until

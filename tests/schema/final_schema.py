@@ -25,7 +25,7 @@ def final_schema() -> str:
     """The text of db/schema.sql, from a new database."""
     with tempfile.TemporaryDirectory() as folder, embedded.running(Path(folder) / "data") as conninfo:
         migrations.migrate(conninfo)
-        dump = [embedded.wheel_programs() / "pg_dump", "--schema-only", "--schema=ledger", conninfo]
+        dump = [str(embedded.wheel_programs() / "pg_dump"), "--schema-only", "--schema=ledger", conninfo]
         text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
     return HEADER + re.sub(r"\n{3,}", "\n\n", _NOISE.sub("", text)).strip() + "\n"
 

@@ -1,4 +1,4 @@
-"""Everything between the service and PostgreSQL: connections and calls, batching, migrations, and a server of its own.
+"""Everything between the service and PostgreSQL: connections, calls, batching, migrations, and an embedded server.
 
-It calls functions of the rulebook and returns their rows as text. It knows no rule, and nothing of HTTP.
+It calls the functions of the rulebook and returns their rows as text. It knows no rules and nothing about HTTP.
 """

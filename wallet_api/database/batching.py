@@ -1,16 +1,17 @@
-"""Requests that arrive while a call is under way wait, and go out together in the next one.
+"""Batches requests: those that arrive during a call wait, and the next call carries them together.
 
-No timer: who comes alone goes at once, and under load one call and one commit carry what has arrived since the
-last. It knows no rule, and not what a request is: it is a queue in front of a function.
+There is no timer. A lone request is sent immediately; under load, one call and one commit carry everything that
+arrived during the previous call. The batcher knows no rules and nothing about a request: it is a queue in front of a
+function.
 
-Requests are of clients, and calls take from the clients in turn: who asks for much keeps nobody waiting but himself.
+Clients are served round-robin: a client that sends many requests delays only itself.
 
-Where a call fails because somebody holds what one of its requests needs, they are all put aside, to be made
-without waiting for it: those that do not need it are, at once, and those that do are tried again, for so long.
+If another transaction holds a lock that one request of a batch needs, the call fails. Its requests are then retried
+separately from new ones: first without waiting, which makes those that are not blocked, then with waiting, up to a
+timeout.
 
-Where nobody knows whether a call was made, because the connection broke before its answer, only requests that can
-be told to be the same ones (a payment with an idempotency key) are put aside like that. For the others, whoever
-asked has to decide.
+If the connection breaks before the answer, the outcome is unknown. Only requests that are safe to repeat (payments with
+an idempotency key) are retried in this way. The others fail, and the client has to decide.
 """
 
 import asyncio
@@ -28,46 +29,46 @@ Outcome = TypeVar("Outcome")
 Result = TypeVar("Result")
 Call = Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]]
 
-# How often a call is made that the database rolled back for a cause that passes, and the longest pause before
-# each, in seconds; it doubles every time.
+# Attempts at a call that the database rolls back for a transient cause, and the base of the longest pause between
+# them, in seconds: it doubles with each attempt.
 _ATTEMPTS = 5
 _PAUSE = 0.01
 
 
 class Full(Exception):
-    """As many requests are waiting as may, or this one has waited for as long as it may."""
+    """Too many requests are waiting, or this one has waited too long."""
 
 
 class Verdict(enum.Enum):
-    """What an exception says of the call that raised it. But for UNKNOWN, nothing at all was done."""
+    """What an exception says about the call that raised it. Except for UNKNOWN, the call changed nothing."""
 
-    PASSING = "the same call may succeed in a moment"
-    BLOCKED = "somebody holds what one of the requests needs"
+    PASSING = "transient: the same call may succeed in a moment"
+    BLOCKED = "another transaction holds what one of the requests needs"
     PERSONAL = "one of the requests may be the cause"
-    COMMON = "none of them is the cause"
-    UNKNOWN = "nobody knows what was done"
+    COMMON = "none of the requests is the cause"
+    UNKNOWN = "the call may or may not have taken effect"
 
 
 Judge = Callable[[Exception], Verdict]
-# Is told why a call is made again.
+# Receives the error for which requests are sent again.
 Tell = Callable[[Exception], None]
-# Is told when a call began and ended, and of its requests the times, and since when each had been waiting for it.
+# Receives the start and the end of a call and, for each of its requests, its times and since when it has waited.
 Watch = Callable[[float, float, Sequence[tuple[Any, float]]], None]
 
 
 class Times(Protocol):
-    """What became of a request, in seconds: in the last call that it was in, and before; and how many were in that."""
+    """How long a request took, in seconds: before its last call and in it; and the size of that call's batch."""
 
     waited: float
     database: float
     batch: int
-    # How long it was blocked, if it was.
+    # For how long it was blocked.
     locked: float
 
 
 @dataclass(slots=True)
-class _Trip:
-    """A call with some requests."""
+class _CallRecord:
+    """The times and the size of a call."""
 
     began: float
     size: int
@@ -79,83 +80,87 @@ class _Entry(Generic[Request, Outcome]):
     request: Request
     client: Hashable
     future: asyncio.Future[Outcome]
-    # The time of the event loop until which it waits for a call.
+    # Until when it waits, first for a call, then for a lock, on the clock of the event loop.
     deadline: float
     times: Times | None
     arrived: float
-    trip: _Trip | None = None
-    # When the call began after which it was put aside, and whether it has been found to be blocked since.
-    aside: float = 0
+    last_call: _CallRecord | None = None
+    # The start of the call that failed, and whether a later call has found that this request is blocked.
+    blocked_since: float = 0
     blocked: bool = False
-    # How a call with it was lost. Whatever happens later, it may have been made.
+    # The error by which a call with it was lost. Whatever happens later, that call may have taken effect.
     lost: Exception | None = None
 
     def note_times(self) -> None:
-        """Notes what became of it."""
         times = self.times
         if times is None:
             return
-        if self.trip is None or not self.trip.ended:
+        if self.last_call is None or not self.last_call.ended:
             times.waited = perf_counter() - self.arrived
             return
-        times.database = self.trip.ended - self.trip.began
-        times.waited = self.trip.ended - self.arrived - times.database
-        times.batch = self.trip.size
+        times.database = self.last_call.ended - self.last_call.began
+        times.waited = self.last_call.ended - self.arrived - times.database
+        times.batch = self.last_call.size
         if self.blocked:
-            times.locked = self.trip.ended - self.aside
+            times.locked = self.last_call.ended - self.blocked_since
 
 
-class Coalescer(Generic[Request, Outcome]):
-    """Within `async with`, it makes requests, and tells the outcome of each.
+class Batcher(Generic[Request, Outcome]):
+    """Makes requests in batches, within `async with`.
 
-    Calls take requests, and return their outcomes in order: `together`, one call at a time, with up to
-    `most_together`; for those that were put aside, first `without_waiting`, which returns None for those that are
-    blocked, and then `waiting`. A request is put aside for some `patience` seconds, and then gets the exception;
-    nobody waits longer than `longest_wait` seconds for the first call, and `most_waiting` may wait for whatever it is.
-    When so many do, clients are refused of whom an equal share of them waits, and the others when it is twice as many.
-    After a lost one, those that are `repeatable`, and have not waited for so long yet, are put aside when `pause`
-    seconds have gone: as long as what was lost may take to end by itself. Then only an outcome that `is_success`
-    counts: who is refused now may still be granted what was lost, by a server that was slow.
+    Each call takes requests and returns their outcomes in order:
+
+    - `make_batch` makes up to `max_batch` requests, one call at a time.
+    - `make_unblocked` retries those of a failed call without waiting, and returns None for those that are blocked.
+    - `make_blocked` then retries the rest, and waits for locks. After about `lock_timeout` seconds of this, a request
+      gets the exception.
+
+    A request waits at most `wait_timeout` seconds for its first call. When `max_waiting` requests wait, for a call or
+    for a lock, clients that have an equal share of them are refused; at twice as many, all clients.
+
+    Requests of a lost call are retried after `retry_pause` seconds, in which the lost call ends by itself, if they are
+    `repeatable` and have not reached `wait_timeout`. Then only an outcome that `is_success` counts: after a refusal, a
+    slow server may still make what was lost.
     """
 
     def __init__(
         self,
-        together: Call[Request, Outcome],
-        without_waiting: Call[Request, Outcome | None],
-        waiting: Call[Request, Outcome],
+        make_batch: Call[Request, Outcome],
+        make_unblocked: Call[Request, Outcome | None],
+        make_blocked: Call[Request, Outcome],
         judge: Judge,
         repeatable: Callable[[Request], bool],
         is_success: Callable[[Outcome], bool],
         tell: Tell,
         watch: Watch | None = None,
         *,
-        most_together: int,
-        most_waiting: int,
-        longest_wait: float,
-        patience: float,
-        pause: float,
+        max_batch: int,
+        max_waiting: int,
+        wait_timeout: float,
+        lock_timeout: float,
+        retry_pause: float,
     ) -> None:
-        self._together = together
+        self._make_batch = make_batch
         self._is_busy = False
-        self._without_waiting = without_waiting
-        self._with_waiting = waiting
+        self._make_unblocked = make_unblocked
+        self._make_blocked = make_blocked
         self._judge = judge
         self._repeatable = repeatable
         self._is_success = is_success
         self._tell = tell
         self._watch = watch
-        self._most_together = most_together
-        self._most_waiting = most_waiting
-        self._longest_wait = longest_wait
-        self._patience = patience
-        self._pause = pause
-        # Those that wait for a call, by client; and the same queues in the order of their turns.
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._wait_timeout = wait_timeout
+        self._lock_timeout = lock_timeout
+        self._retry_pause = retry_pause
+        # Requests that wait for their first call, by client; and the same queues in round-robin order.
         self._queues: dict[Hashable, deque[_Entry[Request, Outcome]]] = {}
         self._turns: deque[deque[_Entry[Request, Outcome]]] = deque()
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._aside: list[_Entry[Request, Outcome]] = []
-        # How many are put aside, or were lost and are about to be, by client and in all.
+        self._blocked: list[_Entry[Request, Outcome]] = []
+        # The number of blocked and lost requests, by client and in all.
         self._held_up: Counter[Hashable] = Counter()
         self._held_up_in_all = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -163,11 +168,11 @@ class Coalescer(Generic[Request, Outcome]):
         self._around = 0
 
     async def __aenter__(self) -> Self:
-        """Takes requests from here on."""
+        """Accepts requests from now on."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ends what is still under way. Nobody waits for it any more: requests end before the application does."""
+        """Cancels what is still under way. No client waits for it: requests end before the application does."""
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -176,28 +181,28 @@ class Coalescer(Generic[Request, Outcome]):
 
     @property
     def waiting(self) -> int:
-        """How many wait, for whatever it is."""
+        """The number of requests that wait, for a call or for a lock."""
         return self._queued + self._held_up_in_all
 
     def is_full(self, client: Hashable = None) -> bool:
-        """Whether a request of this client would be refused at once."""
+        """Whether a new request of this client would be refused immediately."""
         waiting = self.waiting
-        if waiting < self._most_waiting:
+        if waiting < self._max_waiting:
             return False
         its_own = len(self._queues.get(client, ())) + self._held_up[client]
         clients = self._queues.keys() | self._held_up.keys() | {client}
-        return its_own * len(clients) >= self._most_waiting or waiting >= 2 * self._most_waiting
+        return its_own * len(clients) >= self._max_waiting or waiting >= 2 * self._max_waiting
 
-    async def outcome(self, request: Request, client: Hashable = None, times: Times | None = None) -> Outcome:
-        """Makes a request, and returns its outcome, or raises what the call raised. Raises Full.
+    async def submit(self, request: Request, client: Hashable = None, times: Times | None = None) -> Outcome:
+        """Makes a request and returns its outcome. Raises Full, or what the call raised.
 
-        Either way, it notes in `times` what became of it.
+        Stores in `times` how long it took, unless it refuses the request immediately.
         """
         if self.is_full(client):
             raise Full
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._longest_wait
-        # not _Entry[Request, Outcome](…), which takes six times as long
+        deadline = loop.time() + self._wait_timeout
+        # Not _Entry[Request, Outcome](…): that is six times slower.
         entry: _Entry[Request, Outcome] = _Entry(request, client, loop.create_future(), deadline, times, perf_counter())
         try:
             if self._is_busy:
@@ -207,7 +212,7 @@ class Coalescer(Generic[Request, Outcome]):
             else:
                 self._is_busy = True
                 try:
-                    await self._call_together([entry])
+                    await self._call_batch([entry])
                 finally:
                     if self._queued:
                         self._start(self._call_while_any_wait())
@@ -226,7 +231,7 @@ class Coalescer(Generic[Request, Outcome]):
         self._queued += 1
 
     def _give_up(self) -> None:
-        """Refuses those who have waited for as long as they may, the first of each client; and looks again in time."""
+        """Refuses the requests whose deadline has passed, and sets the timer for the next deadline."""
         loop = asyncio.get_running_loop()
         late: list[_Entry[Request, Outcome]] = []
         for client, queue in list(self._queues.items()):
@@ -241,21 +246,23 @@ class Coalescer(Generic[Request, Outcome]):
         self._timer = None if first is None else loop.call_at(first, self._give_up)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work, context=Context())  # it is not for whoever happens to start it
+        # An empty context: the work does not belong to the request that happens to start it.
+        task = asyncio.create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _call_while_any_wait(self) -> None:
         while entries := self._take():
-            await self._call_together(entries)
+            await self._call_batch(entries)
         self._is_busy = False
 
     def _take(self) -> list[_Entry[Request, Outcome]]:
-        """Takes the next requests, of each client in turn: half of those around, so that the others are read meanwhile.
+        """Takes the next batch, from the clients in turn: at most half of the requests that were here a moment ago.
 
-        Otherwise the first request after a large call would be sent alone, and all others after it, forever.
+        The service reads new requests while the database makes the batch. If a batch took them all, the first one to
+        arrive afterwards would be sent alone, all others in the next call, and so on forever.
         """
-        share = min(self._most_together, -(-self._around // 2) or self._most_together)
+        share = min(self._max_batch, -(-self._around // 2) or self._max_batch)
         entries: list[_Entry[Request, Outcome]] = []
         while self._turns and len(entries) < share:
             queue = self._turns[0]
@@ -266,22 +273,22 @@ class Coalescer(Generic[Request, Outcome]):
             else:
                 self._turns.popleft()
                 del self._queues[entry.client]
-            if not entry.future.done():  # one that has been cancelled asks for nothing any more
+            if not entry.future.done():  # not cancelled
                 entries.append(entry)
         return entries
 
-    async def _call_together(self, entries: list[_Entry[Request, Outcome]]) -> None:
+    async def _call_batch(self, entries: list[_Entry[Request, Outcome]]) -> None:
         self._under_way += len(entries)
         try:
-            self._settle(entries, await self._call(self._together, entries))
+            self._settle(entries, await self._call(self._make_batch, entries))
         except Exception as error:
             verdict = self._judge(error)
             if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):
-                self._put_aside(entries)
+                self._add_blocked(entries)
             elif verdict is Verdict.UNKNOWN:
                 if again := self._lose(entries, error):
                     self._tell(error)
-                    self._start(self._put_aside_later(again))
+                    self._start(self._add_lost(again))
             else:
                 _fail(entries, error)
         finally:
@@ -289,51 +296,55 @@ class Coalescer(Generic[Request, Outcome]):
             self._under_way -= len(entries)
 
     async def _call(self, call: Call[Request, Result], entries: Sequence[_Entry[Request, Outcome]]) -> Sequence[Result]:
-        trip = _Trip(perf_counter(), len(entries))
-        since = [entry.trip.ended if entry.trip else entry.arrived for entry in entries] if self._watch else []
+        record = _CallRecord(perf_counter(), len(entries))
+        since = (
+            [entry.last_call.ended if entry.last_call else entry.arrived for entry in entries] if self._watch else []
+        )
         for entry in entries:
-            entry.trip = trip
+            entry.last_call = record
         try:
             return await repeated(call, [entry.request for entry in entries], self._judge, self._tell)
         finally:
-            trip.ended = perf_counter()
+            record.ended = perf_counter()
             if self._watch is not None:
-                self._watch(trip.began, trip.ended, list(zip([entry.times for entry in entries], since, strict=True)))
+                self._watch(
+                    record.began, record.ended, list(zip([entry.times for entry in entries], since, strict=True))
+                )
 
-    def _put_aside(self, entries: list[_Entry[Request, Outcome]]) -> None:
-        if not self._aside:
-            self._start(self._call_for_those_aside())
-        deadline = asyncio.get_running_loop().time() + self._patience
+    def _add_blocked(self, entries: list[_Entry[Request, Outcome]]) -> None:
+        if not self._blocked:
+            self._start(self._retry_blocked())
+        deadline = asyncio.get_running_loop().time() + self._lock_timeout
         for entry in entries:
             entry.deadline = deadline
-            entry.aside = entry.trip.began if entry.trip else 0
-        self._aside += entries
+            entry.blocked_since = entry.last_call.began if entry.last_call else 0
+        self._blocked += entries
         self._hold_up(entries)
 
     def _hold_up(self, entries: Iterable[_Entry[Request, Outcome]], *, no_more: bool = False) -> None:
-        """Counts those that wait for something else than a call; or no more."""
+        """Counts requests as blocked or lost, or with `no_more` stops counting them."""
         change = Counter(entry.client for entry in entries)
         self._held_up = self._held_up - change if no_more else self._held_up + change
         self._held_up_in_all = self._held_up.total()
 
     def _lose(self, entries: list[_Entry[Request, Outcome]], error: Exception) -> list[_Entry[Request, Outcome]]:
-        """Fails those that cannot be asked for again, or have waited for too long already, and returns the others."""
+        """Fails those that are not repeatable or have reached their deadline, and returns the others."""
         now = asyncio.get_running_loop().time()
         for entry in entries:
             entry.lost = entry.lost or error
         _fail([entry for entry in entries if not self._repeatable(entry.request) or entry.deadline <= now], error)
         return [entry for entry in entries if not entry.future.done()]
 
-    async def _put_aside_later(self, entries: list[_Entry[Request, Outcome]]) -> None:
+    async def _add_lost(self, entries: list[_Entry[Request, Outcome]]) -> None:
         self._hold_up(entries)
         try:
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._retry_pause)
         finally:
             self._hold_up(entries, no_more=True)
-        self._put_aside(entries)
+        self._add_blocked(entries)
 
     def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
-        """Tells the outcomes; there is none, yet, for those that are blocked."""
+        """Returns the outcomes to the clients. None means that the request is blocked and stays."""
         for entry, outcome in list(zip(entries, outcomes, strict=True)):
             if outcome is None:
                 entry.blocked = True
@@ -345,36 +356,36 @@ class Coalescer(Generic[Request, Outcome]):
             else:
                 entry.future.set_exception(entry.lost)
 
-    async def _call_for_those_aside(self) -> None:
-        """Nobody pays for a neighbour: makes what can be made, and then waits a little for what cannot."""
-        while self._aside:
+    async def _retry_blocked(self) -> None:
+        """Makes the requests that are not blocked, then waits a little for the rest, until none is left."""
+        while self._blocked:
             blocked: Exception | None = None
-            for call in (self._without_waiting, self._with_waiting):
-                blocked = await self._call_in_parts(call, list(self._aside))
+            for call in (self._make_unblocked, self._make_blocked):
+                blocked = await self._call_in_parts(call, list(self._blocked))
                 self._let_go()
             now = asyncio.get_running_loop().time()
             if blocked is not None:
-                _fail([entry for entry in self._aside if entry.deadline <= now], blocked)
+                _fail([entry for entry in self._blocked if entry.deadline <= now], blocked)
                 self._let_go()
 
     def _let_go(self) -> None:
-        """Forgets those aside that have been told what became of them."""
-        self._hold_up([entry for entry in self._aside if entry.future.done()], no_more=True)
-        self._aside = [entry for entry in self._aside if not entry.future.done()]
+        """Removes the blocked requests that are done."""
+        self._hold_up([entry for entry in self._blocked if entry.future.done()], no_more=True)
+        self._blocked = [entry for entry in self._blocked if not entry.future.done()]
 
     async def _call_in_parts(
         self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]]
     ) -> Exception | None:
-        """Makes what can be made, and returns what the rest is blocked by."""
+        """Makes what can be made. Returns the error of the requests that are left to retry, or None."""
         blocked = None
-        for start in range(0, len(entries), self._most_together):
-            part = entries[start : start + self._most_together]
+        for start in range(0, len(entries), self._max_batch):
+            part = entries[start : start + self._max_batch]
             try:
                 self._settle(part, await self._call(call, part))
             except Exception as error:
                 verdict = self._judge(error)
-                # A call that should not wait for anything, and is blocked all the same, is so by one of its requests.
-                by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self._without_waiting)
+                # make_unblocked does not wait for account locks. If it is blocked, one of its requests is the cause.
+                by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self._make_unblocked)
                 if by_one and len(part) > 1:
                     blocked = await self._call_one_by_one(call, part, error) or blocked
                 elif verdict is Verdict.BLOCKED:
@@ -384,7 +395,7 @@ class Coalescer(Generic[Request, Outcome]):
                 elif verdict is Verdict.UNKNOWN:
                     self._lose(part, error)
                     blocked = error
-                    await asyncio.sleep(self._pause)
+                    await asyncio.sleep(self._retry_pause)
                 else:
                     _fail(part, error)
         return blocked
@@ -404,7 +415,7 @@ class Coalescer(Generic[Request, Outcome]):
 async def repeated(
     call: Call[Request, Outcome], requests: Sequence[Request], judge: Judge, tell: Tell
 ) -> Sequence[Outcome]:
-    """Makes a call, and makes it again for as long as it fails for a cause that passes; a few times at most."""
+    """Makes a call and returns its outcomes. Repeats it a few times while it fails for a transient cause."""
     for attempt in range(1, _ATTEMPTS):
         try:
             return await call(requests)

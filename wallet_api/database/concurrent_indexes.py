@@ -1,8 +1,8 @@
-"""Files of db/migrations/ that cannot run in a transaction: indexes that are built while payments go on.
+"""Files of db/migrations/ that cannot run in a transaction: they build indexes while payments continue.
 
-`create index` would lock payments out until it is done, and `create index concurrently` refuses to be part of a
-transaction. So it is not undone where it fails: it leaves an index that is not valid, and its file has to be of a kind
-that can be run again from its start. Hence what such a file may hold is little, and looked at before anything is run.
+`create index` blocks payments until it is done, and `create index concurrently` cannot run in a transaction. If it
+fails, it is not rolled back but leaves an invalid index, and its file must be safe to run again from the start. So such
+a file may hold only a few kinds of statements, which are checked before anything runs.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from psycopg import sql
 
 from wallet_api.database.installer import FileFailed, MigrationRefused, SqlFile
 
-# The first line of such a file. It stands in the file, which then says of itself what it is to whoever reads it, and in
-# the first line, so that nobody has to look for it. A file that has forgotten it fails: PostgreSQL sees to that.
+# The first line of such a file, where every reader sees it. Without it, the file fails: PostgreSQL refuses to build an
+# index concurrently in a transaction.
 MARK = "-- migrate: outside a transaction"
 
-# What it may hold. The index's name is qualified where it is dropped: else it would be looked for elsewhere.
+# The statements that it may hold. `drop index` needs the schema: the search_path does not contain it.
 _DROP = re.compile(r"drop index concurrently if exists ledger\.(\w+)")
 _CREATE = re.compile(r"create (?:unique )?index concurrently (?!if\b)(\w+) on ledger\..+")
 _COMMENT = re.compile(r"comment on index ledger\.\w+ is .+")
-# Looks at the rows that are there, while payments go on.
+# Checks the existing rows while payments continue.
 _VALIDATE = re.compile(r"alter table ledger\.\w+ validate constraint \w+")
 
-# Such a build waits for others' transactions, and should: whatever limits this database has for its users.
+# A build has to wait for other transactions, so the limits of the database or the user are lifted.
 _LIMITS = ["lock_timeout", "statement_timeout", "transaction_timeout"]
-# Seconds after which it is worth to be told what is waited for, and between two looks at it.
+# Seconds before the first report of what a migration waits for, and between two checks.
 LOOK_INTERVAL = 1.0
 
 Tell = Callable[[str], None]
@@ -40,10 +40,10 @@ def is_one(file: SqlFile) -> bool:
 
 
 def statements(file: SqlFile) -> list[str]:
-    """The statements of such a file, one by one. Refuses a file that holds anything else.
+    """The statements of such a file. Raises MigrationRefused if it holds anything else.
 
-    A statement goes to the `;` at the end of a line, and has no other one, not in a string or a comment either: so
-    nothing has to be parsed to know where it ends. Lines that begin with -- are left out.
+    A statement ends with a `;` at the end of a line and contains no other `;`, not even in a string or a comment, so no
+    parser is needed. Lines that begin with -- are skipped.
     """
     lines = [line for line in file.text.splitlines() if not line.lstrip().startswith("--")]
     *found, rest = re.split(r";[ \t]*(?:\n|\Z)", "\n".join(lines))
@@ -56,7 +56,7 @@ def statements(file: SqlFile) -> list[str]:
             if match[1] not in dropped:
                 raise MigrationRefused(
                     f"{file.name} should say: drop index concurrently if exists ledger.{match[1]}; before it creates "
-                    "that index: one that is not valid may be there already, from an attempt before."
+                    "that index: an earlier attempt may have left an invalid one."
                 )
         elif not (_COMMENT.fullmatch(words) or _VALIDATE.fullmatch(words)):
             raise _unfit(file, words)
@@ -71,16 +71,16 @@ def _unfit(file: SqlFile, words: str) -> MigrationRefused:
     return MigrationRefused(
         f"{file.name} runs outside a transaction, so it should hold nothing but: drop index concurrently if exists "
         "ledger.…, create index concurrently … on ledger.…, comment on index ledger.…, alter table ledger.… validate "
-        f"constraint …, in lower case, each with one semicolon, at the end of a line. This is something else: {words}"
+        f"constraint …, in lower case, each with one semicolon, at the end of a line. It also holds: {words}"
     )
 
 
 def run(connection: psycopg.Connection, file: SqlFile, conninfo: str, tell: Tell) -> None:
-    """Runs a file's statements, on a connection in autocommit, without a limit of time.
+    """Runs a file's statements on a connection in autocommit mode, without a time limit.
 
-    Tells, meanwhile, whose transactions they wait for. Raises FileFailed.
+    Meanwhile, tells which transactions they wait for. Raises FileFailed.
     """
-    # those that this version of PostgreSQL has
+    # Older versions of PostgreSQL do not have all of them.
     found = connection.execute("select name from pg_settings where name = any (%s)", [_LIMITS]).fetchall()
     limits = [sql.Identifier(name) for (name,) in found]
     for limit in limits:
@@ -92,14 +92,14 @@ def run(connection: psycopg.Connection, file: SqlFile, conninfo: str, tell: Tell
             except psycopg.Error as error:
                 if error.sqlstate is None:
                     raise
-                raise FileFailed(file.name, error, "an index that is not valid may be there") from error
+                raise FileFailed(file.name, error, "an invalid index may remain") from error
     for limit in limits:
         connection.execute(sql.SQL("reset {}").format(limit))
 
 
 @contextlib.contextmanager
 def _telling(pid: int, file: SqlFile, conninfo: str, tell: Tell) -> Iterator[None]:
-    """Tells whom the process waits for, whenever that changes: from a thread, as this one waits too."""
+    """Tells, from a thread, which transactions the process waits for, whenever they change."""
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(pid, file, conninfo, tell, over), daemon=True)
     thread.start()
@@ -112,7 +112,7 @@ def _telling(pid: int, file: SqlFile, conninfo: str, tell: Tell) -> Iterator[Non
 
 def _watch(pid: int, file: SqlFile, conninfo: str, tell: Tell, over: threading.Event) -> None:
     told: list[str] = []
-    # Nothing depends on it: where there is no connection left for it, nothing is told.
+    # Nothing depends on these reports: if no connection is left for them, there are none.
     with contextlib.suppress(psycopg.Error):
         if over.wait(LOOK_INTERVAL):
             return
@@ -127,9 +127,9 @@ def _watch(pid: int, file: SqlFile, conninfo: str, tell: Tell, over: threading.E
 
 
 def _waited_for(connection: psycopg.Connection, pid: int) -> list[str]:
-    """Whom a process waits for, in words."""
+    """Descriptions of the transactions that a process waits for."""
     rows = connection.execute(
-        """select case when blocking.pid = 0 then 'one that was prepared'
+        """select case when blocking.pid = 0 then 'a prepared one'
                   else concat_ws(' ', 'process', blocking.pid, 'of', usename, nullif(application_name, ''), state,
                                  'since ' || date_trunc('second', xact_start)) end
            from unnest(pg_blocking_pids(%s)) as blocking (pid) left join pg_stat_activity as activity using (pid)

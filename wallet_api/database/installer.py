@@ -1,8 +1,8 @@
-"""Installs db/functions/ into the schema wallet: replaces what is there, and drops what is no more.
+"""Installs db/functions/ into the schema wallet: creates or replaces functions, and drops obsolete ones.
 
-Functions are replaced in place, so that whatever others made upon them (rights, views) stays. What cannot stay
-is never taken away in silence: it is said in a note, or refused. The table ledger.installed_function tells the
-wallet's own functions from somebody else's; a row of the catalog that was not there before tells what a file made.
+Functions are replaced in place, so that the rights and views of others that depend on them survive. A loss is never
+silent: a note reports it, or the migration is refused. The table ledger.installed_function lists the wallet's own
+functions; new row versions in pg_proc show which functions a file has created or replaced.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-# What a call of a function raises where there is no wallet of this version, or none that this user may use.
+# The errors of a call if the database has no wallet of this version, or none that this user may use.
 NO_WALLET = (
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.UndefinedFunction,
@@ -23,11 +23,11 @@ _DEFINES = re.compile(r"^create or replace function wallet\.(\w+)", re.MULTILINE
 
 
 class MigrationRefused(Exception):
-    """The database and the files of db/ do not fit; its text says which, and what to do."""
+    """The database and the files of db/ do not match; the text says why, and what to do."""
 
 
 class FileFailed(MigrationRefused):
-    """A file of db/ failed; `left` is what it, and those before it, left behind."""
+    """A file of db/ failed; `left` says what it and the files before it left behind."""
 
     def __init__(self, name: str, error: psycopg.Error, left: str = "nothing was changed") -> None:
         super().__init__(f"{name} failed, and {left}: {error}")
@@ -44,7 +44,7 @@ class SqlFile(NamedTuple):
 
 
 class Function(NamedTuple):
-    """A function in the schema wallet, and which version of its row in the catalog that is."""
+    """A function in the schema wallet; `row` identifies the version of its row in pg_proc."""
 
     signature: str
     name: str
@@ -52,9 +52,9 @@ class Function(NamedTuple):
 
 
 def install(connection: psycopg.Connection, files: list[SqlFile], doors: Sequence[str]) -> list[str]:
-    """Installs the functions of these files, as the owner, and returns what is worth to be told, a line each.
+    """Installs the functions of these files, as the current role, the owner. Returns notes, one line each.
 
-    `doors` are the roles that the files grant rights to; the files alone decide, whatever was granted before.
+    `doors` are the roles to which the files grant rights. Their earlier rights are revoked: the files alone decide.
     """
     notes = [
         f"{signature} had been changed by hand; it is again what db/functions/ says"
@@ -83,15 +83,15 @@ def _functions(connection: psycopg.Connection) -> list[Function]:
 
 
 def _installed(connection: psycopg.Connection) -> set[str]:
-    """The signatures of what the migration before this one installed."""
+    """The signatures of the functions that the previous migration installed."""
     return {row[0] for row in connection.execute("select signature from ledger.installed_function").fetchall()}
 
 
 def _install_file(connection: psycopg.Connection, file: SqlFile, before: list[Function]) -> list[str]:
-    """Creates or replaces a file's functions, and drops those of the same names whose arguments were others.
+    """Creates or replaces a file's functions, and drops old ones of the same names with other arguments.
 
-    A function whose result columns changed cannot be replaced: then those of the file are dropped, made
-    anew, and the rights that others gave on them are given again.
+    A function whose result columns have changed cannot be replaced. Then the file's functions are dropped and created
+    again, with the rights that were granted on them.
     """
     defined = set(_DEFINES.findall(file.text))
     ours = _installed(connection)
@@ -105,7 +105,7 @@ def _install_file(connection: psycopg.Connection, file: SqlFile, before: list[Fu
         _drop(connection, old)
         execute(connection, file)
     except psycopg.Error:
-        execute(connection, file)  # fails again, and says so
+        execute(connection, file)  # fails again, and raises FileFailed
         raise
     notes = [note for right in rights for note in _give_again(connection, *right)]
     unchanged = {function.row for function in before}
@@ -116,7 +116,7 @@ def _install_file(connection: psycopg.Connection, file: SqlFile, before: list[Fu
 
 
 def _rights(connection: psycopg.Connection, signatures: list[str]) -> list[tuple[str, str, bool]]:
-    """Who may execute these functions, besides the owner: signature, role, and whether it may pass that on."""
+    """Grants on these functions: signature, role, and whether with grant option. The owner's are left out."""
     return connection.execute(
         """select function.oid::regprocedure::text,
                   case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end,
@@ -129,27 +129,27 @@ def _rights(connection: psycopg.Connection, signatures: list[str]) -> list[tuple
 
 def _give_again(connection: psycopg.Connection, signature: str, grantee: str, grantable: bool) -> list[str]:
     if connection.execute("select to_regprocedure(%s)", [signature]).fetchone() == (None,):
-        return [f"{signature} is no more, and so is the right of {grantee} to execute it"]
-    # both come from the catalog, quoted where they need it
+        return [f"{signature} no longer exists, so {grantee} has lost the right to execute it"]
+    # Both names come from the catalog, quoted if necessary.
     option = " with grant option" if grantable else ""
     connection.execute(sql.SQL(f"grant execute on function {signature} to {grantee}{option}"))
     return []
 
 
 def _drop(connection: psycopg.Connection, signatures: list[str]) -> None:
-    """Drops functions of ours, all at once, but nothing that was built upon them."""
+    """Drops functions, in one statement, as they may depend on each other. Refuses if anything else depends on them."""
     if signatures:
         try:
             connection.execute(sql.SQL(f"drop function {', '.join(signatures)}"))
         except psycopg.errors.DependentObjectsStillExist as error:
             raise MigrationRefused(
                 f"This version changes or removes a function that something in the database uses: "
-                f"{error.diag.message_detail}. Drop that first, and make it again afterwards."
+                f"{error.diag.message_detail}. Drop that first, and create it again afterwards."
             ) from error
 
 
 def _record(connection: psycopg.Connection, defined: set[str], before: list[Function]) -> list[str]:
-    """Drops what an earlier version installed and this one did not, and records what there is now."""
+    """Drops functions that an earlier version installed and this one has not, and records the current ones."""
     unchanged = {function.row for function in before}
     ours = _installed(connection)
     current: list[str] = []
@@ -173,7 +173,7 @@ def _record(connection: psycopg.Connection, defined: set[str], before: list[Func
 
 
 def _withdraw(connection: psycopg.Connection, doors: Sequence[str]) -> None:
-    """Revokes from the doors every right on our functions: the files grant what they may execute."""
+    """Revokes all rights of the doors on the wallet's functions: the files grant them again."""
     all_doors = sql.SQL(", ").join(map(sql.Identifier, doors))
     connection.execute(sql.SQL("grant usage on schema wallet to {}").format(all_doors))
     for signature in _installed(connection) & {function.signature for function in _functions(connection)}:
@@ -181,7 +181,7 @@ def _withdraw(connection: psycopg.Connection, doors: Sequence[str]) -> None:
 
 
 def _close_helpers(connection: psycopg.Connection, doors: Sequence[str]) -> None:
-    """Revokes every right on helpers, which nobody but our functions calls."""
+    """Revokes all rights on the helpers, which only the wallet's functions call."""
     others = sql.SQL(", ").join([sql.SQL("public"), *map(sql.Identifier, doors)])
     ours = _installed(connection)
     for function in _functions(connection):
@@ -190,11 +190,13 @@ def _close_helpers(connection: psycopg.Connection, doors: Sequence[str]) -> None
 
 
 def execute(connection: psycopg.Connection, file: SqlFile) -> None:
-    """Runs a file within the transaction. Raises FileFailed, or MigrationRefused where it ends the transaction."""
+    """Runs a file within the transaction. Raises FileFailed, or MigrationRefused if the file ends the transaction."""
     transaction = connection.execute("select pg_current_xact_id()").fetchone()
     try:
         connection.execute(file.text)
     except psycopg.Error as error:
         raise FileFailed(file.name, error) from error
     if connection.execute("select pg_current_xact_id()").fetchone() != transaction:
-        raise MigrationRefused(f"{file.name} ends the transaction: what came before it is done already. It should not.")
+        raise MigrationRefused(
+            f"{file.name} ends the transaction, which it must not: the changes before that are committed."
+        )

@@ -5,14 +5,14 @@ with the functions: as a rule there is one transaction, and it does everything o
 in a transaction (database.concurrent_indexes) comes between two transactions. If a migration is interrupted there,
 instances of the previous version still find their functions, and continue; the next migrate resumes.
 
-Any number of callers at once take turns; all but the first find nothing to do. Two locks see to that:
+Concurrent callers take turns; all but the first find nothing to do. Two advisory locks ensure this:
 
-- One belongs to the session, from the beginning to the end. Whoever waits for it asks again and again, instead of
-  waiting in PostgreSQL: who waits there keeps a snapshot, an index that is built concurrently waits for all older
-  snapshots, and its builder would have the lock.
-- The other one belongs to each transaction, and is all that versions before this one know. They do wait for it in
-  PostgreSQL, with a snapshot, so it is not held while an index is built. What they may do then is what they may do
-  before: to install their functions once more, or, when a newer file was applied, to refuse.
+- The session lock is held from start to end. A caller polls for it instead of waiting in PostgreSQL. A waiting
+  statement holds a snapshot, and a concurrent index build waits for all older snapshots: the builder, which holds the
+  lock, and the waiting caller would deadlock.
+- The transaction lock is held by each transaction. It is the only lock that earlier versions of this program know. They
+  wait for it in PostgreSQL, with a snapshot, so it is not held during an index build. An earlier version may then do
+  what it may do at other times: install its functions again, or refuse if a newer file was applied.
 """
 
 import hashlib
@@ -31,16 +31,17 @@ from wallet_api.settings import PROJECT
 
 DB = PROJECT / "db"
 
-# Any numbers will do that nobody else's program uses with advisory locks in this database.
+# Arbitrary numbers that no other program should use for advisory locks in this database.
 _SESSION_LOCK = 0x4D494752415445  # "MIGRATE"
 _TRANSACTION_LOCK = 0x57414C4C4554  # "WALLET"
 # Seconds to wait for each of them.
 _TURN_LIMIT = 60.0
 _TURN_INTERVAL = 0.05
-# Shorter than payments wait: while a change of a table waits for its lock, they queue behind it.
+# Shorter than the lock timeout of payments: they queue behind a table change that waits for its lock.
 _LOCK_LIMIT = "3s"
 
-# A session whose process was killed ends soon, instead of building an index for nobody (which Windows cannot tell).
+# With client_connection_check_interval, the session of a killed process ends soon instead of building its index to the
+# end. Windows does not support it.
 _SESSION = """
     select set_config('search_path', 'pg_catalog, pg_temp', false),
            set_config('quote_all_identifiers', 'off', false),
@@ -49,7 +50,7 @@ _SESSION = """
 
 
 def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
-    """The files of a folder, with the names of the roles that they are for."""
+    """The files of a folder in order, with role names replaced by `names`."""
     files = []
     for path in sorted(folder.glob("*.sql")):
         content = path.read_bytes()
@@ -59,7 +60,7 @@ def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 
 
 
 def version(db: Path = DB) -> str:
-    """The fingerprint of all files of db/: what wallet.schema_version() answers where they are installed."""
+    """The fingerprint of all files of db/, which wallet.schema_version() returns once they are installed."""
     digest = hashlib.sha256()
     for file in _read(db / "migrations") + _read(db / "functions"):
         digest.update(f"{file.name} {file.checksum}\n".encode())
@@ -67,9 +68,9 @@ def version(db: Path = DB) -> str:
 
 
 def installed_version(conninfo: str) -> str | None:
-    """The version a database is at, or None where there is no wallet in it that this user may use.
+    """The version of a database, or None if it has no wallet that this user may use.
 
-    Raises psycopg.OperationalError where it cannot be reached.
+    Raises psycopg.OperationalError if the database cannot be reached.
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         try:
@@ -89,20 +90,19 @@ def migrate(
     back: bool = True,
     tell: Tell | None = None,
 ) -> list[str]:
-    """Brings the database to this version and returns what was done, a line each.
+    """Brings the database to this version and returns what was done, one line each.
 
-    Safe to run any number of times, by any number of processes at once. `app_password`, if given, becomes the
-    password of the role wallet_app; where other databases use that role, only with `shared_password`. The names of
-    all roles begin with `role_prefix`. Without `back`, a database that has left this version for another one
-    stays there. `tell` is called meanwhile, perhaps by another thread, with what it waits for.
+    Safe to run repeatedly and concurrently. `app_password` becomes the password of the role wallet_app; if other
+    databases use that role, only with `shared_password`. The names of all roles begin with `role_prefix`. Without
+    `back`, refuses to return a database to this version from another one. `tell` receives what the migration waits for,
+    perhaps in another thread.
 
-    It waits a minute for its turn, and some seconds for a table that it changes. There is no limit to how long an index
-    is built concurrently, nor to how long that waits for the transactions of others, pg_dump's for instance: nobody
-    waits for it but other migrations, and to give up would leave nothing better behind.
+    Waits up to a minute for other migrations, and a few seconds for the lock of a table that it changes. A concurrent
+    index build has no time limit, even while it waits for other transactions (pg_dump, for example): it blocks only
+    other migrations, and giving up would leave the database in no better state.
 
-    Raises MigrationRefused, or psycopg.OperationalError where the database cannot be reached. Then nothing has
-    changed; or, where there was a file that cannot run in a transaction, the text says what was applied and stays, and
-    the functions are as they were.
+    Raises MigrationRefused, or psycopg.OperationalError if the database cannot be reached. Then nothing has changed;
+    or, if a file ran outside a transaction, the text says which files stay applied, and the functions are unchanged.
     """
     names = Roles(role_prefix)
     try:
@@ -111,8 +111,8 @@ def migrate(
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
             if session.is_shared_for(connection, conninfo):
                 raise MigrationRefused(
-                    "A pooler in transaction mode stands before the database, and would mix up what belongs to the "
-                    "session of a migration: give migrate a DATABASE_URL that leads to PostgreSQL itself."
+                    "A pooler in transaction mode is in front of the database, and a migration needs a session of its "
+                    "own: give migrate a DATABASE_URL that leads to PostgreSQL itself."
                 )
             notes = _migrate(connection, conninfo, db, names, back, tell or (lambda line: None))
         if app_password is not None:
@@ -157,16 +157,16 @@ def _migrate(
 
 
 def _left(applied: list[SqlFile], building: SqlFile | None) -> str:
-    """What a migration that failed has left behind."""
+    """What a failed migration has left behind."""
     if not applied and building is None:
         return "nothing was changed"
     left = [f"what was applied before it stays ({', '.join(map(_name, applied))})"] if applied else []
-    left += ["an index that is not valid may be there until it has run again"] if building is not None else []
+    left += ["an invalid index may remain until it has run again"] if building is not None else []
     return f"{', '.join(left)}; the functions are as they were"
 
 
 def _take_turn(connection: psycopg.Connection, tell: Tell) -> None:
-    """Takes the lock that the session keeps until it ends. Asks again and again: see above."""
+    """Takes the session lock, by polling: see the module's docstring."""
     begin = time.monotonic()
     told = False
     while connection.execute("select pg_try_advisory_lock(%s)", [_SESSION_LOCK]).fetchone() != (True,):
@@ -174,7 +174,7 @@ def _take_turn(connection: psycopg.Connection, tell: Tell) -> None:
         if waited > _TURN_LIMIT:
             raise MigrationRefused(
                 f"Another migration of this database has been under way for {_TURN_LIMIT:.0f} s"
-                f"{_turn_holder(connection)}; nothing was changed by this one. Run it again when that is over."
+                f"{_turn_holder(connection)}; nothing was changed by this one. Run it again when the other has ended."
             )
         if waited > concurrent_indexes.LOOK_INTERVAL and not told:
             tell(f"waits for another migration of this database{_turn_holder(connection)}")
@@ -195,13 +195,13 @@ def _turn_holder(connection: psycopg.Connection) -> str:
 def _begin(
     connection: psycopg.Connection, files: list[SqlFile], names: Roles, not_back_to: str | None
 ) -> list[SqlFile]:
-    """Begins a transaction's work: the other lock, and a look at what is still to be applied."""
+    """Takes the transaction lock and returns the pending files. Refuses a database that does not match."""
     connection.execute("select set_config('lock_timeout', %s, true)", [f"{_TURN_LIMIT}s"])
     connection.execute("select pg_advisory_xact_lock(%s)", [_TRANSACTION_LOCK])
     connection.execute("select set_config('lock_timeout', %s, true)", [_LOCK_LIMIT])
     _check_encoding(connection)
     applied: list[tuple[str, str]] = []
-    # not to_regclass, which asks for a right on the schema
+    # to_regclass would require a right on the schema.
     known = connection.execute(
         "select from pg_tables where schemaname = 'ledger' and tablename = 'migration'"
     ).fetchone()
@@ -217,7 +217,7 @@ def _begin(
 
 
 def _apply(connection: psycopg.Connection, files: list[SqlFile], names: Roles) -> None:
-    """Applies files within the transaction, and becomes the owner."""
+    """Applies files within the transaction, and acts as the owner afterwards."""
     for file in files:
         installer.execute(connection, file)
         connection.execute("reset role")
@@ -240,7 +240,7 @@ def _record(connection: psycopg.Connection, file: SqlFile) -> None:
 
 
 def _install(connection: psycopg.Connection, functions: list[SqlFile], names: Roles, this: str) -> list[str]:
-    """Installs the functions, and says that the database is at this version."""
+    """Installs the functions, and records that the database is at this version."""
     notes = installer.install(connection, functions, names.doors)
     connection.execute(
         """insert into ledger.rulebook (version)
@@ -263,18 +263,18 @@ def _check_encoding(connection: psycopg.Connection) -> None:
 
 
 def _check_direction(connection: psycopg.Connection, this: str) -> None:
-    """An instance of an old version that starts once more must not bring its old rules back."""
+    """Refuses to go back: an instance of an old version that restarts must not restore its old rules."""
     rows = connection.execute("select version from ledger.rulebook order by id").fetchall()
     versions = [installed for (installed,) in rows]
     if this in versions[:-1] and versions[-1] != this:
         raise MigrationRefused(
-            f"This database was at version {this}, which this is, and is at version {versions[-1]} now. "
+            f"This program has version {this}, which this database has left for version {versions[-1]}. "
             "Run that version; or, to go back, run: server.py migrate."
         )
 
 
 def _pending(files: list[SqlFile], applied: list[tuple[str, str]]) -> list[SqlFile]:
-    """The files that are still to be applied, in order. Refuses files that do not continue what was applied."""
+    """The files still to be applied, in order. Refuses files that do not continue those already applied."""
     by_name = {_name(file): file for file in files}
     numbers: dict[str, str] = {}
     for name in by_name:
@@ -303,5 +303,5 @@ def _pending(files: list[SqlFile], applied: list[tuple[str, str]]) -> list[SqlFi
         )
     for name in pending:
         if concurrent_indexes.is_one(by_name[name]):
-            concurrent_indexes.statements(by_name[name])  # before anything is done
+            concurrent_indexes.statements(by_name[name])  # refuses a bad file before anything is applied
     return [by_name[name] for name in pending]

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, as the role that may call functions and nothing else, and the call of one."""
+"""Pools of connections to PostgreSQL, as a role that may only call functions; and the call of a function."""
 
 import asyncio
 import logging
@@ -27,25 +27,24 @@ from wallet_api.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Rows of a page: as many as there may be, and few enough that nobody waits for one to be written.
+# Rows per page: the maximum that the functions allow, and few enough that writing a page delays no other request.
 _PAGE = 1000
 
-# What finds out that a server has vanished without a word: within half a minute, where the system supports it.
+# Detect a server that has vanished without closing its connections: within half a minute, where the system supports it.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
-
-# Begins a transaction that sees all of one moment.
+# A transaction whose queries all see the same snapshot.
 _BEGIN_READING = "begin isolation level repeatable read"
-# What reports, by a mere warning, that a commit did not wait for the standby that it should have been safe on.
+# The server function that warns (no more than that) that a commit did not wait for its synchronous standby.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
 
 
 class ConnectionLost(Exception):
-    """The connection broke between a call and its answer: nobody here knows whether it took effect, or will last."""
+    """The connection broke before the call was answered: its effect is unknown, and may not be durable."""
 
 
 class _WireContext:
-    """Values come from the database as text: see database.rows."""
+    """Makes psycopg return values as text: see database.rows."""
 
     def __init__(self) -> None:
         self.adapters = AdaptersMap(adapters)
@@ -54,14 +53,14 @@ class _WireContext:
         self.connection = None
 
 
-# The session does not have a statement that was prepared, or a plan no longer fits: nothing was done.
+# A prepared statement is missing in the session, or its plan no longer fits: the call changed nothing.
 _Unprepared = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
 
 
 class _Connection(AsyncConnection[Any]):
-    """A connection that remembers that a commit on it was not as safe as it should be.
+    """A connection that remembers (`unsafe`) that one of its commits did not wait for the synchronous standby.
 
-    Where its transactions share sessions with those of others, `local_settings` come first in each.
+    If a pooler shares its sessions with other clients, each transaction begins with `local_settings`.
     """
 
     unsafe = False
@@ -70,10 +69,10 @@ class _Connection(AsyncConnection[Any]):
     server_pid = 0
 
     async def begin_session(self, settings: Settings) -> None:
-        """Finds out what stands between, and sets what calls need."""
+        """Detects a pooler in transaction mode, and sets what calls need."""
         self.add_notice_handler(self._note)
-        # No two connections give a statement the same name: where a pooler mixes sessions up after all, a statement is
-        # missing, and never another one. psycopg has no other way to name them.
+        # Statement names that are unique to this connection: if a pooler mixes up sessions after all, a statement is
+        # missing instead of a wrong one being executed. psycopg has no other way to name them.
         self._prepared._prepared_idx = random.getrandbits(60)
         values = await session.values_for(self, settings)
         self.shared = await session.is_shared(self, self._connect_once_more)
@@ -84,7 +83,7 @@ class _Connection(AsyncConnection[Any]):
             self.server_pid = await session.server_pid(self)
 
     async def run(self, query: str, arguments: Sequence[object] = ()) -> AsyncCursor[Any]:
-        """Runs a query, in a transaction of its own or in the one that has begun."""
+        """Runs a query, in a transaction of its own or in the open one."""
         if not self.shared:
             return await self.execute(query, arguments, prepare=True)
         if query == _BEGIN_READING:
@@ -103,7 +102,7 @@ class _Connection(AsyncConnection[Any]):
         return cursor
 
     async def _begin(self, statement: str) -> AsyncCursor[Any]:
-        """Begins a transaction, in a session that is shared, with the settings of this connection."""
+        """Begins a transaction in a shared session, with the settings of this connection."""
         cursor = await self.execute(statement, prepare=False)
         await self.execute(self.local_settings, prepare=False)
         return cursor
@@ -119,7 +118,7 @@ class _Connection(AsyncConnection[Any]):
 
 
 class Usage(NamedTuple):
-    """How many connections are used and idle, and how many requests wait for one."""
+    """The numbers of used and idle connections, and of requests that wait for one."""
 
     used: int
     idle: int
@@ -127,7 +126,7 @@ class Usage(NamedTuple):
 
 
 class Database:
-    """A pool of connections, called `name`. Within `async with`, it can `call` functions."""
+    """A pool of connections, called `name`, that calls functions within `async with`."""
 
     def __init__(self, name: str, conninfo: Callable[[], str], settings: Settings) -> None:
         self.name = name
@@ -148,7 +147,7 @@ class Database:
             min_size=settings.pool_size,
             max_waiting=settings.pool_waiting,
             timeout=settings.pool_timeout,
-            # After this many seconds a slot that cannot connect is given up; the next request tries again.
+            # The pool gives up a connection that it cannot make within this many seconds; the next request tries again.
             reconnect_timeout=5,
             configure=self._configure,
             open=False,
@@ -156,19 +155,19 @@ class Database:
         )
 
     async def __aenter__(self) -> Self:
-        """Begins to connect, and does not wait for it."""
+        """Starts to connect in the background."""
         await self._pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ends all connections."""
+        """Closes all connections."""
         await self._pool.close()
 
     async def call(self, query: str, arguments: Sequence[object] = (), record: Record | None = None) -> Rows:
         """Runs a query that calls one function, in a transaction of its own, and returns its rows.
 
-        Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises when it
-        has no connection to give. Notes in the `record` of a request how long it waited, and for what.
+        Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises if it has no
+        connection. Adds to `record` the seconds spent waiting for a connection and in the database.
         """
         for _ in range(self._settings.pool_size + 1):
             connection = await self._connection_for(record)
@@ -176,12 +175,13 @@ class Database:
                 return await self._run(connection, query, arguments, record)
             except _Unprepared as error:
                 # The function's columns have changed since this connection prepared its call, or a pooler has mixed
-                # sessions up: a new connection will see it.
-                logger.warning("A call is made again on a new connection: %s", error)
+                # up sessions. A new connection has no old statements.
+                logger.warning("Retrying a call on a new connection: %s", error)
                 metrics.retries.labels(error.sqlstate).inc()
                 await connection.close()
             except psycopg.errors.ReadOnlySqlTransaction:
-                # It was another kind of server when it was dialled, or will be; a new connection may find a better one.
+                # The server was the primary when the connection was made, or is about to be; a new connection may reach
+                # the right one.
                 await connection.close()
                 raise
             finally:
@@ -189,17 +189,17 @@ class Database:
         raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
 
     def usage(self) -> Usage:
-        """What the pool is doing at the moment."""
+        """The pool's current usage."""
         stats = self._pool.get_stats()
         idle = stats["pool_available"]
         return Usage(stats["pool_size"] - idle, idle, stats.get("requests_waiting", 0))
 
     async def renew(self) -> None:
-        """Replaces all connections by new ones: to another server perhaps, where DATABASE_URL names several."""
+        """Replaces all connections. If DATABASE_URL names several servers, the new ones may reach another server."""
         await self._pool.drain()
 
     async def is_usable(self, seconds: float) -> bool:
-        """Whether there is a connection, or one can be made within so many seconds."""
+        """Whether there is an open connection, or one can be made within this many seconds."""
         if any(not connection.closed for connection in self._connections):
             return True
         try:
@@ -209,14 +209,14 @@ class Database:
         return True
 
     def is_of(self, server_pid: int) -> bool:
-        """Whether this process of the server belongs to one of the connections, or to a pooler that shares them."""
+        """Whether this server process may belong to one of the connections. With a pooler, any process may."""
         return any(connection.shared or connection.server_pid == server_pid for connection in self._connections)
 
     async def pages(self, query: str, arguments: Sequence[object], record: Record) -> AsyncGenerator[Rows]:
-        """Runs a query whose first two arguments are the id after which a page begins, and how many rows it may have.
+        """Runs a paged query, and yields its pages: at least one, all from the same snapshot. A page may be empty.
 
-        Yields all pages, all of one moment; at least one, and any of them may be empty. The columns are those that
-        Rows.page wants. Holds a connection until it is closed. Raises, and notes, what `call` does.
+        The query's first two arguments are the id after which the page begins, and its maximum number of rows; its
+        columns are those that Rows.page expects. Holds a connection until closed. Raises and records like `call`.
         """
         begin, _, *others = arguments
         connection = await self._connection_for(record)
@@ -230,10 +230,10 @@ class Database:
                 if rows.goes_on is not None:
                     following = [Int8(int(rows.goes_on)), _PAGE, *others]
                     page = asyncio.create_task(self._run(connection, query, following, record))
-                    await asyncio.sleep(0)  # lets it ask for the next page, to be made while this one is written
+                    await asyncio.sleep(0)  # starts the next query, which runs while this page is written
                 yield rows
         except _Unprepared:
-            await connection.close()  # as in `call`; but part of the list may be written already
+            await connection.close()  # no retry as in `call`: part of the list may be written already
             raise
         finally:
             if page is not None:
@@ -255,7 +255,7 @@ class Database:
                 columns = _columns(cursor)
                 rows = Rows(columns, await cursor.fetchall() if columns else [])
         except TimeoutError:
-            # The server keeps statement_timeout itself, so it must be out of reach.
+            # The server enforces statement_timeout, so it must be unreachable.
             await connection.close()
             raise ConnectionLost("no answer in time") from None
         except psycopg.OperationalError as error:
@@ -288,7 +288,7 @@ class Database:
             connection = await self._pool.getconn()
             if not _has_news(connection):
                 return connection
-            # Closed ones are replaced by the pool. It would find out by itself, but only by failing a request.
+            # The pool replaces a closed connection. It would otherwise notice only when a request fails.
             await connection.close()
             await self._pool.putconn(connection)
 
@@ -303,25 +303,25 @@ class Database:
             logger.info("Connected to the database again, for %s", self.name)
 
 
-class Line(Database):
-    """A database with one connection, for calls one after another: it is kept at hand between them."""
+class SingleConnection(Database):
+    """A database for one call at a time: it keeps its connection between calls, which saves the pool's work."""
 
     _kept: _Connection | None = None
 
     async def __aexit__(self, *error: object) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         if self._kept is not None:
             await super()._put_back(self._kept)
         await super().__aexit__(*error)
 
     def usage(self) -> Usage:
-        """What the connection is doing at the moment."""
+        """The connection's current usage."""
         used, idle, waiting = super().usage()
         kept = self._kept is not None
         return Usage(used - kept, idle + kept, waiting)
 
     async def renew(self) -> None:
-        """Replaces the connection by a new one."""
+        """Replaces the connection."""
         connection, self._kept = self._kept, None
         if connection is not None:
             await super()._put_back(connection)
@@ -345,14 +345,14 @@ class Line(Database):
 
 
 def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:
-    """The names and types of a result's columns, without all else that cursor.description would find out."""
+    """The names and type OIDs of a result's columns. cursor.description would look up much more."""
     result = cursor.pgresult
     assert result is not None
     return tuple([((result.fname(n) or b"").decode(), result.ftype(n)) for n in range(result.nfields)])
 
 
 def _has_news(connection: _Connection) -> bool:
-    """Whether an idle connection has something to read: a server's farewell, in all likelihood, or its end."""
+    """Whether an idle connection is closed or has something to read, most likely because the server is closing it."""
     if connection.closed:
         return True
     poll = select.poll()

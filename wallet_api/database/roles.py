@@ -1,7 +1,7 @@
-"""The database roles of a wallet: their names, what migrate makes sure of, and the password of the HTTP layer's.
+"""The database roles of a wallet: their names, what migrate checks and sets for them, and the password of wallet_app.
 
-Roles belong to all databases of a cluster. WALLET_ROLE_PREFIX gives a database roles of its own: the files of db/ say
-wallet_owner and the like, and each of these names gets the prefix before a file is run.
+All databases of a cluster share its roles. WALLET_ROLE_PREFIX gives a database roles of its own: before a file of db/
+runs, each role name in it (wallet_owner, wallet_app …) gets the prefix.
 """
 
 import re
@@ -17,7 +17,7 @@ _NAME = re.compile(r"\bwallet_(?:owner|app|ops|reporting)\b")
 
 
 class Roles(NamedTuple):
-    """The names of the four roles, and the prefix that they have."""
+    """The names of the four roles, which begin with `prefix`."""
 
     prefix: str = ""
 
@@ -28,31 +28,31 @@ class Roles(NamedTuple):
 
     @property
     def app(self) -> str:
-        """The HTTP layer."""
+        """For the HTTP layer."""
         return f"{self.prefix}wallet_app"
 
     @property
     def ops(self) -> str:
-        """People in psql."""
+        """For operators in psql."""
         return f"{self.prefix}wallet_ops"
 
     @property
     def reporting(self) -> str:
-        """Reports."""
+        """For reports."""
         return f"{self.prefix}wallet_reporting"
 
     @property
     def doors(self) -> tuple[str, str, str]:
-        """Those that may call functions."""
+        """The roles that may call functions."""
         return self.app, self.ops, self.reporting
 
     def named(self, text: str) -> str:
-        """SQL with the names of these roles."""
+        """The SQL text with these roles' names instead of the unprefixed ones."""
         return _NAME.sub(lambda name: f"{self.prefix}{name[0]}", text) if self.prefix else text
 
 
 def become_owner(connection: psycopg.Connection, roles: Roles, *, for_good: bool = False) -> None:
-    """Acts as the owner, until the transaction ends or `for_good`, or until "reset role"."""
+    """Acts as the owner until `reset role`, or, without `for_good`, until the transaction ends."""
     statement = "set role {}" if for_good else "set local role {}"
     try:
         connection.execute(sql.SQL(statement).format(sql.Identifier(roles.owner)))
@@ -62,25 +62,25 @@ def become_owner(connection: psycopg.Connection, roles: Roles, *, for_good: bool
         ) from None
     except psycopg.errors.InvalidParameterValue:
         raise MigrationRefused(
-            f"There is no role {roles.owner} here, although there is a ledger: restored from another cluster, perhaps? "
-            "Bring its roles along: pg_dumpall --roles-only."
+            f"The ledger exists, but the role {roles.owner} does not: was the database restored from another cluster? "
+            "Copy the roles as well: pg_dumpall --roles-only."
         ) from None
 
 
 def check_names(connection: psycopg.Connection, roles: Roles) -> None:
-    """The roles of a database stay what they were when it was migrated first."""
+    """Refuses a role prefix other than the one of the database's first migration."""
     row = connection.execute("select nspowner::regrole::text from pg_namespace where nspname = 'ledger'").fetchone()
     owner = str(row[0]).strip('"') if row else roles.owner
     prefix = owner.removesuffix(Roles().owner)
     if owner not in (roles.owner, prefix):
         raise MigrationRefused(
             f"The ledger of this database belongs to {owner}: WALLET_ROLE_PREFIX should be "
-            f"{prefix!r}, as it was when it was migrated first."
+            f"{prefix!r}, as it was at the first migration."
         )
 
 
 def check_weak(connection: psycopg.Connection, roles: Roles) -> None:
-    """Roles that somebody made before us have to be as weak as ours, or no table would be out of their reach."""
+    """Refuses roles that existed before and have more rights than migrate gives: they could reach the tables."""
     too_strong = connection.execute(
         """select role.rolname from pg_roles as role
            where role.rolname = any (%(roles)s) and (role.rolsuper or role.rolcreaterole or role.rolbypassrls)
@@ -90,14 +90,14 @@ def check_weak(connection: psycopg.Connection, roles: Roles) -> None:
     if too_strong:
         raise MigrationRefused(
             f"The role {too_strong[0][0]} may do more than it should: be superuser, create roles, bypass row "
-            f"security, or act as {roles.owner}. Take that from it."
+            f"security, or act as {roles.owner}. Revoke that."
         )
 
 
 def set_search_path(connection: psycopg.Connection, role: str) -> list[str]:
-    """Lets people in psql write make_payment(…) instead of wallet.make_payment(…).
+    """Lets a role write make_payment(…) instead of wallet.make_payment(…). Returns notes.
 
-    Asked for each time, because a copy of a database (a clone, a dump that was restored) comes without it.
+    Checked by every migration, because a copy of a database (a clone, a restored dump) lacks this setting.
     """
     known = connection.execute(
         """select from pg_db_role_setting as setting
@@ -118,10 +118,10 @@ def set_search_path(connection: psycopg.Connection, role: str) -> list[str]:
 
 
 def limit_connect(connection: psycopg.Connection, roles: Roles) -> list[str]:
-    """Takes the right to connect from PUBLIC, and gives it to those who have something to do in this database.
+    """Revokes the right to connect from PUBLIC, and grants it to the roles that use this database.
 
-    Else whoever may log in to the server could connect, with a role of another wallet's for instance. Who owns or may
-    use something here, or is a member of one of our roles, keeps the right. Tells who has lost it.
+    Otherwise every role of the server could connect, for example that of another wallet. Roles that own or may use an
+    object here, or are members of a wallet role, keep the right. Returns a note that names those that have lost it.
     """
     database = sql.Identifier(connection.info.dbname)
     was_public = _is_public(connection)
@@ -136,15 +136,15 @@ def limit_connect(connection: psycopg.Connection, roles: Roles) -> list[str]:
             for statement in statements:
                 connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege:
-        pass  # seen below, as where it is a mere warning
+        pass  # Detected below, as in the cases in which PostgreSQL only warns.
     if was_public and _is_public(connection):
-        return ["everybody may still connect to this database: its owner alone can change that"]
+        return ["every role may still connect to this database: only its owner can change that"]
     lost = sorted(before - _may_connect(connection))
     return [f"took the right to connect from PUBLIC, and so from {', '.join(lost)}"] if lost else []
 
 
 def _users(connection: psycopg.Connection, roles: Roles) -> list[str]:
-    """Who owns or may use something in this database, or is a member of one of the wallet's roles."""
+    """The roles that own or may use an object in this database, or are members of one of the wallet's roles."""
     rows = connection.execute(
         """select distinct role.rolname
            from pg_roles as role
@@ -161,7 +161,7 @@ def _users(connection: psycopg.Connection, roles: Roles) -> list[str]:
 
 
 def _may_connect(connection: psycopg.Connection) -> set[str]:
-    """Who may log in and connect to this database."""
+    """The roles that may log in and connect to this database."""
     rows = connection.execute(
         """select role.rolname from pg_roles as role
            where role.rolcanlogin and has_database_privilege(role.oid, current_database(), 'connect')"""
@@ -170,7 +170,7 @@ def _may_connect(connection: psycopg.Connection) -> set[str]:
 
 
 def _is_public(connection: psycopg.Connection) -> bool:
-    """Whether everybody may connect to the database."""
+    """Whether PUBLIC, and so every role, may connect to this database."""
     row = connection.execute(
         """select from pg_database as database,
                aclexplode(coalesce(database.datacl, acldefault('d', database.datdba))) as acl
@@ -180,7 +180,7 @@ def _is_public(connection: psycopg.Connection) -> bool:
 
 
 def check_password(conninfo: str, roles: Roles, password: str) -> None:
-    """Refuses to change a password that other databases of the cluster depend on."""
+    """Raises MigrationRefused if `password` is new and other databases of the cluster use the role wallet_app."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         others = [
             name
@@ -196,14 +196,14 @@ def check_password(conninfo: str, roles: Roles, password: str) -> None:
         ]
     if others and not _is_password(conninfo, roles.app, password):
         raise MigrationRefused(
-            f"The role {roles.app} is used by other databases of this server, too ({', '.join(others)}): its "
-            "password is theirs. Give this database roles of its own (WALLET_ROLE_PREFIX, before it is migrated the "
-            "first time), or change the password for all: server.py migrate --shared-password."
+            f"The role {roles.app} is used by other databases of this server, too ({', '.join(others)}), and they "
+            "share its password. Give this database roles of its own (WALLET_ROLE_PREFIX, before its first migration), "
+            "or change the password for all: server.py migrate --shared-password."
         )
 
 
 def _is_password(conninfo: str, role: str, password: str) -> bool:
-    """Whether a role has this password, as far as the server asks for one."""
+    """Whether a role can log in with this password. False if the server does not ask for one."""
     try:
         with psycopg.connect(conninfo, user=role, password=password) as connection:
             return connection.pgconn.used_password
@@ -212,9 +212,9 @@ def _is_password(conninfo: str, role: str, password: str) -> bool:
 
 
 def set_password(conninfo: str, role: str, password: str) -> None:
-    """Sets a role's password, in a transaction of its own: roles are shared with the cluster's other databases."""
+    """Sets a role's password, in a transaction of its own: other databases' migrations may change the role, too."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        # hashed here, so that the password itself is neither sent nor found in the server's log
+        # Hashed here, so that the password itself is neither sent nor appears in the server's log.
         secret = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         statement = sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(secret))
         for attempt in range(20):

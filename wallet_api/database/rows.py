@@ -1,14 +1,14 @@
-"""What a function of the rulebook returns."""
+"""The rows that a function of the rulebook returns."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
 class Rows(NamedTuple):
-    """What a function returned: columns, each a name and the OID of its type, and rows, which may have more values.
+    """A function's result: `columns`, each a name and a type OID, and `values`, whose rows may be longer than that.
 
-    All values are text as PostgreSQL writes it, in UTC. `goes_on`: this is a page, and the next one begins after the
-    row with this id.
+    Values are text as PostgreSQL writes it, in UTC. If this is a page with a next page, `goes_on` is the id after which
+    that one begins.
     """
 
     columns: tuple[tuple[str, int], ...]
@@ -16,13 +16,13 @@ class Rows(NamedTuple):
     goes_on: str | None = None
 
     def first(self, number: int) -> "Rows":
-        """The same rows, of which so many columns are shown."""
+        """The same rows, showing only the first `number` columns."""
         return self._replace(columns=self.columns[:number])
 
     def page(self) -> "Rows":
-        """The rows as a page, of columns that begin with the id and end with `more`: whether there is another page.
+        """The rows as a page. The first column is the id, the last is `more`: whether there is another page.
 
-        Where a page ends before it is full, its last row is none: it has nothing but the id at which it ended.
+        If a page ends before it is full, its last row is a marker: all null but the id at which the page ended.
         """
         last = self.values[-1] if self.values else (None, None)
         is_marker = last[0] is not None and last[1:-1].count(None) == len(last) - 2

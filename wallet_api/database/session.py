@@ -1,8 +1,8 @@
-"""What the service relies on in a session of PostgreSQL, whatever the database's defaults and whatever stands between.
+"""The session settings that the service needs, whatever the database's defaults, with or without a pooler.
 
-A pooler in transaction mode, such as PgBouncer's, gives each transaction of a connection another session of the server.
-There, what was set for the session is lost, or is somebody else's, and a prepared statement may be missing. So settings
-travel with each call then, and no statement is prepared.
+A pooler in transaction mode (PgBouncer, for example) may run each transaction of a connection in another server
+session. Session settings are then lost or another client's, and a prepared statement may be missing. So each call
+carries its settings, and no statement is prepared.
 """
 
 import functools
@@ -18,10 +18,10 @@ from wallet_api.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Seconds that an answer may take on its way, after all that the server itself would allow.
+# Seconds that an answer may take on the network, in addition to the server's own time limit.
 GRACE = 5
 
-# Defaults that change what the service does, or how fast. Those that a database overrides are told.
+# Defaults that change what the service does, or how fast. The log names those that the service overrides.
 _TOLD = {
     "array_nulls": "on",
     "default_transaction_deferrable": "off",
@@ -36,11 +36,11 @@ _TOLD = {
     "transaction_timeout": "0",
     "transform_null_equals": "off",
 }
-# What every session is given, whatever the defaults.
+# Settings of every session, whatever the defaults. The log does not mention them.
 _FORMS = {
-    # A call whose client is gone, killed perhaps, ends soon instead of waiting for its locks.
+    # If the client is gone (killed, for example), its call ends soon instead of waiting for locks.
     "client_connection_check_interval": "1s",
-    # Only a warning reports that a commit did not wait for its standby.
+    # A warning is the only sign that a commit did not wait for its standby.
     "client_min_messages": "warning",
     "DateStyle": "ISO",
     "TimeZone": "UTC",
@@ -50,40 +50,41 @@ _FORMS = {
 _DEFAULTS = "select name, reset_val, boot_val, version() from pg_catalog.pg_settings where name = any (%s)"
 _SERVER_PID = "select pg_catalog.pg_backend_pid()"
 
-# Who asks for the server's process id, a connection or a second one. A pooler that gives a session to each transaction
-# gives the last one free, or the one free for the longest time: either is noticed, for any number of sessions.
+# The order in which two connections, a and b, ask for the server's process id. A pooler in transaction mode assigns the
+# session that was freed last, or the one that has been free for longest: this order detects both, for any number of
+# sessions.
 _PROBES = "abbaabba"
 
 
 class Unusable(psycopg.OperationalError):
-    """The service cannot work with this database as it is set up; the text says what to change."""
+    """The service cannot work with this database's configuration; the text says what to change."""
 
 
 async def values_for(connection: AsyncConnection[Any], settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The settings that calls need on this server: those that it has, each with its value. Raises Unusable.
+    """The settings that calls need, as names and values; those that this server does not know are left out.
 
-    Tells, once, which defaults are overridden.
+    Logs, once, which of the database's defaults the service overrides. Raises Unusable.
     """
     names = [*_TOLD, *_FORMS, "session_replication_role"]
     rows = await (await connection.execute(_DEFAULTS, [names], prepare=False)).fetchall()
     defaults = {name: default for name, default, *_ in rows}
     if defaults.get("session_replication_role", "origin") != "origin":
         raise Unusable(
-            "session_replication_role should be origin: as it is, the triggers that guard the ledger do not run. "
-            "Take it from the database and from the role (alter … reset session_replication_role)."
+            "session_replication_role must be origin: otherwise the triggers that guard the ledger do not run. "
+            "Reset it for the database and for the role (alter … reset session_replication_role)."
         )
     values = {
         **_TOLD,
         **_FORMS,
         "role": Roles(settings.role_prefix).app,
-        # A default that is safer, or less so by intention, is kept: local, remote_write, remote_apply.
+        # Other defaults are deliberate and kept: local, remote_write, remote_apply.
         "synchronous_commit": "on" if defaults["synchronous_commit"] == "off" else defaults["synchronous_commit"],
         "lock_timeout": _milliseconds(settings.lock_timeout),
         "statement_timeout": _milliseconds(settings.statement_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(settings.list_timeout + GRACE),
     }
     if "Visual C" in rows[0][3] or "mingw" in rows[0][3]:
-        values["client_connection_check_interval"] = "0"  # which Windows cannot do
+        values["client_connection_check_interval"] = "0"  # not supported on Windows
     for name, default, built_in, _ in rows:
         if name in _TOLD and default not in (built_in, values[name]):
             _tell(f"The database's default of {name} is {default}; the service uses {values[name]}")
@@ -102,18 +103,18 @@ def _tell(message: str) -> None:
 
 
 def setting_query(values: Sequence[tuple[str, str]], *, local: bool) -> sql.Composed:
-    """The query that gives a session, or with `local` its transaction, these values."""
+    """The query that sets these values for the session, or with `local` for the transaction."""
     call = sql.SQL("pg_catalog.set_config({}, {}, {})")
     return sql.SQL("select {}").format(sql.SQL(", ").join(call.format(*value, local) for value in values))
 
 
 async def is_shared(connection: AsyncConnection[Any], connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> bool:
-    """Whether a pooler gives each transaction of a connection a session of its own. Raises Unusable.
+    """Whether the connection goes through a pooler in transaction mode. `connect` makes a second one, to compare.
 
-    `connect` makes another connection to the same place.
+    Raises Unusable if the pooler does not even allow transactions of several statements.
     """
     if await server_pid(connection) == connection.info.backend_pid:
-        return False  # nobody stands between: a pooler tells a process id that it has made up
+        return False  # no pooler: a pooler reports an invented process id to the client
     other = await connect()
     try:
         pids = [await server_pid(connection if who == "a" else other) for who in _PROBES]
@@ -126,28 +127,28 @@ async def is_shared(connection: AsyncConnection[Any], connect: Callable[[], Awai
         await connection.rollback()
     except psycopg.Error:
         raise Unusable(
-            "A pooler stands before the database and allows no transactions of several statements: "
-            "its pool_mode should be transaction or session."
+            "The pooler in front of the database allows no transactions of several statements: "
+            "set its pool_mode to transaction or session."
         ) from None
     _tell("A pooler in transaction mode stands before the database: settings travel with each call")
     return True
 
 
 async def server_pid(connection: AsyncConnection[Any]) -> int:
-    """The id of the server's process that this connection reaches now."""
+    """The id of the server process behind this connection at the moment."""
     [(pid,)] = await (await connection.execute(_SERVER_PID, prepare=False)).fetchall()
     return int(pid)
 
 
 def moves(pids: list[int]) -> bool:
-    """Whether two connections, in the order of the probes, have shared or changed sessions with these process ids."""
+    """Whether these process ids, in the order of _PROBES, show that the two connections share or change sessions."""
     first = {pid for pid, who in zip(pids, _PROBES, strict=True) if who == "a"}
     second = {pid for pid, who in zip(pids, _PROBES, strict=True) if who == "b"}
     return len(first) > 1 or len(second) > 1 or not first.isdisjoint(second)
 
 
 def is_shared_for(connection: psycopg.Connection, conninfo: str) -> bool:
-    """The same as `is_shared`, for a connection of a command."""
+    """Like `is_shared`, for the synchronous connection of a command."""
 
     def server_pid(asked: psycopg.Connection) -> int:
         [(pid,)] = asked.execute(_SERVER_PID).fetchall()

@@ -1,4 +1,4 @@
-"""Requests to function calls, rows to answers: the operations, their values, errors, API keys and documents.
+"""The HTTP layer: turns requests into function calls, and rows into responses.
 
-Each operation is declared once. What may be done, and in which words it is refused, the rulebook decides.
+Each operation is declared once. The rulebook (db/functions) decides what is allowed and words the refusals.
 """

@@ -1,4 +1,4 @@
-"""The forms of answers: one object, a place, a list. Each gives it, and describes it."""
+"""The kinds of responses: one object, a location, a list. Each sends its response, and describes it for OpenAPI."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ REPLAYED = (b"idempotency-replayed", b"true")
 
 REPLAYED_HEADER: dict[str, Schema] = {
     "Idempotency-Replayed": {
-        "description": "It was made before, under the same idempotency key, and nothing moved now.",
+        "description": "An earlier request with the same idempotency key took effect; this one changed nothing.",
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
 
 
 def component(name: str) -> Schema:
-    """A reference to the schema of that name, which the document has in one place."""
+    """A reference to a schema in the document's components."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def json(schema: Schema) -> dict[str, Schema]:
-    """The content of an answer in JSON."""
+    """The content of a JSON response, by content type."""
     return {"application/json": schema}
 
 
@@ -40,7 +40,7 @@ NOTHING = json({"type": "object", "maxProperties": 0})
 
 @dataclass(frozen=True)
 class Special:
-    """What a handler of its own answers."""
+    """The response of a custom handler. `may_have` are its headers, `objects` the shapes that `schemas` refer to."""
 
     handler: Callable[[Request], Awaitable[Response]]
     schemas: dict[str, Schema]
@@ -48,27 +48,27 @@ class Special:
     may_have: dict[str, Schema] = field(default_factory=dict)
 
     async def respond(self, operation: Operation, request: Request) -> Response:
-        """Has it answered."""
+        """Calls the handler."""
         return await self.handler(request)
 
     def content(self) -> dict[str, Schema]:
-        """As it says."""
+        """The declared schemas."""
         return self.schemas
 
     def headers(self) -> dict[str, Schema]:
-        """As it says."""
+        """The declared headers."""
         return self.may_have
 
     def shapes(self) -> tuple[Shape, ...]:
-        """As it says."""
+        """The declared objects."""
         return self.objects
 
 
 @dataclass(frozen=True)
 class One:
-    """The object that the function returns, of its one row.
+    """The single row that the function returns, as an object.
 
-    Where details can be asked for, `brief` is the object without them. If it `pays`, then the object is a payment.
+    `brief` is the object without `details`, for operations with that parameter. `pays` marks a payment.
     """
 
     shape: Shape
@@ -76,7 +76,7 @@ class One:
     pays: bool = False
 
     async def respond(self, operation: Operation, request: Request) -> Response:
-        """Calls the function, and answers its row."""
+        """Calls the function and returns its row."""
         values = await operation.read(request)
         shape = self.shape if self.brief is None or values["details"] else self.brief
         columns = (*shape.columns, "replayed") if operation.keyed else shape.columns
@@ -94,7 +94,7 @@ class One:
         return json(component(self.shape.name))
 
     def headers(self) -> dict[str, Schema]:
-        """None of its own."""
+        """No headers of its own."""
         return {}
 
     def shapes(self) -> tuple[Shape, ...]:
@@ -104,12 +104,12 @@ class One:
 
 @dataclass(frozen=True)
 class Place:
-    """An empty object, and where the new thing is: `path` and its id."""
+    """An empty object, with the new resource in Location: `path` and its id."""
 
     path: str
 
     async def respond(self, operation: Operation, request: Request) -> Response:
-        """Calls the function, and answers where to find what it made."""
+        """Calls the function and returns the location of the new resource."""
         values = await operation.read(request)
         rows = await database(request).call(*operation.call(["id", "replayed"], values), record_of(request))
         id_, replayed = rows.values[0]
@@ -117,69 +117,69 @@ class Place:
         return messages.Answer("{}", place, *([REPLAYED] if replayed else []))
 
     def content(self) -> dict[str, Schema]:
-        """Nothing."""
+        """An empty object."""
         return NOTHING
 
     def headers(self) -> dict[str, Schema]:
-        """The place."""
+        """The location."""
         schema = {"type": "string", "pattern": f"^{self.path}[0-9]+$"}
-        return {"Location": {"description": "where it is", "required": True, "schema": schema}}
+        return {"Location": {"description": "the path of the new resource", "required": True, "schema": schema}}
 
     def shapes(self) -> tuple[Shape, ...]:
-        """None."""
+        """No shapes."""
         return ()
 
 
 class Listed:
-    """How a list is written: {"name":[…]}, or {} where there is nothing in it."""
+    """Writes a list: {"name":[…]}, or {} if it is empty."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def head(self, first: Rows) -> str:
-        """What stands before the rows."""
+        """The text before the rows."""
         return f'{{"{self._name}":['
 
     def objects(self, page: Rows) -> list[str]:
-        """The rows of a page."""
+        """The rows of a page as JSON objects."""
         return codec.objects(page)
 
     def whole(self, first: Rows, objects: list[str]) -> str:
-        """All of it."""
+        """The whole list, from its first page and its objects."""
         return f"{self.head(first)}{','.join(objects)}]}}" if objects else "{}"
 
 
 class _Lines(Listed):
-    """How a statement is written. The first row of each page is no line: it has the balance before the others."""
+    """Writes a statement. The first row of each page is not a line: it has the opening balance of the page."""
 
     def __init__(self, account_id: int) -> None:
         super().__init__("Lines")
         self._account_id = account_id
 
     def head(self, first: Rows) -> str:
-        """What stands before the lines."""
+        """The text before the lines."""
         opening = first.values[0][[name for name, _ in first.columns].index("balance")]
         return f'{{"AccountID":{self._account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
 
     def objects(self, page: Rows) -> list[str]:
-        """The lines of a page."""
+        """The lines of a page as JSON objects."""
         return codec.objects(page._replace(values=page.values[1:]))
 
     def whole(self, first: Rows, objects: list[str]) -> str:
-        """All of it."""
+        """The whole statement, from its first page and its lines."""
         return f"{self.head(first)}{','.join(objects)}]}}"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All rows of a function that gives them page by page; or one page, where a limit is asked for."""
+    """All rows of a paged function; with a limit, one page."""
 
     name: str
     shape: Shape
     brief: Shape | None = None
 
     async def respond(self, operation: Operation, request: Request) -> Response:
-        """Begins the list, or gives a page of it, and says where the next one is."""
+        """Returns the whole list, streamed if it is long; with a limit, one page and the link to the next."""
         values = await operation.read(request)
         shape = self.shape if self.brief is None or values["details"] else self.brief
         query, arguments = operation.call((*shape.columns, "more"), values)
@@ -200,25 +200,25 @@ class Listing:
         return json({"type": "object", "properties": {self.name: rows}})
 
     def headers(self) -> dict[str, Schema]:
-        """Where the next page is."""
+        """The link to the next page."""
         schema = {"type": "string", "pattern": '^</[^>]+>; rel="next"$'}
-        return {"Link": {"description": "of a page that is not the last one: where the next one is", "schema": schema}}
+        return {"Link": {"description": "the next page, unless this is the last one", "schema": schema}}
 
     def shapes(self) -> tuple[Shape, ...]:
-        """That of a row."""
+        """The shape of a row."""
         return (self.shape,)
 
 
 @dataclass(frozen=True)
 class Statement(Listing):
-    """The same of an account's statement, which has a head."""
+    """An account's statement: a list with the account and the opening balance at its head."""
 
     def _form(self, values: dict[str, Any]) -> messages.Form:
         return _Lines(values["id"])
 
     def content(self) -> dict[str, Schema]:
         """The statement."""
-        account = INTEGER.shown | {"description": "the number of the account"}
+        account = INTEGER.shown | {"description": "the ID of the account"}
         opening = AMOUNT.shown | {"description": "the balance before the first line"}
         lines = {"type": "array", "items": component(self.shape.name)}
         properties = {"AccountID": account, "OpeningAmount": opening, self.name: lines}
@@ -227,13 +227,13 @@ class Statement(Listing):
 
 @dataclass(frozen=True)
 class Few:
-    """All rows of a function that gives them at once."""
+    """All rows of an unpaged function."""
 
     name: str
     shape: Shape
 
     async def respond(self, operation: Operation, request: Request) -> Response:
-        """Calls the function, and answers its rows."""
+        """Calls the function and returns its rows."""
         query, arguments = operation.call(self.shape.columns, await operation.read(request))
         rows = await database(request).call(query, arguments, record_of(request))
         return messages.Answer(Listed(self.name).whole(rows, codec.objects(rows)))
@@ -243,16 +243,16 @@ class Few:
         return Listing(self.name, self.shape).content()
 
     def headers(self) -> dict[str, Schema]:
-        """None."""
+        """No headers."""
         return {}
 
     def shapes(self) -> tuple[Shape, ...]:
-        """That of a row."""
+        """The shape of a row."""
         return (self.shape,)
 
 
 def _next(operation: Operation, request: Request, values: dict[str, Any], page: Rows) -> list[tuple[bytes, bytes]]:
-    """The header that says where the next page is, if there is one: at the same URL, but for `after`."""
+    """The Link header of the next page, if any: the same URL with another `after`."""
     if page.goes_on is None:
         return []
     parts = request.scope["query_string"].decode().split("&")

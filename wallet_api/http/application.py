@@ -1,4 +1,4 @@
-"""The application: its operations by path, and what they need."""
+"""The ASGI application: its routes, connection pools and middleware."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from wallet_api.database import migrations
-from wallet_api.database.batching import Coalescer, Watch
-from wallet_api.database.pool import Database, Line
+from wallet_api.database.batching import Batcher, Watch
+from wallet_api.database.pool import Database, SingleConnection
 from wallet_api.http import documents, errors, openapi, operations, payments
 from wallet_api.http.authentication import Keys
 from wallet_api.http.operation import Operation
@@ -24,12 +24,12 @@ from wallet_api.http.shortcut import Shortcut
 from wallet_api.observability.record import Observer, record_of
 from wallet_api.settings import Settings
 
-# Seconds, beyond the wait for a lock, after which a call whose connection broke has ended, one way or the other.
+# Seconds beyond the lock timeout after which a call whose connection broke has ended, committed or not.
 _MARGIN = 0.1
 
 
 def connections_of_worker(settings: Settings) -> int:
-    """How many connections to the database a process has: for calls, lists, payments, API keys, and /readyz."""
+    """The number of database connections of a process: for calls, lists, payments, API keys and /readyz."""
     return settings.pool_size + _list_connections(settings) + 2 + 2
 
 
@@ -45,11 +45,11 @@ def create_app(
     clients: Callable[[], int],
     watch: Watch | None,
 ) -> ASGIApp:
-    """The ASGI application, for a database that is at this version, or will be.
+    """The ASGI application. The database may still be at another version; /readyz fails until it is at this one.
 
-    `conninfo` returns the connection string, for each connection that is made. While `is_stopping`, it is not ready.
-    `finish` is called at the end, when nothing is under way any more. `clients` are how many are connected. Calls of
-    make_payments are told to `watch`.
+    `conninfo` returns the connection string for each new connection. While `is_stopping`, /readyz fails. `finish` runs
+    last, when no request is in progress. `clients` returns the number of connected clients. `watch` receives each call
+    of make_payments.
     """
 
     @contextlib.asynccontextmanager
@@ -59,35 +59,35 @@ def create_app(
         app.state.is_stopping = is_stopping
         app.state.documents = documents.Documents(openapi.document(operations.ALL))
         app.state.database = Database("calls", conninfo, settings)
-        # Connections of their own: for lists, whose readers may be slow; for the load balancer, that a busy service
-        # is not taken for dead; for API keys, that who has none takes nothing from those who have; for payments, which
-        # have less patience with locks while they are together.
+        # Separate pools: lists, because clients may read slowly; readiness, so that a busy service does not look dead
+        # to the load balancer; API keys, so that requests without a valid key take no capacity from the others;
+        # payments, because batches have a shorter lock timeout.
         app.state.lists = Database("lists", conninfo, replace(settings, pool_size=_list_connections(settings)))
         app.state.key_database = Database("keys", conninfo, replace(settings, pool_size=1))
         app.state.keys = Keys(app.state.key_database, required=settings.auth == "required")
         app.state.readiness = Database("readiness", conninfo, replace(settings, pool_size=1, pool_timeout=2))
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
         impatient = replace(settings, pool_size=1, lock_timeout=patience)
-        # One call at a time: two at once carry half as much each, and wait for each other's accounts and processors.
-        line, aside = [Line("payments", conninfo, impatient) for _ in range(2)]
-        app.state.payments = Coalescer(
-            payments.maker(line),
-            payments.maker_without_waiting(aside),
-            payments.maker(aside),
+        # One batch at a time: two concurrent ones carry half as much each, and compete for accounts and CPUs.
+        batches, blocked = [SingleConnection("payments", conninfo, impatient) for _ in range(2)]
+        app.state.payments = Batcher(
+            payments.maker(batches),
+            payments.maker_without_waiting(blocked),
+            payments.maker(blocked),
             errors.judge,
             payments.repeatable,
             payments.is_made,
             errors.tell_repeated,
             watch,
-            most_together=settings.coalesce_most,
-            most_waiting=settings.coalesce_waiting,
-            longest_wait=settings.coalesce_timeout,
-            patience=settings.lock_timeout,
-            # a call that was lost waits for no lock any more by then
-            pause=patience + _MARGIN,
+            max_batch=settings.coalesce_most,
+            max_waiting=settings.coalesce_waiting,
+            wait_timeout=settings.coalesce_timeout,
+            lock_timeout=settings.lock_timeout,
+            # by then, a call whose connection broke no longer waits for a lock
+            retry_pause=patience + _MARGIN,
         )
-        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, line, aside]
-        # Whether there may be connections that accept no changes, or tell what is old.
+        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, batches, blocked]
+        # Whether connections may lead to a read-only or outdated server.
         app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:
             for resource in (*app.state.databases, app.state.readiness, app.state.payments):
@@ -115,7 +115,7 @@ def create_app(
 
 
 def _routes() -> list[Route]:
-    """A route for each path, whatever its methods: so that another method is 405, with all of them in Allow."""
+    """One route per path with all its methods, so that a 405 lists all of them in Allow."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations.ALL:
         by_path.setdefault(operation.path, {})[operation.method] = operation

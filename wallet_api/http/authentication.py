@@ -1,4 +1,4 @@
-"""Which API key a request comes with. What the key may do, the functions decide, each time that they are called."""
+"""Finds the API key of a request. The functions check on every call what the key may do."""
 
 import asyncio
 import hashlib
@@ -13,30 +13,30 @@ from wallet_api.http import errors, refusals
 from wallet_api.http.refusals import Refused
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
-# For so many seconds it is remembered whose a secret is; in the second half of them it is looked up again, so that its
-# last use is noted. That a key was revoked meanwhile, or has expired, the functions see.
+# Seconds for which a key is cached. In the second half of them, a use looks the key up again, which records its last
+# use. The functions notice a key that was revoked or has expired meanwhile.
 _REMEMBERED = 60.0
 
 
 class Key(NamedTuple):
-    """An API key that there is."""
+    """A valid API key."""
 
     id: Int8
     name: str
 
 
 class Keys:
-    """Finds the keys of requests, which they have to have if that is `required`."""
+    """Finds the API keys of requests. `required`: operations that call a function need one."""
 
     def __init__(self, database: Database, *, required: bool) -> None:
         self._database = database
         self.required = required
-        # by the hashes of the secrets, with the time of the event loop until which each is remembered
+        # by the hash of the secret; with the event loop time at which the entry expires
         self._known: dict[bytes, tuple[Key, float]] = {}
         self._looking: dict[bytes, asyncio.Task[Key]] = {}
 
     async def identify(self, scope: Scope) -> None:
-        """Puts a request's key into its scope, as `wallet.key`. Raises a 401, or what the look-up raises."""
+        """Stores a request's key in its scope, as `wallet.key`. Raises a 401, or the error of the look-up."""
         scope["wallet.key"] = await self._find(_secret_hash(scope))
 
     async def _find(self, secret_hash: bytes) -> Key:
@@ -44,10 +44,10 @@ class Keys:
         left = until - asyncio.get_running_loop().time()
         if known is not None and left > 0:
             if left < _REMEMBERED / 2 and secret_hash not in self._looking:
-                self._look_up(secret_hash)  # ahead of time: behind many who have no key, it would be a long wait
+                self._look_up(secret_hash)  # early: later, it might queue behind many invalid keys
             return known
         try:
-            # not the request's own, which may be cancelled: others may be waiting for the same
+            # shielded: if this request is cancelled, others may still be waiting for the same look-up
             return await asyncio.shield(self._looking.get(secret_hash) or self._look_up(secret_hash))
         except (psycopg.Error, ConnectionLost) as error:
             if known is None or errors.is_refusal(error):
@@ -66,12 +66,12 @@ class Keys:
                 del self._looking[secret_hash]
 
         task = self._looking[secret_hash] = asyncio.create_task(look_up())
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody is left who waits for it
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks the exception as retrieved
         return task
 
 
 def _secret_hash(scope: Scope) -> bytes:
-    """SHA-256 of the secret in a request's head: the secret itself goes no further."""
+    """SHA-256 of the secret in the Authorization header. The secret itself goes no further."""
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, secret = (values[0] if len(values) == 1 else b"").partition(b" ")
     if scheme.lower() != b"bearer" or not secret.strip():
@@ -80,6 +80,6 @@ def _secret_hash(scope: Scope) -> bytes:
 
 
 def key_id(scope: Scope) -> Int8 | None:
-    """What functions know the key of a request by."""
+    """The ID of a request's API key, which is passed to functions; None without a key."""
     key: Key | None = scope.get("wallet.key")
     return None if key is None else key.id

@@ -1,4 +1,4 @@
-"""JSON in, JSON out: takes a request's body apart into fields, and turns a function's rows into objects."""
+"""JSON in, JSON out: parses a request's body into fields, and turns a function's rows into objects."""
 
 import functools
 import json
@@ -16,16 +16,16 @@ from wallet_api.http.refusals import Refusal, Refused
 _NAN = Decimal("NaN")
 _BIGINT, _NUMERIC, _TIMESTAMPTZ = 20, 1700, 1184  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
-# what has to be escaped within a JSON string
+# characters to be escaped within a JSON string
 _SPECIAL = re.compile(r'["\\\x00-\x1f]')
-# Characters of an unknown name that are told.
+# Characters of an unknown name that a refusal shows.
 _MOST_SHOWN = 64
-# Far beyond any amount, far within what PostgreSQL's numeric holds.
+# Far more than any amount has, far fewer than PostgreSQL's numeric holds.
 _MOST_DIGITS = 1000
 
 
 def number(text: str) -> Decimal:
-    """Reads a decimal exactly; one with more digits than PostgreSQL's numeric could hold becomes infinite."""
+    """Parses a decimal exactly. One with too many digits becomes infinite; a text that is no number, NaN."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -45,9 +45,9 @@ def _whole_number(text: str) -> int | Decimal:
 
 
 class Fields:
-    """The fields of a JSON object, or of a URL. Names match whatever their case; the last of two equal ones wins.
+    """The fields of a JSON object or of a query string. Names are case-insensitive; the last of two equal ones wins.
 
-    `get` and `known_only` take names in lower case. wallet_api.http.fields knows what the values should be.
+    `get` and `refuse_unknown` take names in lower case. wallet_api.http.fields validates the values.
     """
 
     __slots__ = ("_pairs", "_values", "get")
@@ -58,7 +58,7 @@ class Fields:
         self.get: Callable[[str], Any] = self._values.get
 
     def refuse_unknown(self, known: Set[str], refusal: Refusal, shown: Sequence[str]) -> None:
-        """Raises the refusal of the first field that is not known. `shown` are the names that it tells."""
+        """Raises the refusal for the first unknown field. `shown` are the names that the refusal lists."""
         if self._values.keys() <= known:
             return
         name = next(name for name, _ in self._pairs if name.lower() not in known)
@@ -71,7 +71,7 @@ _DECODER = json.JSONDecoder(
 
 
 def decode(body: bytes) -> Fields:
-    """Reads a body that should be one JSON object. Refuses anything else, saying what is wrong and where."""
+    """Parses a body. Refuses anything but one JSON object, and says what is wrong and where."""
     if not body.strip():
         raise Refused(refusals.BODY_EMPTY)
     try:
@@ -88,7 +88,7 @@ def decode(body: bytes) -> Fields:
 
 
 def decode_query(query: bytes) -> Fields:
-    """Reads what stands behind the question mark of a URL: texts that PostgreSQL can hold. Refuses what is none."""
+    """Parses the query string of a URL. Refuses one that is not UTF-8."""
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
@@ -97,12 +97,12 @@ def decode_query(query: bytes) -> Fields:
 
 
 def _printable(name: str) -> str:
-    """A name as a JSON string of ASCII characters, cut where it is long."""
+    """A name as an ASCII JSON string, truncated if it is long."""
     return json.dumps(name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…")
 
 
 def encode(value: object) -> str:
-    """Writes JSON, compact."""
+    """Writes compact JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -121,9 +121,9 @@ def _quoted(text: str) -> str:
 
 
 def objects(rows: Rows) -> list[str]:
-    """Each row as a JSON object, its fields as the contract spells them (buyer_account_id: BuyerAccountID).
+    """Each row as a JSON object, with the contract's field names (buyer_account_id: BuyerAccountID).
 
-    What is NULL is left out. Column by column, because a list of a million rows goes this way.
+    NULLs are left out. Works by column, because lists may have a million rows.
     """
     columns: list[Sequence[str]] = []
     members: list[str] = []
@@ -141,7 +141,7 @@ def objects(rows: Rows) -> list[str]:
 
 @functools.cache
 def _encoding(column: tuple[str, int]) -> tuple[Callable[[Sequence[str]], Sequence[str]], str]:
-    """How the values of a column are written, and the member that it is of an object."""
+    """The converter of a column's values, and the template of its member in an object."""
     name, type_oid = column
     quote = "" if type_oid == _BIGINT else '"'
     return _CONVERT.get(type_oid, _texts), f',"{wire_name(name)}":{quote}%s{quote}'
@@ -149,15 +149,15 @@ def _encoding(column: tuple[str, int]) -> tuple[Callable[[Sequence[str]], Sequen
 
 @functools.cache
 def _writer(members: tuple[str, ...]) -> Callable[..., str]:
-    """A function of a row's values that writes the object, of members with %s for the value and a comma before it.
+    """A function that writes the object of a row's values. Each member is a comma and a template with %s for the value.
 
-    Compiled, as namedtuple's are: twice as fast as the % operator. The names are ours, those of columns.
+    Compiled, like namedtuple's methods: twice as fast as the % operator. Safe: the names are those of our own columns.
     """
     parameters = [f"value{number}" for number in range(len(members))]
     text = "".join(
         [member.replace("%s", f"{{{parameter}}}") for member, parameter in zip(members, parameters, strict=True)]
     )
-    # The first comma is one too many; where the first member may be missing, it is known only row by row.
+    # Drops the first comma: now, or in each row if the first member may be missing.
     written = f"f'{{{{{text[1:]}}}}}'" if members[0] != "%s" else f"f'{{{{' + f'{text}'[1:] + f'}}}}'"
     writer: Callable[..., str] = eval(f"lambda {', '.join(parameters)}: {written}")  # noqa: S307
     return writer
@@ -168,25 +168,25 @@ def _as_they_are(values: Sequence[str]) -> Sequence[str]:
 
 
 def _texts(values: Sequence[str]) -> Sequence[str]:
-    """Texts as they stand within JSON strings: as they are, as a rule."""
+    """Texts, escaped for JSON strings; few need it."""
     if _SPECIAL.search("".join(values)) is None:
         return values
     return [encode_basestring(value)[1:-1] for value in values]
 
 
 def _moments(values: Sequence[str]) -> Sequence[str]:
-    """Timestamps in RFC 3339, with microseconds, of which PostgreSQL leaves needless zeros away."""
+    """Timestamps in RFC 3339, with all six decimals of the seconds; PostgreSQL omits trailing zeros."""
     return [
         f"{value[:10]}T{value[11:26]}Z" if len(value) == _MOMENT else f"{value[:10]}T{value[11:19]}.{value[20:-3]:0<6}Z"
         for value in values
     ]
 
 
-# by the OID of the type; every other one is text
+# by type OID; all other types are text
 _CONVERT = {_BIGINT: _as_they_are, _NUMERIC: _as_they_are, _TIMESTAMPTZ: _moments}
 
 
 @functools.cache
 def wire_name(column: str) -> str:
-    """The name of a column as the contract spells it."""
+    """The contract's field name for a column."""
     return "".join("ID" if word == "id" else word.capitalize() for word in column.split("_"))

@@ -1,4 +1,4 @@
-"""/openapi.json, and the same for people: /docs, a page that needs no script and fetches nothing."""
+"""/openapi.json, and /docs: the same document as an HTML page without scripts or external resources."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ nav a { text-decoration: none; } nav a:hover code { text-decoration: underline; 
 
 
 class Documents:
-    """The two documents, each made once."""
+    """Both documents, rendered once."""
 
     def __init__(self, document: Node) -> None:
         self.openapi = codec.encode(document)
@@ -72,7 +72,7 @@ OPERATIONS = (
         group="Documents",
         method="GET",
         path="/openapi.json",
-        summary="This document, as OpenAPI 3.1",
+        summary="Returns this document as OpenAPI 3.1",
         answers=Special(_openapi, answers.json({"type": "object", "required": ["openapi", "info", "paths"]})),
     ),
     Operation(
@@ -80,7 +80,7 @@ OPERATIONS = (
         group="Documents",
         method="GET",
         path="/docs",
-        summary="This document, for people",
+        summary="Returns this document as an HTML page",
         answers=Special(_docs, {"text/html": {"type": "string"}}),
     ),
 )
@@ -91,7 +91,7 @@ def _page(document: Node) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
     yield f"<title>{escape(document['info']['title'])}</title><style>{_STYLE}</style></head><body>"
     yield f"<header><h1>{escape(document['info']['title'])}</h1>{_prose(document['info']['description'])}"
-    yield '<p>The same for programs: <a href="openapi.json">openapi.json</a>, OpenAPI 3.1.</p></header>'
+    yield '<p>For programs, see <a href="openapi.json">openapi.json</a> (OpenAPI 3.1).</p></header>'
     groups = {
         tag["name"]: [
             (method, path, described)
@@ -115,7 +115,7 @@ def _page(document: Node) -> Iterator[str]:
             yield from _operation(document, method, path, described)
         yield "</section>"
     yield '<section id="errors"><h2>Errors</h2>'
-    yield "<p>The codes of the header <code>Error-Code</code>. <code>application/problem+json</code> has:</p>"
+    yield "<p>The fields of <code>application/problem+json</code>, and the codes of <code>Error-Code</code>:</p>"
     yield from _table(["Field", "Type", ""], _member_rows(document, document["components"]["schemas"]["Problem"]))
     yield from _table(
         ["Code", "Status", "Error", "Cause", "Cure"],
@@ -168,9 +168,9 @@ def _operation(document: Node, method: str, path: str, described: Node) -> Itera
 
 
 def _answer(document: Node, answer: Node) -> Iterator[str]:
-    """What is answered when all is well: its fields, and those of the objects within them."""
+    """The successful response: its headers and its fields, nested ones included."""
     [(content_type, content)] = answer["content"].items()
-    yield f'<h4>Answer <span class="faint">200, {escape(content_type)}</span></h4>'
+    yield f'<h4>Response <span class="faint">200, {escape(content_type)}</span></h4>'
     rows = [
         [f"<code>{escape(name)}</code>", "header", escape(header["description"])]
         for name, header in answer.get("headers", {}).items()
@@ -216,7 +216,7 @@ def _refusals(responses: Node) -> Iterator[str]:
 
 
 def _curl(method: str, path: str, described: Node) -> str:
-    """A command that asks for it."""
+    """An example curl command for an operation."""
     query = []
     for parameter in described.get("parameters", []):
         if parameter["in"] == "path":
@@ -238,17 +238,17 @@ def _resolved(document: Node, schema: Node) -> Node:
 
 
 def _type(schema: Node) -> str:
-    """The type of a value, in words."""
+    """The type of a value, as HTML."""
     if "items" in schema:
-        return f"array of at most {schema['maxItems']:,} objects" if "maxItems" in schema else "array of objects"
+        return f"array of up to {schema['maxItems']:,} objects" if "maxItems" in schema else "array of objects"
     if "enum" in schema:
         return " or ".join(f"<code>{escape(choice)}</code>" for choice in schema["enum"])
     if "type" not in schema:
-        return "anything"
+        return "any"
     if "number" in schema["type"]:
         return "number or string"
     if schema.get("format") == "date-time":
-        return "moment"
+        return "timestamp"
     if "string" in schema["type"]:
         return (
             f"string, {schema['minLength']} to {schema['maxLength']} characters" if "maxLength" in schema else "string"
@@ -267,7 +267,7 @@ def _table(heads: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Paragraphs, lists and code, of what little Markdown the document uses."""
+    """Renders the document's Markdown subset: paragraphs, lists and code."""
     html = []
     for paragraph in filter(None, text.split("\n\n")):
         items = re.split(r"(?:^|\n)- ", paragraph)

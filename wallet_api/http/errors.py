@@ -1,4 +1,4 @@
-"""From whatever went wrong to a status, a code and {"Error": "…"}. Knows classes of SQLSTATEs, and no rule."""
+"""Maps exceptions to a status, a code and {"Error": "…"}. Knows classes of SQLSTATEs, but no single rule."""
 
 import asyncio
 import functools
@@ -25,12 +25,12 @@ from wallet_api.observability.record import RECORD, Record
 
 logger = logging.getLogger(__name__)
 
-# The detail of a refusal of one payment among several.
+# The DETAIL of a refusal of one payment of a batch.
 _INDEX = re.compile("Index: ([0-9]+)")
 
 LOCKED = "55P03"
 
-# Everything that a 503 says of the database, and of how much there is to do.
+# The 503s of every operation that calls a function.
 UNAVAILABLE = (
     *refusals.BY_STATE.values(),
     refusals.TOO_BUSY,
@@ -39,27 +39,28 @@ UNAVAILABLE = (
 )
 CHALLENGE = 'Bearer realm="wallet"'
 
-# Where the names of a request's fields are in its scope, by the arguments of the function that it calls.
+# The scope key of the names of a request's fields, by the function's arguments.
 FIELD_NAMES = "wallet.field_names"
 
-# The connection is lost, or about to be.
+# SQLSTATE classes: the connection is lost, or about to be.
 _LOST_STATES = ("08", "57P")
 
-# What says nothing of the request: it is the state of the database.
+# SQLSTATE classes: the cause is the state of the database, not the request.
 _ENVIRONMENT = ("0A", "25", "3F", "53", "57")
 
 _ROUTING = {404: refusals.NOT_FOUND, 405: refusals.METHOD_NOT_ALLOWED}
 
 _PROBLEM = "application/problem+json"
-# Of an unknown field, only a name that can stand in a header is told there.
+# Error-Field names an unknown field only if its name fits in a header.
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What is answered to a request that fails.
+    """The error response to a request.
 
-    `field` is to blame; `index` says which of several payments it is; `replayed`, that this was answered before.
+    `field` is the cause. `index` is the position of the payment in its batch, from 0. `replayed` means that the error
+    repeats an earlier response under the same idempotency key.
     """
 
     status: int
@@ -71,7 +72,7 @@ class Error:
 
 
 def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = None) -> Response:
-    """An error in the contract's form, or as RFC 9457 has it, where the request (None: there is none) accepts that."""
+    """An error response: the contract's form, or RFC 9457's if the request accepts it. `scope` may be None."""
     _note(scope, error.code)
     about = {"Error-Code": error.code}
     if _HEADER_VALUE.fullmatch(error.field):
@@ -91,14 +92,14 @@ def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = N
 
 
 def _note(scope: Scope | None, code: str) -> None:
-    """Notes the code in the record of the request, if there is one that does not have the database's yet."""
+    """Records an error code for the log, unless the request has no record, or has the database's code already."""
     record: Record | None = (scope or {}).get(RECORD)
     if record is not None and not record.code:
         record.code = code
 
 
 def _accepts_problem(scope: Scope) -> bool:
-    """Whether a request asks for application/problem+json by name, and does not prefer application/json."""
+    """Whether Accept names application/problem+json, and does not prefer application/json."""
     quality = {"application/json": 0.0, _PROBLEM: 0.0}
     for name, value in scope["headers"]:
         if name == b"accept":
@@ -117,27 +118,27 @@ def _quality(parameters: list[str]) -> float:
 
 
 def refused(scope: Scope | None, refused: Refused) -> Response:
-    """The answer to a request that the HTTP layer refuses."""
+    """The response to a request that the HTTP layer refuses."""
     return answer(scope, error_of(refused), refused.headers)
 
 
 def error_of(refused: Refused) -> Error:
-    """What is answered to a request that the HTTP layer refuses."""
+    """The error of a request that the HTTP layer refuses."""
     return Error(refused.refusal.status, refused.refusal.code, refused.sentence, refused.field)
 
 
 def rule_error(code: str, sentence: str, field: str) -> Error:
-    """What is answered to a request that one of the wallet's rules refuses."""
+    """The error of a request that one of the wallet's rules refuses."""
     return Error(status_of(code), code, sentence, field)
 
 
 def unavailable(scope: Scope | None, refusal: Refusal, seconds: int = 1) -> Response:
-    """A 503: the request was right, and may be sent again, after some seconds."""
+    """A 503: the request was valid, and may be repeated after `seconds`."""
     return refused(scope, Refused(refusal, headers={"Retry-After": str(seconds)}))
 
 
 def crowded(scope: Scope, seconds: int, refusal: Refusal = refusals.TOO_BUSY) -> Response:
-    """The 503 for when there is much to do: each form of it is made once."""
+    """The 503 for overload, which may be repeated after `seconds`. Cached, so that it is cheap."""
     _note(scope, refusal.code)
     return _crowded(seconds, refusal, _accepts_problem(scope))
 
@@ -149,23 +150,23 @@ def _crowded(seconds: int, refusal: Refusal, as_problem: bool) -> Response:
 
 
 def full(scope: Scope) -> Response:
-    """The answer to a request that is one too many; whoever asks again before the time will not be heard."""
+    """The 503 for a full queue. The client's connection is not read until Retry-After has passed."""
     metrics.queue_full.inc()
     return crowded(scope, scope["come_back_later"]())
 
 
 def status_of(code: str) -> int:
-    """The status of a refusal by one of the wallet's rules."""
+    """The status of a rule's refusal, by its code."""
     return refusals.STATUS[code[:2]]
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether one of the wallet's rules raised it."""
+    """Whether one of the wallet's rules raised the error."""
     return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in refusals.STATUS
 
 
 def judge(error: Exception) -> Verdict:
-    """What an exception says of a call of make_payments."""
+    """Classifies an exception of make_payments, for batching."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if isinstance(error, ConnectionLost) or (state or "").startswith(_LOST_STATES):
         return Verdict.UNKNOWN
@@ -177,24 +178,24 @@ def judge(error: Exception) -> Verdict:
 
 
 def tell_repeated(error: Exception) -> None:
-    """Says that a call is made again, and why."""
+    """Logs and counts that a call is retried, and why."""
     state = sqlstate(error)
-    logger.warning("A call is made again: %s %s", state, error)
+    logger.warning("Retrying a call: %s %s", state, error)
     metrics.retries.labels(state).inc()
 
 
 def sqlstate(error: Exception) -> str:
-    """The SQLSTATE of an exception; that of a connection that failed, where nobody told one."""
+    """The SQLSTATE of an exception; 08006 (connection failure) if it has none."""
     return (error.sqlstate if isinstance(error, psycopg.Error) else None) or "08006"
 
 
 def cancelled(scope: Scope) -> Response:
-    """What a request gets that is cancelled, because the time for stopping is over."""
+    """The response to a request that is cancelled because the shutdown timeout has passed."""
     return unavailable(scope, refusals.UNKNOWN_OUTCOME)
 
 
 async def respond(request: Request, error: Exception) -> Response:
-    """The answer to a request whose handler raised `error`: a 500 for one that should be raised further."""
+    """The response to a request whose handler raised `error`. If it is a 500, the caller re-raises the error."""
     handle = next(_HANDLERS[cls] for cls in type(error).__mro__ if cls in _HANDLERS)
     try:
         return await handle(request, error)
@@ -203,13 +204,13 @@ async def respond(request: Request, error: Exception) -> Response:
 
 
 class AnswerWhenCancelled:
-    """Middleware: a request that is cancelled is told so."""
+    """Middleware: sends a response to a request that is cancelled before its response has started."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles a request."""
         started = False
 
         async def note_and_send(message: Message) -> None:
@@ -236,7 +237,7 @@ async def _database_error(request: Request, error: Exception) -> Response:
         field = request.scope[FIELD_NAMES].get(error.diag.column_name, "")
         sentence = error.diag.message_primary or ""
         return answer(request.scope, Error(status, state, sentence, field, int(index[1]) if index else None))
-    words = error.diag.message_primary or error  # not the context: a failed call may have had many payments
+    words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
     logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, words)
     if isinstance(error, psycopg_pool.TooManyRequests):
         return full(request.scope)
@@ -275,7 +276,7 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again once this is sent; uvicorn logs it with its traceback, and hangs up.
+    # After this response, Starlette re-raises the error; uvicorn logs it with a traceback, and closes the connection.
     return refused(request.scope, Refused(refusals.INTERNAL, headers={"Connection": "close"}))
 
 
@@ -289,5 +290,5 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
     Exception: _internal_error,
 }
 
-# As Starlette wants them.
+# The same, with the type that Starlette expects.
 HANDLERS: dict[type[Exception], ExceptionHandler] = {**_HANDLERS}

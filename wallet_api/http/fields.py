@@ -1,9 +1,8 @@
-"""What is asked and what is answered, a field at a time: each is read, and described, by one declaration.
+"""Fields of requests and responses. One declaration both parses a field and describes it.
 
-A kind of value knows how it is read from JSON and from a URL, and how JSON Schema says the same. What a value means
-is not judged here. What is no number at all goes to the rulebook as NaN, which refuses it in the words that it has
-for every amount of the wrong form; only what no PostgreSQL value could carry (a fraction as an id, a NUL in a text) is
-refused on the way.
+A kind of value knows how to parse it from JSON and from a URL, and its JSON Schema. The rulebook decides whether the
+value is allowed. An amount that is not a number is passed on as NaN, so that the rulebook refuses it like any other
+malformed amount. Only values that PostgreSQL cannot represent (a fraction as an ID, a NUL in a text) are refused here.
 """
 
 import datetime
@@ -20,14 +19,14 @@ from wallet_api.http import refusals
 from wallet_api.http.codec import number, wire_name
 from wallet_api.http.refusals import Refusal, Refused
 
-# JSON Schema, or a part of it.
+# A JSON Schema, or a part of one.
 Schema = dict[str, Any]
 
-# Leading zeros apart: Python refuses to read numbers of thousands of digits.
+# Leading zeros are skipped, because Python does not parse numbers with thousands of digits.
 _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
-# No two parts of it can match the same digits: else it would try every way to divide them.
+# No two parts can match the same digits, which would backtrack exponentially.
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-# RFC 3339. In a URL, a plus sign that nobody escaped is a blank.
+# RFC 3339. In a URL, an unescaped plus sign arrives as a space.
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?([Zz]|[ +-][0-9]{2}:[0-9]{2})"
 )
@@ -36,7 +35,7 @@ _NAN = Decimal("NaN")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value. Each of `wrong` is how its readers refuse a field that holds something else."""
+    """A kind of value: its parsers, its schemas in requests and responses, and the refusals its parsers may raise."""
 
     from_json: Callable[[Any, str], Any]
     from_text: Callable[[str, str], Any]
@@ -61,7 +60,7 @@ def _integer_in_url(text: str, name: str) -> Int8:
 
 
 def _amount(value: Any, name: str) -> Decimal:
-    """A decimal number given as a JSON number or string; else NaN."""
+    """The decimal in a JSON number or string; NaN for anything else."""
     if isinstance(value, str):
         return number(value) if _DECIMAL.fullmatch(value) else _NAN
     if isinstance(value, Decimal):
@@ -93,7 +92,7 @@ def _boolean_in_url(text: str, name: str) -> bool:
 
 
 def _moment(text: Any, name: str) -> str:
-    """A moment as PostgreSQL reads it too: a day that there is, and an offset of less than 16 hours."""
+    """A timestamp that PostgreSQL accepts: an existing day, and an offset of less than 16 hours."""
     match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         _refuse(name, refusals.NOT_A_MOMENT)
@@ -109,7 +108,7 @@ def _moment(text: Any, name: str) -> str:
 
 
 def array_of(items: Schema, most: int) -> Kind:
-    """An array of at most so many elements, which whoever asks for it reads by itself."""
+    """An array of at most `most` elements. The caller parses the elements."""
 
     def array(value: Any, name: str) -> list[Any]:
         if not isinstance(value, list):
@@ -156,10 +155,10 @@ MOMENT = Kind(
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a request. `argument` is that of the SQL function, without its p_; "" where it has none.
+    """A field of a request. `argument` is the SQL function's, without p_; "" if there is none.
 
-    That it is `required` is for the reader of the document: it is the rulebook that refuses NULL. One that is missing
-    is NULL, or, with `defaults`, not passed at all, so that the function's default holds.
+    `required` only documents: the rulebook refuses NULL. A missing field is passed as NULL; with `defaults`, it is not
+    passed, so that the function's default applies.
     """
 
     name: str
@@ -172,18 +171,18 @@ class Field:
 
     @functools.cached_property
     def key(self) -> str:
-        """The name, as Fields know it."""
+        """The name in lower case, as Fields.get takes it."""
         return self.name.lower()
 
 
-# What gives the value of a field, by its name in lower case: Fields.get.
+# Fields.get: returns a field's value, by its name in lower case.
 Getter = Callable[[str], Any]
 
 
 def reader(fields: Sequence[Field]) -> Callable[[Getter], tuple[Any, ...]]:
-    """A function that reads these fields of a JSON object; None stands for one that is missing or null.
+    """A function that parses these fields of a JSON object; a missing or null field is None.
 
-    Compiled, as namedtuple's methods are: every payment goes this way. The names are ours.
+    Compiled, like namedtuple's methods, because every payment passes here. Safe: the names are our own.
     """
     scope: dict[str, Any] = {f"read{n}": asked.kind.from_json for n, asked in enumerate(fields)}
     values = [
@@ -194,40 +193,40 @@ def reader(fields: Sequence[Field]) -> Callable[[Getter], tuple[Any, ...]]:
     return read
 
 
-# What the columns of the functions are, wherever they are answered.
+# The kind and the description of each column that responses contain.
 _COLUMNS: Mapping[str, tuple[Kind, str]] = {
-    "id": (INTEGER, "its number, by which it is asked for"),
-    "name": (TEXT, "its name"),
-    "scale": (INTEGER, "how many decimals its amounts may have"),
-    "currency_id": (INTEGER, "the number of its currency"),
-    "currency_name": (TEXT, "the name of its currency"),
-    "amount": (AMOUNT, "how much"),
-    "balance": (AMOUNT, "what was on the account after it"),
+    "id": (INTEGER, "the ID, unique among objects of this kind"),
+    "name": (TEXT, "the name"),
+    "scale": (INTEGER, "the number of decimals that amounts may have"),
+    "currency_id": (INTEGER, "the ID of the currency"),
+    "currency_name": (TEXT, "the name of the currency"),
+    "amount": (AMOUNT, "the amount"),
+    "balance": (AMOUNT, "the balance of the account after the payment"),
     "buyer_account_id": (INTEGER, "the account that pays"),
     "seller_account_id": (INTEGER, "the account that is paid"),
-    "counterparty_account_id": (INTEGER, "the account on the other side"),
-    "counterparty_name": (TEXT, "the name of the account on the other side"),
-    "operation_timestamp": (MOMENT, "when it was made, in UTC"),
-    "expires_at": (MOMENT, "when it ends by itself, in UTC"),
-    "status": (TEXT, "active; frozen, which can be paid but pays nothing; or closed"),
-    "held": (AMOUNT, "how much of the balance is held for payments to come"),
-    "available": (AMOUNT, "how much it could pay now: balance and credit limit, without what is held"),
+    "counterparty_account_id": (INTEGER, "the other account of the payment"),
+    "counterparty_name": (TEXT, "the name of the other account"),
+    "operation_timestamp": (MOMENT, "when the payment was made, in UTC"),
+    "expires_at": (MOMENT, "when the hold expires, in UTC"),
+    "status": (TEXT, "active; frozen: receives payments, but makes none; or closed"),
+    "held": (AMOUNT, "the total of open holds"),
+    "available": (AMOUNT, "the amount that the account can pay now: balance plus credit limit minus holds"),
     "credit_limit": (AMOUNT, "how far below zero the balance may go"),
-    "payment_id": (INTEGER, "the number of the payment"),
-    "captured_amount": (AMOUNT, "how much of it was paid"),
-    "description": (TEXT, "what it is for, as its maker said"),
-    "reference": (TEXT, "what its maker knows it by"),
-    "refunded_payment_id": (INTEGER, "the payment that this one gives back"),
-    "refunded_amount": (AMOUNT, "how much of it has been given back"),
-    "hold_id": (INTEGER, "the hold that it was made from"),
+    "payment_id": (INTEGER, "the ID of the payment"),
+    "captured_amount": (AMOUNT, "the amount that was captured"),
+    "description": (TEXT, "the purpose, as given by the client"),
+    "reference": (TEXT, "the client's own reference"),
+    "refunded_payment_id": (INTEGER, "the payment that this one refunds"),
+    "refunded_amount": (AMOUNT, "the amount that has been refunded"),
+    "hold_id": (INTEGER, "the hold that this payment captured"),
 }
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An object that is answered: columns that are never NULL, then those that may be, and are left out if they are.
+    """An object in a response: columns that are never NULL, then those that may be NULL, and are then left out.
 
-    `about` says of a column what it means here, where that is more than it means elsewhere.
+    `about` overrides the descriptions of columns.
     """
 
     name: str
@@ -237,11 +236,11 @@ class Shape:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All of them, in order."""
+        """All columns, in order."""
         return self.always + self.sometimes
 
     def schema(self) -> Schema:
-        """The same in JSON Schema."""
+        """The JSON Schema of the object."""
         return {
             "type": "object",
             "properties": {

@@ -1,4 +1,4 @@
-"""A request's body, and answers: at once, or as long as a list is."""
+"""Reads request bodies; sends JSON responses, whole or streamed page by page."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024
 
-# Why a list is cut off, where the exception has no words.
+# Why a list is cut off, for exceptions without a message.
 _REASONS = {TimeoutError: "its reader is too slow", asyncio.CancelledError: "the service stops"}
 
 _JSON = (b"content-type", b"application/json")
 
 
 async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
-    """Reads a body of at most `limit` bytes. (That it arrives in time is seen to by wallet_api.serving.protocol.)"""
+    """Reads a body of at most `limit` bytes. wallet_api.serving.protocol enforces the timeout."""
     for name, value in request.scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
@@ -46,12 +46,12 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
 
 
 def _too_large(limit: int) -> Refused:
-    # The connection goes with it: the rest of the body is not waited for.
+    # Closes the connection instead of reading the rest of the body.
     return Refused(refusals.BODY_TOO_LARGE, headers={"Connection": "close"}, limit=limit)
 
 
 class Answer(Response):
-    """A JSON text, with status 200."""
+    """A JSON response with status 200."""
 
     def __init__(self, json: str, *headers: tuple[bytes, bytes]) -> None:
         self.status_code = 200
@@ -61,22 +61,22 @@ class Answer(Response):
 
 
 class Form(Protocol):
-    """How a list is written."""
+    """The JSON form of a list."""
 
     def head(self, first: Rows) -> str:
-        """What stands before its rows, of which this is the first page. After them stands ]}."""
+        """The text before the rows, from the first page. The text after them is ]}."""
 
     def objects(self, page: Rows) -> list[str]:
-        """The rows of a page."""
+        """The rows of a page as JSON objects."""
 
     def whole(self, first: Rows, objects: list[str]) -> str:
-        """All of it: of this first page, these rows."""
+        """The whole list, from its first page and all its objects."""
 
 
 async def listed(form: Form, pages: AsyncGenerator[Rows], request: Request) -> Response:
-    """A list of all rows of all pages."""
+    """A list of the rows of all pages, streamed if there is more than one."""
     first = await anext(pages)
-    # HTTP/1.0 knows no chunks, and so no difference between an end and a connection that broke.
+    # HTTP/1.0 has no chunks, so a client could not tell a complete list from a broken connection.
     if first.goes_on is not None and request.scope["http_version"] != "1.0":
         settings: Settings = request.app.state.settings
         return _Stream(form, first, pages, settings.list_timeout)
@@ -87,11 +87,10 @@ async def listed(form: Form, pages: AsyncGenerator[Rows], request: Request) -> R
 
 
 class _Stream(Response):
-    """A list that is written page by page.
+    """A list that is streamed page by page.
 
-    One that cannot be finished is cut off, so that it does not look complete: because the database fails, or the
-    client takes longer than `limit` seconds to read it. (That it makes room for each page in time is seen to by
-    wallet_api.serving.protocol.)
+    If the database fails, or the client takes longer than `limit` seconds to read the list, the connection is reset, so
+    that the list does not look complete. wallet_api.serving.protocol limits the time to read each page.
     """
 
     def __init__(self, form: Form, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
@@ -104,9 +103,9 @@ class _Stream(Response):
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the list, to its end or to the client's."""
+        """Sends the list, until it ends or the client disconnects."""
         while (await receive()).get("more_body"):
-            pass  # of a body that nobody asked for
+            pass  # discards the body of a GET request
         gone = asyncio.ensure_future(receive())
         try:
             async with contextlib.aclosing(self._pages), asyncio.timeout(self._limit):
@@ -123,7 +122,7 @@ class _Stream(Response):
             gone.cancel()
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
-        """Sends what there is, as it comes. What has to be looked for may be a long time in coming, or be nothing."""
+        """Sends pages as they arrive. A filtered list may have slow or empty pages."""
         begun = await self._send_objects(send, self._first, begun=False)
         async for page in self._pages:
             if gone.done():
@@ -132,7 +131,7 @@ class _Stream(Response):
         await self._send(send, "]}" if begun else self._form.whole(self._first, []))
 
     async def _send_objects(self, send: Send, page: Rows, *, begun: bool) -> bool:
-        """Sends the rows of a page, if it has any, and says whether the list has begun."""
+        """Sends the rows of a page, if any. Returns whether the head of the list has been sent."""
         objects = self._form.objects(page)
         if objects:
             await self._send(send, ("," if begun else self._form.head(self._first)) + ",".join(objects))

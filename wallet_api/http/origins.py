@@ -1,7 +1,7 @@
-"""Requests of web pages: refused where no API key protects the service, answered where their origins are allowed.
+"""Requests from web pages: refused if no API key protects the service, allowed by origin if one does.
 
-A browser sends requests of any page to any address, this machine's own included, and to a foreign name that its owner
-has pointed here (DNS rebinding). Programs send none of the headers that are looked at, but for Host.
+A browser lets any page send requests to any address, also to localhost, and to a foreign name that its owner points at
+this service (DNS rebinding). Of the headers checked here, clients other than browsers send only Host.
 """
 
 import functools
@@ -21,10 +21,10 @@ _OWN_PAGES = (b"same-origin", b"none")
 
 
 class OwnPagesOnly:
-    """ASGI application: passes requests on to `app`, but for those of foreign web pages.
+    """ASGI application: passes requests on to `app`, except those from foreign web pages.
 
-    On a loopback address, Host has to be a loopback name, or one of `hosts`. If there are any `hosts`, so it has
-    elsewhere; or an address, which nobody else can have pointed here.
+    On a loopback address, Host must be a loopback name or one of `hosts`. On other addresses, `hosts` are optional: if
+    there are any, Host must be one of them, a loopback name, or an IP address, which cannot be rebound.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
@@ -33,7 +33,7 @@ class OwnPagesOnly:
         self._is_ours = functools.lru_cache(1024)(self._may_be_called)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Answers a request."""
+        """Handles a request."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         app = self._app if refusal is None else errors.refused(scope, Refused(refusal))
         return app(scope, receive, send)
@@ -53,21 +53,21 @@ class OwnPagesOnly:
         return None
 
     def _may_be_called(self, host: bytes, server: str) -> bool:
-        """Whether the service may be reached under a Host, a name or an address, at this address of its own."""
+        """Whether a Host header is allowed on this address of the service."""
         name = _host_name(host)
         if _is_loopback(name) or name in self._hosts:
             return True
         return not _is_loopback(server) and (not self._hosts or _is_address(name))
 
     def _is_own(self, origin: bytes, host: bytes | None) -> bool:
-        """Whether an origin is that of a page of this service."""
+        """Whether an origin belongs to this service: its Host, or one of `hosts`."""
         _, _, place = origin.partition(b"://")
         return place != b"" and (place.lower() == (host or b"").lower() or _host_name(place) in self._hosts)
 
 
 @functools.lru_cache(1024)
 def _host_name(host: bytes) -> str:
-    """The name or address in a Host header, without its port; "" for what is none."""
+    """The name or address in a Host header, without the port; "" if the header is malformed."""
     try:
         return urlsplit(f"//{host.decode('latin-1')}").hostname or ""
     except ValueError:
@@ -84,7 +84,7 @@ def _is_address(name: str) -> bool:
 
 @functools.lru_cache(1024)
 def _is_loopback(name: str) -> bool:
-    """Whether a name or an address is always that of this machine."""
+    """Whether a name or an address is a loopback one."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     if not _is_address(name):
@@ -95,7 +95,7 @@ def _is_loopback(name: str) -> bool:
 
 
 class AllowedOrigins(CORSMiddleware):
-    """ASGI application: lets pages of these origins, such as https://shop.example, read the answers of `app` (CORS)."""
+    """ASGI application: lets pages of these origins, such as https://shop.example, use `app` (CORS)."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(
@@ -115,7 +115,7 @@ class AllowedOrigins(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answers what a browser asks before a request, in the contract's form."""
+        """The response to a preflight request, in the contract's form."""
         found = super().preflight_response(request_headers)
         headers = {name: value for name, value in found.headers.items() if not name.startswith("content-")}
         if found.status_code == 200:

@@ -1,4 +1,4 @@
-"""Payments: one at a time, and those of others with it; and many at once."""
+"""Single payments, which the service batches, and batches that clients send."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from decimal import Decimal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api.database.batching import Call, Coalescer, Full, repeated
+from wallet_api.database.batching import Batcher, Call, Full, repeated
 from wallet_api.database.pool import Database
 from wallet_api.database.rows import Rows
 from wallet_api.http import codec, errors, messages, operation, refusals
@@ -30,12 +30,10 @@ PARTIES = (
     Field("BuyerAccountID", INTEGER, "buyer_account_id", "the account that pays", 1, required=True),
     Field("SellerAccountID", INTEGER, "seller_account_id", "the account that is paid", 2, required=True),
 )
-AMOUNT_PAID = Field("Amount", AMOUNT, "amount", "how much, in their currency", "500.1", required=True)
+AMOUNT_PAID = Field("Amount", AMOUNT, "amount", "the amount, in the accounts' currency", "500.1", required=True)
 TERMS = (
-    Field("Description", TEXT, "description", "what it is for, to be read by people", "Two books"),
-    Field(
-        "Reference", TEXT, "reference", "what you know it by, an order perhaps; payments can be found by it", "order 17"
-    ),
+    Field("Description", TEXT, "description", "the purpose, for people", "Two books"),
+    Field("Reference", TEXT, "reference", "your own reference, for example an order; searchable", "order 17"),
 )
 FIELDS = (*PARTIES, AMOUNT_PAID, *TERMS)
 MADE = Shape(
@@ -44,7 +42,7 @@ MADE = Shape(
     ("description", "reference"),
 )
 
-# A payment that is asked for: buyer, seller, amount, description, reference, idempotency key, API key.
+# A requested payment: buyer, seller, amount, description, reference, idempotency key, API key.
 Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
 _FIELDS = (*FIELDS, operation.KEY)
 _read = reader(_FIELDS)
@@ -62,7 +60,7 @@ _MAKE_PAYMENTS = f"""
 
 
 class Replayed(str):
-    """A payment as a JSON object, which was made before, under the same idempotency key."""
+    """A payment as a JSON object that an earlier request made under the same idempotency key."""
 
     __slots__ = ()
 
@@ -80,12 +78,12 @@ def maker(
     key: str | None = None,
     record: Record | None = None,
 ) -> Call[Payment, Outcome]:
-    """What makes payments in one call on this database; with an `api_key_id`, all for that one; under one `key`."""
+    """A function that makes payments in one call. `api_key_id` and the idempotency `key` apply to the whole call."""
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
         buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True) if payments else [()] * 7
         arrays: list[str | None] = [codec.array(column) for column in (buyers, sellers, amounts)]
-        # most payments have none of what is text
+        # NULL for a column without values: most payments have no texts
         arrays += [None if column.count(None) == len(column) else codec.text_array(column) for column in texts]
         arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else codec.array(api_key_ids))
         arguments = [*arrays, atomic, wait, api_key_id, key]
@@ -101,7 +99,7 @@ def maker(
 
 
 def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
-    """The same, for those payments whose accounts nobody else has locked; None for the others."""
+    """The same without waiting for locks: the outcome is None for payments whose accounts are locked."""
     make = maker(database, wait=False)
 
     async def make_unlocked(payments: Sequence[Payment]) -> list[Outcome | None]:
@@ -119,18 +117,18 @@ def _refusal(replayed: str | None, code: str, sentence: str, argument: str | Non
 
 
 async def make_payment(request: Request) -> Response:
-    """Makes a payment, in a call that it may share with others."""
-    payments: Coalescer[Payment, Outcome] = request.app.state.payments
+    """Makes a payment, batched with those of concurrent requests."""
+    payments: Batcher[Payment, Outcome] = request.app.state.payments
     client = key_id(request.scope)
     if payments.is_full(client):
-        raise Full  # before its body is looked at
+        raise Full  # before the body is read
     header = operation.header_key(request)
     asked = MAKE_PAYMENT.read_fields(codec.decode(await messages.body(request)))
     if header is not None:
         asked = (*asked[:-1], operation.one_key(header, asked[-1]))
     record = record_of(request)
     record.outcome = "failed"
-    outcome = await payments.outcome((*asked, client), client, record)
+    outcome = await payments.submit((*asked, client), client, record)
     record.outcome, record.code = _fate(outcome)
     if isinstance(outcome, Error):
         return errors.answer(request.scope, outcome)
@@ -139,24 +137,24 @@ async def make_payment(request: Request) -> Response:
 
 
 def repeatable(payment: Payment) -> bool:
-    """Whether it may be asked for again where nobody knows whether it was made: only its key can tell."""
+    """Whether a payment with an unknown outcome can be retried: only one with an idempotency key."""
     return payment[5] is not None
 
 
 def is_made(outcome: Outcome) -> bool:
-    """Whether it is a payment, made now or before, and not a refusal."""
+    """Whether an outcome is a payment, new or replayed, and not a refusal."""
     return isinstance(outcome, str)
 
 
 def _fate(outcome: Outcome) -> metrics.Payment:
-    """What became of a payment, and the code of its refusal."""
+    """A payment's outcome for the metrics, and the code of its refusal."""
     if isinstance(outcome, Error):
         return "refused", outcome.code
     return "replayed" if isinstance(outcome, Replayed) else "made", ""
 
 
 def _answer(text: str, *made: Outcome) -> messages.Answer:
-    """An answer; it says so if all that it tells of was done before."""
+    """A response, marked as replayed if all outcomes are."""
     answer = messages.Answer(text)
     if made and all(isinstance(outcome, Replayed | Error) for outcome in made):
         answer.raw_headers.append(REPLAYED)
@@ -164,7 +162,7 @@ def _answer(text: str, *made: Outcome) -> messages.Answer:
 
 
 async def make_payments(request: Request) -> Response:
-    """Makes many payments, each with its outcome; or, if they are atomic, all or none."""
+    """Makes many payments, each with its own outcome; if the batch is atomic, all or none."""
     request.scope[errors.FIELD_NAMES] = _FIELD_NAMES
     header = operation.header_key(request)
     listed, atomic, field = MAKE_PAYMENTS.read_fields(codec.decode(await messages.body(request, BATCH_LIMIT)))
@@ -173,7 +171,7 @@ async def make_payments(request: Request) -> Response:
         raise Refused(refusals.NOT_AN_ARRAY, "Payments")
     asked = [_payment_or_error(item) for item in listed]
     unreadable = [(index, item) for index, item in enumerate(asked) if isinstance(item, Error)]
-    # What cannot be read is not known to the database, which could not tell its repetition from another batch.
+    # The database does not see malformed payments, so it could not recognize the batch under a key.
     if unreadable and (atomic or key is not None):
         index, error = unreadable[0]
         return errors.answer(request.scope, replace(error, index=index))
@@ -181,14 +179,14 @@ async def make_payments(request: Request) -> Response:
     record = record_of(request)
     client = key_id(request.scope)
     make = maker(operation.database(request), atomic=atomic or False, api_key_id=client, key=key, record=record)
-    record.outcome, record.batch = "failed", len(payments)  # as one, unless each has an outcome
+    record.outcome, record.batch = "failed", len(payments)  # counts as one failure if the call raises
     asks = payments or key is not None
     outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if asks else []
     record.outcome = ""
     metrics.count_payments(Counter(map(_fate, outcomes)))
     rest = iter(outcomes)
     results = [_result(item if isinstance(item, Error) else next(rest)) for item in asked]
-    # As a whole, or each payment that was made.
+    # Replayed if the whole batch is, or if every payment in it that was not refused is.
     told = [outcome for outcome in outcomes if isinstance(outcome, str) or outcome.replayed]
     return _answer(f'{{"Results":[{",".join(results)}]}}', *told)
 
@@ -213,8 +211,8 @@ def _result(outcome: Outcome) -> str:
 _PAYMENTS = array_of(component("MakePaymentRequest"), MOST_PAYMENTS)
 _EXAMPLE = {asked.name: asked.example for asked in (*PARTIES, AMOUNT_PAID)}
 _BATCH = (
-    Field("Payments", _PAYMENTS, "", "the payments, in the order in which they are made", [_EXAMPLE], required=True),
-    Field("Atomic", BOOLEAN, "", "whether none is to be made if one is refused", True),
+    Field("Payments", _PAYMENTS, "", "the payments, made in this order", [_EXAMPLE], required=True),
+    Field("Atomic", BOOLEAN, "", "whether to make no payment if one is refused", True),
 )
 
 
@@ -224,7 +222,7 @@ MAKE_PAYMENT = Operation(
     method="POST",
     path=PATH,
     summary="Makes a payment",
-    about="Payments that arrive at the same time share one transaction.",
+    about="Concurrent payments share one transaction.",
     body=FIELDS,
     ignored=("ID", "CurrencyID", "CurrencyName", "OperationTimestamp"),
     function="make_payments",
@@ -236,12 +234,11 @@ MAKE_PAYMENTS = Operation(
     group="Payments",
     method="POST",
     path=f"{PATH}/batch",
-    summary="Makes many payments, each with its outcome; or all or none",
-    about="One after another, in order. One that is refused stops none of the others; but if they are atomic, then "
-    "none is made, and the answer is the first refusal, with its Index, counted from 0. Each payment may have "
-    "an idempotency key of its own, its field IdempotencyKey. So may the batch: asked for again under that key, each "
-    "payment has the outcome that it had. A batch under a key is refused as a whole where one of its payments cannot "
-    "be read.",
+    summary="Makes a batch of payments, independent or atomic",
+    about="The payments are made in order. A refused payment does not stop the others. In an atomic batch, a refusal "
+    "cancels all payments; the response is the first refusal, with its Index, counted from 0. Each payment may have "
+    "its own IdempotencyKey. The batch may have one too: a repetition returns the outcomes of the first request. A "
+    "batch with a key is refused as a whole if one of its payments is malformed.",
     body=_BATCH,
     body_limit=BATCH_LIMIT,
     function="make_payments",

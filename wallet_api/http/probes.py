@@ -1,4 +1,4 @@
-"""Whether the process, and the database behind it, answer."""
+"""Liveness and readiness of the process."""
 
 import asyncio
 
@@ -13,37 +13,37 @@ from wallet_api.http.answers import NOTHING, Special
 from wallet_api.http.operation import Operation
 from wallet_api.http.refusals import Refusal
 
-# What is answered however many clients there are.
+# Paths that are served even beyond the limit of clients.
 ALWAYS = (b"/livez", b"/readyz")
 
 _READINESS = "select wallet.schema_version(), current_setting('transaction_read_only'), pg_backend_pid()"
-# Seconds that a pool without a connection may take to make one.
+# Seconds that a pool without a connection has to open one.
 _PATIENCE = 2.0
 
 
 async def live(request: Request) -> Response:
-    """The process answers, whatever the state of the database."""
+    """Succeeds whatever the state of the database."""
     return messages.Answer("{}")
 
 
 async def ready(request: Request) -> Response:
-    """The database answers, accepts changes, and is at the version of this process."""
+    """Succeeds if the database answers, accepts changes and is at this version, and the process is not stopping."""
     state = request.app.state
     found = refusals.STOPPING if state.is_stopping() else await trouble(state)
     return messages.Answer("{}") if found is None else errors.unavailable(request.scope, found)
 
 
 async def trouble(state: State) -> Refusal | None:
-    """What keeps the database of an application from being used, if anything does.
+    """The reason why the application cannot use its database, or None.
 
-    Where it was another server's turn meanwhile, it has the connections replaced.
+    After a failover, it replaces the connections.
     """
     try:
         [(version, read_only, server_pid)] = (await state.readiness.call(_READINESS)).values
     except (psycopg.Error, ConnectionLost):
         return refusals.NO_DATABASE
     if read_only == "on":
-        # A standby, perhaps, or what was the primary: the next connection may be to another server.
+        # A standby, or a former primary: a new connection may reach another server.
         await _go_stale(state)
         return refusals.READ_ONLY
     if not state.readiness.is_of(int(server_pid)):
@@ -60,7 +60,7 @@ async def trouble(state: State) -> Refusal | None:
 
 
 async def _go_stale(state: State) -> None:
-    """Has the connections replaced, this one now and the others when it is of use again."""
+    """Replaces the connections: this pool's now, the others' when the database is usable again."""
     state.stale = True
     await state.readiness.renew()
 
@@ -71,7 +71,7 @@ OPERATIONS = (
         group="Probes",
         method="GET",
         path="/livez",
-        summary="Whether the process answers, whatever the state of the database",
+        summary="Checks that the process answers, whatever the state of the database",
         answers=Special(live, NOTHING),
     ),
     Operation(
@@ -79,7 +79,7 @@ OPERATIONS = (
         group="Probes",
         method="GET",
         path="/readyz",
-        summary="Whether the database answers, accepts changes, and is at the version of this process",
+        summary="Checks that the database answers, accepts changes and is at the version of this process",
         refusals=tuple(
             (refusal, "")
             for refusal in (

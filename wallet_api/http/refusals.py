@@ -1,9 +1,8 @@
-"""The refusals that the HTTP layer makes itself: code, status, sentence, cause and cure of each.
+"""The refusals of the HTTP layer: code, status, sentence, cause and cure of each.
 
-Those of the rulebook are in db/functions/_refuse.sql, which this module can read. Both kinds have a code, which the
-header Error-Code carries, and stand in docs/errors.md. The class of a code, its first two characters, is WH for a
-request that cannot be read, and WU for a service that cannot answer at the moment. WA and WF are classes of the
-rulebook, for API keys and for what is forbidden.
+The refusals of the rulebook are in db/functions/_refuse.sql. Error-Code carries the code of either kind, and
+docs/errors.md lists both. The first two characters of a code are its class: WH is a malformed request, WU is a
+temporarily unavailable service. The rulebook's classes WA (API keys) and WF (forbidden) are also used here.
 """
 
 import functools
@@ -12,14 +11,14 @@ from typing import NamedTuple
 
 from wallet_api.http import rules
 
-# The classes of the rulebook, and the status of each.
+# The status of each class of the rulebook.
 STATUS = {"WA": 401, "WB": 400, "WC": 409, "WF": 403, "WK": 422, "WN": 404}
 
 _PLACE = re.compile(r"\{.*?\}")
 
 
 class Refusal(NamedTuple):
-    """A refusal. Its sentence is a template: `str.format` fills in the field and the limit."""
+    """A refusal. Its sentence is a template for `str.format`."""
 
     code: str
     status: int
@@ -29,12 +28,12 @@ class Refusal(NamedTuple):
 
     @property
     def example(self) -> str:
-        """The sentence as it stands in documents, with … for what differs from request to request."""
+        """The sentence for documents, with … for its placeholders."""
         return _PLACE.sub("…", self.sentence)
 
 
 class Refused(Exception):
-    """A request is refused. `field` is the one to blame; `details` fill in the sentence."""
+    """Raised to refuse a request. `field` is the field that caused it; `details` fill in the sentence."""
 
     def __init__(
         self, refusal: Refusal, field: str = "", headers: dict[str, str] | None = None, **details: object
@@ -48,30 +47,31 @@ class Refused(Exception):
 
 _NOTHING_DONE = "nothing was done, try again"
 _LOOK = "look whether the request took effect before you repeat it, or repeat it with its Idempotency-Key"
-_REPEAT = "Repeat the request after the seconds that Retry-After gives."
-_FIX_JSON = "Send one JSON object, in UTF-8."
+_REPEAT = "Repeat the request after the seconds in Retry-After."
+_REPEAT_BY_KEY = "Repeat the request with its idempotency key. Without a key, check its effect first."
+_FIX_JSON = "Send one JSON object in UTF-8."
 
 # The request as a whole.
 NOT_HTTP = Refusal(
     "WH001",
     400,
     "The request is not valid HTTP",
-    "The bytes on the connection are no HTTP/1.1 request.",
+    "The bytes on the connection are not an HTTP/1.1 request.",
     "Use an HTTP client library.",
 )
-NOT_FOUND = Refusal("WH002", 404, "Not found", "There is no such path.", "/docs lists all paths.")
+NOT_FOUND = Refusal("WH002", 404, "Not found", "The path does not exist.", "/docs lists all paths.")
 METHOD_NOT_ALLOWED = Refusal(
     "WH003",
     405,
     "Method not allowed",
-    "The path exists, and this method does not.",
-    "Use a method that the header Allow names.",
+    "The path exists, but does not support this method.",
+    "Use a method from the header Allow.",
 )
 NO_PROXY = Refusal(
     "WH004",
     400,
     "The service is no proxy",
-    "The method CONNECT asks for a proxy.",
+    "The method CONNECT is for proxies.",
     "Send the request to the service itself.",
 )
 HEAD_TOO_LARGE = Refusal(
@@ -88,14 +88,14 @@ BODY_TOO_LARGE = Refusal(
     413,
     "The body should have at most {limit} bytes",
     "The body is larger than the operation allows.",
-    "Send less at a time.",
+    "Send less data per request.",
 )
 BODY_LATE = Refusal(
     "WH012",
     408,
     "The body did not arrive within {seconds:g} seconds",
     "The client or the network stalled.",
-    "Send the whole body at once, and repeat the request.",
+    "Repeat the request, and send the body without pauses.",
 )
 BODY_CUT = Refusal(
     "WH013",
@@ -105,23 +105,23 @@ BODY_CUT = Refusal(
     "Repeat the request.",
 )
 BODY_EMPTY = Refusal(
-    "WH014", 400, "The body is empty; it should be a JSON object", "The operation needs fields.", _FIX_JSON
+    "WH014", 400, "The body is empty; it should be a JSON object", "The operation has required fields.", _FIX_JSON
 )
 BODY_NOT_UTF8 = Refusal(
     "WH015",
     400,
     "The body is not valid UTF-8: byte {byte}",
-    "A byte of the body is not UTF-8. The first byte is byte 0.",
+    "The byte at this position, counted from 0, is not valid UTF-8.",
     _FIX_JSON,
 )
 BODY_NOT_JSON = Refusal(
-    "WH016", 400, "The body is not valid JSON: {reason}", "The body cannot be parsed at the place named.", _FIX_JSON
+    "WH016", 400, "The body is not valid JSON: {reason}", "Parsing failed at the given position.", _FIX_JSON
 )
 BODY_TOO_DEEP = Refusal(
-    "WH017", 400, "The body is nested too deeply", "Arrays or objects are nested beyond any use.", _FIX_JSON
+    "WH017", 400, "The body is nested too deeply", "Arrays or objects are nested beyond the parser's limit.", _FIX_JSON
 )
 BODY_NOT_OBJECT = Refusal(
-    "WH018", 400, "The body should be a JSON object", "The body is JSON of another kind.", _FIX_JSON
+    "WH018", 400, "The body should be a JSON object", "The body is JSON, but not an object.", _FIX_JSON
 )
 
 # Fields and parameters.
@@ -129,28 +129,28 @@ UNKNOWN_FIELD = Refusal(
     "WH021",
     400,
     "Unknown field {name}. Known fields: {known}",
-    "The operation has no such field. It may be misspelt.",
+    "The operation does not have this field. The name may be misspelt.",
     "Correct or remove the field.",
 )
 UNKNOWN_PARAMETER = Refusal(
     "WH022",
     400,
     "Unknown query parameter {name}. Known parameters: {known}",
-    "The operation has no such query parameter. It may be misspelt.",
+    "The operation does not have this query parameter. The name may be misspelt.",
     "Correct or remove the parameter.",
 )
 QUERY_NOT_UTF8 = Refusal(
     "WH023",
     400,
     "The query of the URL should be valid UTF-8",
-    "The percent-encoded bytes are not UTF-8.",
+    "The percent-encoded bytes are not valid UTF-8.",
     "Encode the parameters as UTF-8.",
 )
 NOT_AN_INTEGER = Refusal(
     "WH031",
     400,
     "{field} should be a 64-bit integer",
-    "The value is a fraction, a text, true or false, or too large.",
+    "The value is not an integer, or is out of range.",
     "Send an integer without quotes.",
 )
 NOT_A_STRING = Refusal("WH032", 400, "{field} should be a string", "The value is of another type.", "Send a string.")
@@ -165,18 +165,18 @@ HAS_HALF_SURROGATE = Refusal(
     "WH034",
     400,
     "{field} should not contain half of a surrogate pair",
-    "The text is cut within a character.",
-    "Send whole characters.",
+    "The string is cut within a character.",
+    "Send complete characters.",
 )
 NOT_A_BOOLEAN = Refusal(
-    "WH035", 400, "{field} should be true or false", "The value is neither.", "Send true or false, without quotes."
+    "WH035", 400, "{field} should be true or false", "The value is neither.", "Send true or false without quotes."
 )
 NOT_A_MOMENT = Refusal(
     "WH036",
     400,
     "{field} should be a moment as 2019-06-13T03:21:29Z or 2019-06-13T05:21:29.933672+02:00",
-    "The value is no RFC 3339 timestamp with an offset, or names a day that does not exist.",
-    "Send date, time and offset. In a URL, encode + as %2B.",
+    "The value is not an RFC 3339 timestamp with an offset, or the day does not exist.",
+    "Send a date, time and offset. In a URL, encode + as %2B.",
 )
 NOT_AN_ARRAY = Refusal("WH037", 400, "{field} should be an array", "The value is of another type.", "Send an array.")
 TOO_MANY_ELEMENTS = Refusal(
@@ -186,7 +186,7 @@ NOT_A_PAYMENT = Refusal(
     "WH039",
     400,
     "A payment should be a JSON object",
-    "An element of Payments is no object.",
+    "An element of Payments is not an object.",
     "Send an object for each payment.",
 )
 
@@ -195,24 +195,24 @@ KEY_TWICE = Refusal(
     "WH041",
     400,
     "Idempotency-Key should be given once",
-    "The header stands in the request more than once.",
+    "The request has the header more than once.",
     "Send the header once.",
 )
 KEY_NOT_UTF8 = Refusal(
-    "WH042", 400, "Idempotency-Key should be valid UTF-8", "A byte of the header is not UTF-8.", "Send ASCII or UTF-8."
+    "WH042", 400, "Idempotency-Key should be valid UTF-8", "The header is not valid UTF-8.", "Send ASCII or UTF-8."
 )
 KEYS_DIFFER = Refusal(
     "WH043",
     400,
     "Idempotency-Key and IdempotencyKey should be the same",
-    "The header and the field name different keys.",
-    "Send one of the two.",
+    "The header and the field have different keys.",
+    "Send only one of the two.",
 )
 KEY_MISNAMED = Refusal(
     "WH044",
     400,
     "Unknown header {field}; the idempotency key is in Idempotency-Key",
-    "The name of the header looks like that of the idempotency key. The request would not be safe to repeat.",
+    "The header looks like a misspelt Idempotency-Key. Without a key, the request is not safe to repeat.",
     "Send the key in the header Idempotency-Key.",
 )
 
@@ -221,8 +221,8 @@ NO_API_KEY = Refusal(
     "WA002",
     401,
     "Authorization should be given once, as Bearer and an API key",
-    "The service requires an API key, and the request has none.",
-    "Send the header Authorization: Bearer and the secret of a key.",
+    "The service requires an API key. The header is missing, malformed or repeated.",
+    "Send the header Authorization: Bearer with the secret of a key.",
 )
 
 # Web pages.
@@ -230,25 +230,25 @@ FOREIGN_PAGE = Refusal(
     "WF003",
     403,
     "The request comes from a foreign web page",
-    "The service requires no API key, and Sec-Fetch-Site or Origin shows that a page of another site sent the request.",
+    "API keys are not required, and Sec-Fetch-Site or Origin shows that a page of another site sent the request.",
     "Require API keys (WALLET_AUTH=required), and allow the page's origin (WALLET_CORS_ORIGINS).",
 )
 FOREIGN_HOST = Refusal(
     "WF004",
     403,
     "The Host of the request is no name of this service",
-    "The service requires no API key and was reached under a name that is not its own.",
-    "Use localhost, or name the host in WALLET_HOSTS.",
+    "API keys are not required, and the request uses a host name that is not configured.",
+    "Use localhost, or add the host to WALLET_HOSTS.",
 )
 NOT_ALLOWED_BY_CORS = Refusal(
     "WH006",
     400,
     "The origin, the method or a header is not allowed",
-    "A browser asked whether a page may send a request, and it may not.",
-    "Name the page's origin in WALLET_CORS_ORIGINS.",
+    "A browser's preflight request failed: the page may not send this request.",
+    "Add the page's origin to WALLET_CORS_ORIGINS.",
 )
 
-# The service cannot answer at the moment.
+# The service is temporarily unavailable.
 NO_CONNECTION = Refusal(
     "WU001",
     503,
@@ -261,14 +261,14 @@ TOO_BUSY = Refusal(
     503,
     f"Too many requests are waiting; {_NOTHING_DONE}",
     "The queue for the database is full.",
-    f"{_REPEAT} Run more instances if this lasts.",
+    f"{_REPEAT} If this persists, run more instances.",
 )
 TOO_MANY_CLIENTS = Refusal(
     "WU003",
     503,
     f"Too many clients are connected; {_NOTHING_DONE}",
     "More clients are connected than WALLET_CONNECTIONS allows.",
-    f"{_REPEAT} Run more instances if this lasts.",
+    f"{_REPEAT} If this persists, run more instances.",
 )
 STOPPING = Refusal(
     "WU004",
@@ -281,74 +281,74 @@ NO_DATABASE = Refusal(
     "WU005",
     503,
     "The database does not answer, or there is no wallet in it",
-    "/readyz only: the database is out of reach or not migrated.",
+    "/readyz only: the database is unreachable or not migrated.",
     "Check DATABASE_URL and the log. Run server.py migrate.",
 )
 READ_ONLY = Refusal(
     "WU006",
     503,
     "The database accepts no changes at the moment",
-    "/readyz only: the server is a standby, or read-only.",
+    "/readyz only: the server is a standby or read-only.",
     "Wait for the failover to end, or connect to the primary.",
 )
 OTHER_VERSION = Refusal(
     "WU007",
     503,
     "The database is not at this version of the wallet",
-    "/readyz only: the database was migrated by another version.",
+    "/readyz only: another version migrated the database.",
     "Replace the instance, or run server.py migrate.",
 )
 POOL_EMPTY = Refusal(
     "WU008",
     503,
     "A pool of this instance has no connection to the database",
-    "/readyz only: the database refuses connections, because max_connections or the limit of a role is reached.",
-    "Raise the limit, or run fewer instances. docs/operations.md says how many connections an instance has.",
+    "/readyz only: the database refuses connections, because max_connections or a role's limit is reached.",
+    "Raise the limit, or run fewer instances. docs/operations.md gives the number of connections of an instance.",
 )
 POOLER_CHANGED = Refusal(
     "WU009",
     503,
     "The pooler in front of the database has changed its mode",
-    "/readyz only: what was a session of its own is shared now. The instance makes new connections.",
+    "/readyz only: the pooler now shares sessions between transactions. The instance reconnects.",
     "Wait some seconds.",
 )
 UNKNOWN_OUTCOME = Refusal(
     "WU010",
     503,
     f"The database did not answer before the connection to it was lost or given up; {_LOOK}",
-    "The connection broke after the request was sent to the database. It may or may not have taken effect.",
-    "Repeat the request with its idempotency key. Without a key, look first.",
+    "The connection broke after the call was sent to the database. The call may or may not have taken effect.",
+    _REPEAT_BY_KEY,
 )
 BALANCER_REQUEST_LATE = Refusal(
-    "WU021", 408, "The request did not arrive in time", "HAProxy gave up waiting for the request.", "Repeat it."
+    "WU021", 408, "The request did not arrive in time", "HAProxy timed out waiting for the request.", "Repeat it."
 )
 BALANCER_LOST = Refusal(
     "WU022",
     502,
     f"The instance was lost before it answered; {_LOOK}",
     "HAProxy lost its connection to the instance. The request may or may not have taken effect.",
-    "Repeat the request with its idempotency key. Without a key, look first.",
+    _REPEAT_BY_KEY,
 )
 BALANCER_NO_INSTANCE = Refusal(
-    "WU023", 503, f"No instance can answer at the moment; {_NOTHING_DONE}", "HAProxy finds no ready instance.", _REPEAT
+    "WU023", 503, f"No instance can answer at the moment; {_NOTHING_DONE}", "HAProxy has no ready instance.", _REPEAT
 )
 BALANCER_TIMEOUT = Refusal(
     "WU024",
     504,
     f"The instance did not answer in time; {_LOOK}",
-    "HAProxy gave up waiting for the instance. The request may or may not have taken effect.",
-    "Repeat the request with its idempotency key. Without a key, look first.",
+    "HAProxy timed out waiting for the instance. The request may or may not have taken effect.",
+    _REPEAT_BY_KEY,
 )
 INTERNAL = Refusal(
     "XX000",
     500,
     "Internal error",
-    "A fault of the service that its code does not handle. The log has the details, under the request's ID.",
-    "Look at the log. Report the fault. Repeat the request only with its idempotency key.",
+    "A fault in the service. The log has the details under the request's ID.",
+    "Check the log and report the fault. Repeat the request only with its idempotency key.",
 )
 
-# PostgreSQL's own states. The call was rolled back, and the same call may well succeed a moment later.
-_MIGRATED = "The database and this instance are of different versions: a migration is under way, or has just ended."
+# PostgreSQL's own SQLSTATEs. The call was rolled back, and may succeed when it is repeated.
+_MIGRATED = "The database and this instance have different versions: a migration is running or has just ended."
 BY_STATE = {
     state: Refusal(state, 503, f"{sentence}; {_NOTHING_DONE}", cause, cure)
     for state, sentence, cause, cure in (
@@ -361,14 +361,14 @@ BY_STATE = {
         (
             "40P01",
             "The accounts were locked crosswise",
-            "A deadlock: a transaction of several calls, in psql perhaps, locks accounts in another order.",
+            "A deadlock: a transaction with several calls, for example in psql, locks accounts in another order.",
             _REPEAT,
         ),
         (
             "55P03",
             "An account is locked by somebody else for too long",
-            "Another transaction holds the account for longer than WALLET_LOCK_TIMEOUT.",
-            f"{_REPEAT} docs/operations.md shows how to find who holds it.",
+            "Another transaction holds the lock of the account for longer than WALLET_LOCK_TIMEOUT.",
+            f"{_REPEAT} docs/operations.md shows how to find the transaction.",
         ),
         (
             "57014",
@@ -379,13 +379,13 @@ BY_STATE = {
         (
             "25006",
             "The database accepts no changes at the moment",
-            "The server is a standby, or read-only.",
+            "The server is a standby or read-only.",
             _REPEAT,
         ),
         (
             "26000",
             "The connection to the database has changed",
-            "A pooler in front of the database has given a connection another session.",
+            "A pooler in front of the database switched the connection to another session.",
             _REPEAT,
         ),
         ("3F000", "The database is not at this version of the wallet yet", _MIGRATED, _REPEAT),
@@ -395,8 +395,8 @@ BY_STATE = {
         (
             "53000",
             "The database has no resources left at the moment",
-            "PostgreSQL is out of memory, disk space or connections. All codes of its class 53 are answered alike.",
-            f"{_REPEAT} Look at the log of PostgreSQL.",
+            "PostgreSQL is out of memory, disk space or connections. This code stands for its whole class 53.",
+            f"{_REPEAT} Check PostgreSQL's log.",
         ),
     )
 }
@@ -420,15 +420,15 @@ def registry() -> list[Refusal]:
 
 _DOCUMENT = """# Errors
 
-Every refusal has a code that does not change. Over HTTP it is in the header `Error-Code`, and in `Code` beside `Error`
-in the results of a batch; in psql it is the SQLSTATE (`\\set VERBOSITY verbose`). `Error-Field`, or `Field` in a batch,
-names the field or parameter to blame, where a single one is. The body is `{"Error":"…"}`. With
-`Accept: application/problem+json` it is a problem as RFC 9457 defines it, with `code` and `field` among its members.
+Every refusal has a code, which never changes. Over HTTP, the code is in the header `Error-Code`; in the results of a
+batch, it is in `Code`; in psql, it is the SQLSTATE (`\\set VERBOSITY verbose`). `Error-Field`, or `Field` in a batch,
+names the field or parameter that caused the refusal, if a single one did. The body is `{"Error":"…"}`. With
+`Accept: application/problem+json`, it is an RFC 9457 problem with the members `code` and `field`.
 
-A 503 that says "nothing was done" may be repeated as it is. After a 5xx that says "look whether …", repeat the request
+After a 503 that says "nothing was done", repeat the request as it is. After a 5xx that says "look whether …", repeat it
 only with its idempotency key.
 
-`make errors` writes this file from `db/functions/_refuse.sql` and `wallet_api/http/refusals.py`.
+`make errors` generates this file from `db/functions/_refuse.sql` and `wallet_api/http/refusals.py`.
 
 """
 

@@ -1,4 +1,4 @@
-"""What is looked at from time to time, for the metrics: queues, connections, and the state of the database."""
+"""Samples gauges for the metrics: queues, connections and the state of the database."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,14 @@ from wallet_api.database.pool import ConnectionLost, Database
 from wallet_api.http import probes, refusals
 from wallet_api.observability import metrics
 
-# Seconds between two looks.
+# Seconds between two samples.
 _INTERVAL = 5.0
 
 _LEDGER_CHECK = "select extract(epoch from checked_at), problems from wallet.last_ledger_check()"
 
 
 async def look_on(state: State, clients: Callable[[], int]) -> None:
-    """Looks at an application and its number of clients, until it is cancelled."""
+    """Samples an application and its number of clients, until cancelled."""
     metrics.info.labels(state.version).set(1)
     while True:
         metrics.queue.set(state.payments.waiting)
@@ -48,7 +48,7 @@ def _look_at_pools(state: State) -> None:
 
 
 async def _look_at_ledger_check(database: Database) -> None:
-    with contextlib.suppress(psycopg.Error, ConnectionLost):  # that the database is away is seen elsewhere
+    with contextlib.suppress(psycopg.Error, ConnectionLost):  # database_up reports an unreachable database
         for moment, problems in (await database.call(_LEDGER_CHECK)).values:
             metrics.ledger_check_moment.set(float(moment))
             metrics.ledger_check_problems.set(int(problems))

@@ -1,4 +1,4 @@
-"""The hot path: requests of one kind reach their handler without middleware and router."""
+"""The hot path: requests for one operation reach their handler without middleware and router."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,10 +15,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Shortcut:
-    """ASGI application: gives `handler` the requests of `method` and `path`, and everything else to `app`.
+    """ASGI application: passes requests for `method` and `path` to `handler`, and all others to `app`.
 
-    The handler is one of the application's own, and its answers are the same on either way; errors are answered
-    by wallet_api.http.errors on both. Starlette's way takes some 30 us of CPU more.
+    `app` has the same handler. Responses are the same on both paths; wallet_api.http.errors handles errors on both.
+    Starlette's path costs about 30 us more CPU time.
     """
 
     def __init__(self, app: Starlette, method: str, path: str, handler: Handler) -> None:
@@ -28,7 +28,7 @@ class Shortcut:
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles a request."""
         if scope.get("path") != self._path or scope.get("method") != self._method:
             await self._app(scope, receive, send)
             return
