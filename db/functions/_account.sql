@@ -1,12 +1,11 @@
 -- wallet._is_status(p_status), wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
 -- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id), wallet._account_in_answer(p_answer)
 --
--- What the functions share that change what an account may do.
+-- Shared by the functions that set an account's status or credit limit.
 --
--- Returns: true or false; the account in a kept answer
--- Locks:   nothing; the account is locked by then
--- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: the same, and ledger.account (status, credit
---          limit)
+-- Returns: true or false; the account in a stored answer
+-- Locks:   nothing; the account is new, or the caller has locked it
+-- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: also ledger.account (status, credit limit)
 -- Raises:  nothing
 
 create or replace function wallet._is_status(p_status text)
@@ -16,10 +15,10 @@ as $$
     select p_status in ('active', 'frozen', 'closed')
 $$;
 
-comment on function wallet._is_status(text) is 'Whether there is such a status of an account.';
+comment on function wallet._is_status(text) is 'Whether a text is the status of an account.';
 
--- The payments that the account has made and received up to now have ids that were drawn before this, and all others
--- will have later ones: so a change has its place among them.
+-- Earlier payments of the account have ids up to the sequence's present value, and later payments have higher ids:
+-- last_payment_id places the change among them.
 create or replace function wallet._keep_terms(
     p_account_id bigint,
     p_status text,
@@ -37,7 +36,7 @@ as $$
 $$;
 
 comment on function wallet._keep_terms(bigint, text, numeric, bigint) is
-    'Keeps a record of what a new account, or a locked one, may do from now on, and of who decided that.';
+    'Records the status and credit limit that a new or locked account has from now on, and who set them.';
 
 create or replace function wallet._account_becomes(
     p_account_id bigint,
@@ -55,7 +54,7 @@ as $$
 $$;
 
 comment on function wallet._account_becomes(bigint, text, numeric, bigint) is
-    'Changes what a locked account may do, and keeps a record of that.';
+    'Sets the status and credit limit of a locked account, and records the change.';
 
 create or replace function wallet._account_in_answer(p_answer jsonb)
     returns table (
@@ -78,4 +77,4 @@ as $$
     )
 $$;
 
-comment on function wallet._account_in_answer(jsonb) is 'The account that a kept answer shows.';
+comment on function wallet._account_in_answer(jsonb) is 'The account in a stored answer.';

@@ -4,14 +4,12 @@
 -- wallet._payer_refusal(p_account_ids, p_payer_account_id, p_other_account_id, p_not_found),
 -- wallet._made_by(p_api_key_id, p_database_role)
 --
--- What an API key may do. Each public function asks this first, before it looks at anything else: so what is refused
--- takes the same time and has the same words, whether an account is there or not. Who has no key (NULL) is a database
--- role: what that may do, its rights on functions say.
+-- What an API key may do. Functions check this first, so that a refusal takes the same time and has the same text
+-- whether or not the account exists. NULL means no key: the caller is a database role, limited by its grants.
 --
--- Returns: the code of the rule that refuses; the accounts that a key is bound to, NULL for all
--- Locks:   nothing. A key that is revoked meanwhile is refused from the next call on
--- Raises:  _bound_accounts: WA001 no such key, or revoked, or expired, WF001 not in its scopes; _allow: these, and WF002
---          not one of its accounts
+-- Returns: the code of the refusal, or NULL; the accounts that a key is bound to, NULL for all
+-- Locks:   nothing. A key that is revoked during a call is refused from the next call on
+-- Raises:  _bound_accounts: the key is invalid or lacks the scope; _allow: also, the key is bound to other accounts
 
 create or replace function wallet._api_key_refusal(p_api_key ledger.api_key, p_scope text)
     returns text
@@ -28,7 +26,7 @@ as $$
 $$;
 
 comment on function wallet._api_key_refusal(ledger.api_key, text) is
-    'Whether a key is valid now, and has a scope: the code of the refusal, or NULL.';
+    'Checks that a key is valid now and has a scope: the code of the refusal, or NULL.';
 
 create or replace function wallet._binding_refusal(p_account_ids bigint[], p_account_id bigint)
     returns text
@@ -38,7 +36,7 @@ as $$
 $$;
 
 comment on function wallet._binding_refusal(bigint[], bigint) is
-    'Whether a key that is bound to these accounts (NULL: to none) may act for an account (NULL: for all): the code of '
+    'Checks that a key bound to these accounts (NULL: unbound) may act for an account (NULL: for all): the code of '
     'the refusal, or NULL.';
 
 create or replace function wallet._bound_accounts(p_api_key_id bigint, p_scope text)
@@ -61,7 +59,8 @@ end
 $$;
 
 comment on function wallet._bound_accounts(bigint, text) is
-    'The accounts that a key is bound to; NULL where it is bound to none, or there is no key. Raises WA001, WF001.';
+    'The accounts that a key is bound to; NULL if it is unbound, or there is no key. Raises a refusal if the key is '
+    'invalid or lacks the scope.';
 
 create or replace function wallet._allow(p_api_key_id bigint, p_scope text, p_account_id bigint)
     returns void
@@ -75,7 +74,7 @@ end
 $$;
 
 comment on function wallet._allow(bigint, text, bigint) is
-    'Lets a key with this scope act for an account (NULL: for all), or raises the refusal: WA001, WF001, WF002.';
+    'Raises a refusal unless a key has a scope and may act for an account (NULL: for all).';
 
 create or replace function wallet._may_see(p_account_ids bigint[], p_buyer_account_id bigint, p_seller_account_id bigint)
     returns boolean
@@ -85,9 +84,9 @@ as $$
 $$;
 
 comment on function wallet._may_see(bigint[], bigint, bigint) is
-    'Whether a key that is bound to these accounts (NULL: to none) may know of a payment or a hold between these two.';
+    'Whether a key bound to these accounts (NULL: unbound) may see a payment or a hold between these two.';
 
--- Of a payment or a hold between accounts that are not its own, a key is not told that there is one.
+-- A key must not learn that a payment or a hold between other accounts exists.
 create or replace function wallet._payer_refusal(
     p_account_ids bigint[],
     p_payer_account_id bigint,
@@ -107,8 +106,8 @@ as $$
 $$;
 
 comment on function wallet._payer_refusal(bigint[], bigint, bigint, text) is
-    'Whether a key that is bound to these accounts (NULL: to none) may act for the payer of a payment or a hold that was '
-    'looked up; the accounts are NULL where there is none. The code of the refusal, p_not_found among them, or NULL.';
+    'Checks that a key bound to these accounts (NULL: unbound) may act for the payer of a payment or a hold, whose '
+    'accounts are NULL if it was not found: the code of the refusal, which may be p_not_found, or NULL.';
 
 create or replace function wallet._made_by(p_api_key_id bigint, p_database_role text)
     returns text
@@ -125,4 +124,4 @@ as $$
 $$;
 
 comment on function wallet._made_by(bigint, text) is
-    'Who made something, in words: the database role, and the API key if there was one.';
+    'Who made a record, as text: the database role, and the API key, if any.';

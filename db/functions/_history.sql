@@ -1,14 +1,14 @@
--- wallet._history_of(…), wallet._last_payment_before(p_account_id, p_moment), wallet._balance_after(…),
--- wallet._history_of_all(…)
+-- wallet._history_of(…), wallet._last_payment_of(…), wallet._last_payment_before(p_account_id, p_moment),
+-- wallet._balance_after(…), wallet._history_of_all(…)
 --
--- An account's history: its payments, by id, which is the order in which its balance changed, whatever the clocks said.
+-- An account's history: its payments by id. Its balance changed in this order, whatever the clocks said.
 --
--- Returns: payments; the id of one, 0 where there is none; a balance
+-- Returns: payments; the id of a payment, 0 for none; a balance
 -- Locks:   nothing
 -- Raises:  nothing
 
--- Compared as rows, not by "= and >": so there is one index that can give this order, and no guess of how many payments
--- an account has makes PostgreSQL read the payments of everybody instead. Each side gives no more than is needed.
+-- Row comparisons, not "= and >", leave PostgreSQL a single index that gives this order. A wrong estimate of the
+-- account's payments thus cannot make it read the payments of all accounts. Each side returns at most p_limit rows.
 create or replace function wallet._history_of(
     p_account_id bigint,
     p_after_id bigint,
@@ -43,7 +43,7 @@ as $$
 $$;
 
 comment on function wallet._history_of(bigint, bigint, bigint, bigint) is
-    'An account''s payments, by id: those after an id and up to another one, at most so many (NULL: any number).';
+    'An account''s payments by id: after one id and up to another, at most p_limit (NULL: all).';
 
 create or replace function wallet._last_payment_of(p_account_id bigint, p_until_id bigint)
     returns ledger.payment
@@ -74,12 +74,12 @@ as $$
 $$;
 
 comment on function wallet._last_payment_of(bigint, bigint) is
-    'An account''s last payment up to an id; all of it is NULL where there is none.';
+    'An account''s last payment up to an id; all NULL if there is none.';
 
--- Time and ids go together, but for payments that were made at nearly the same moment, and for clocks that were put
--- back. So the index on time tells where to begin, and the account's own payments decide from there. A moment after the
--- last one, or before the first, is settled first: a single payment, of anybody, with a time far from all others would
--- have all of the account's walked through.
+-- Times and ids have the same order, except for nearly simultaneous payments and after a clock was set back. So the
+-- index on time gives a start, and a walk along the account's own payments finds the exact place. Moments outside the
+-- account's history are handled first: otherwise one outlying time, of any account's payment, could make the walk cover
+-- the whole history.
 create or replace function wallet._last_payment_before(p_account_id bigint, p_moment timestamptz)
     returns bigint
     language plpgsql stable
@@ -117,7 +117,7 @@ end
 $$;
 
 comment on function wallet._last_payment_before(bigint, timestamptz) is
-    'The id of an account''s last payment before a moment; 0 where there is none.';
+    'The id of an account''s last payment before a moment; 0 if there is none.';
 
 create or replace function wallet._balance_after(p_account ledger.account, p_payment_id bigint)
     returns numeric
@@ -134,9 +134,9 @@ as $$
 $$;
 
 comment on function wallet._balance_after(ledger.account, bigint) is
-    'What was on an account after its last payment up to an id, or what it was opened with.';
+    'An account''s balance after its last payment up to an id; without such a payment, its opening balance.';
 
--- Each of the accounts gives no more than is needed; a payment between two of them is there once.
+-- Each account contributes at most p_limit payments. A payment between two of the accounts is returned once.
 create or replace function wallet._history_of_all(
     p_account_ids bigint[],
     p_after_id bigint,
@@ -161,5 +161,5 @@ as $$
 $$;
 
 comment on function wallet._history_of_all(bigint[], bigint, timestamptz, timestamptz, bigint) is
-    'The payments of several accounts, by id: those after an id, from a moment on and before another one, at most so many '
-    '(NULL: any number).';
+    'The payments of several accounts by id: after an id, from one moment until before another, at most p_limit '
+    '(NULL: all).';

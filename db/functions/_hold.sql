@@ -1,10 +1,10 @@
 -- wallet._hold_refusal(p_hold), wallet._end_hold(p_hold, p_status, p_api_key_id)
 --
--- What capture_hold and void_hold share: a hold ends once.
+-- Shared by capture_hold and void_hold: a hold ends once.
 --
--- Returns: the code of the rule that refuses
--- Locks:   nothing; the buyer's account is locked by then, and what has expired of it has been ended
--- Writes:  _end_hold: ledger.hold (its end), ledger.account (what is held)
+-- Returns: the code of the refusal, or NULL
+-- Locks:   nothing; the caller has locked the buyer's account, and so released its expired holds
+-- Writes:  _end_hold: ledger.hold (its end), ledger.account (held)
 -- Raises:  nothing
 
 create or replace function wallet._hold_refusal(p_hold ledger.hold)
@@ -20,7 +20,7 @@ as $$
 $$;
 
 comment on function wallet._hold_refusal(ledger.hold) is
-    'Whether a hold may still be captured or voided: the code of the refusal, or NULL.';
+    'Checks that a hold can still be captured or voided: the code of the refusal, or NULL.';
 
 create or replace function wallet._end_hold(p_hold ledger.hold, p_status text, p_api_key_id bigint)
     returns void
@@ -36,4 +36,4 @@ end
 $$;
 
 comment on function wallet._end_hold(ledger.hold, text, bigint) is
-    'Ends an open hold of a locked account, and frees what it held.';
+    'Ends an open hold of a locked account, and releases its amount.';

@@ -2,22 +2,22 @@
 -- wallet._let_go_of_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change),
 -- wallet._last_changed(p_account_id), wallet._brought_up_to_date(p_account)
 --
--- How accounts are locked, and what is held of them once they are.
+-- Locks accounts, and brings their held amounts up to date.
 --
--- Returns: the locked accounts, as they are now; `held` without what has expired
--- Locks:   the accounts FOR NO KEY UPDATE, in id order, until the transaction ends. The holds of an account are written
---          by those alone who have locked it
--- Writes:  ledger.hold (what has expired), ledger.account (held)
+-- Returns: the locked accounts in their present state; `held` excludes expired holds
+-- Locks:   the accounts FOR NO KEY UPDATE, in id order, until the transaction ends. Only a transaction that has locked
+--          an account writes its holds
+-- Writes:  ledger.hold (expired holds), ledger.account (held)
 -- Raises:  nothing
 
--- An expired hold needs nobody who frees it: whoever locks its account next does, before anything is judged. What has
--- been freed stays so, even if the clock should go back.
+-- Expired holds are released lazily, by the next call that locks the account, before it checks any rule. They stay
+-- released even if the clock is set back.
 create or replace function wallet._let_go_of_expired_holds(p_account_id bigint, p_held numeric)
     returns numeric
     language plpgsql
 as $$
 declare
-    -- a variable, as the index on time is of no use for what may change from row to row
+    -- a variable: the index on time cannot serve a value that may change from row to row
     v_now timestamptz := clock_timestamp();
     v_expired numeric;
 begin
@@ -33,7 +33,7 @@ end
 $$;
 
 comment on function wallet._let_go_of_expired_holds(bigint, numeric) is
-    'Ends the holds of a locked account whose time is over, and returns what is held of it now, of what was held.';
+    'Ends the expired holds of a locked account. Takes its held amount, and returns the amount still held.';
 
 create or replace function wallet._change_held(p_account_id bigint, p_change numeric)
     returns numeric
@@ -46,10 +46,9 @@ as $$
 $$;
 
 comment on function wallet._change_held(bigint, numeric) is
-    'Adds to what is held of a locked account, and returns what is held of it then.';
+    'Adds to the held amount of a locked account, and returns the new amount.';
 
--- Of an account whose row does not tell, because its last payment was made before that was recorded there. (In PL/pgSQL,
--- which keeps the plan.)
+-- For accounts whose last payment is older than the column changed_at. (PL/pgSQL keeps the plan.)
 create or replace function wallet._last_changed(p_account_id bigint)
     returns timestamptz
     language plpgsql stable
@@ -63,7 +62,7 @@ end
 $$;
 
 comment on function wallet._last_changed(bigint) is
-    'When the last payment of a locked account was made; NULL where it has none.';
+    'The time of a locked account''s last payment; NULL if it has none.';
 
 create or replace function wallet._brought_up_to_date(p_account ledger.account)
     returns ledger.account
@@ -81,14 +80,14 @@ end
 $$;
 
 comment on function wallet._brought_up_to_date(ledger.account) is
-    'A locked account without the holds whose time is over, and with the time of its last payment.';
+    'A locked account, its expired holds released and the time of its last payment filled in.';
 
--- This locks accounts for all functions but make_payment, which does the same in its own statements. Locking in id order
--- prevents deadlocks. FOR NO KEY UPDATE is enough to change a balance; FOR UPDATE would also block foreign keys that refer
--- to the account. What is held is read outside the inner query, because inside it would be read before the lock.
+-- All functions but make_payment lock accounts here; make_payment does the same in its own statements. Locking in id
+-- order prevents deadlocks. FOR NO KEY UPDATE suffices to change a balance; FOR UPDATE would also block foreign keys
+-- that refer to the account. `held` is computed outside the inner query, which would compute it before the lock.
 --
--- "between" makes PostgreSQL find each account by its id, however few accounts there were when it planned this. With "=",
--- it may plan to read the whole index. With "id = any (…)", it compares each account that changed meanwhile with all ids.
+-- "between" makes PostgreSQL find each account by its id, even with a plan from when there were few accounts. With "=",
+-- it may plan to read the whole index. With "id = any (…)", it compares each account changed meanwhile with all ids.
 create or replace function wallet._lock_accounts(p_account_ids bigint[], p_wait boolean default true)
     returns setof ledger.account
     language plpgsql
@@ -127,8 +126,8 @@ end
 $$;
 
 comment on function wallet._lock_accounts(bigint[], boolean) is
-    'Locks those of the accounts that exist, in id order, until the transaction ends, and returns them. Without '
-    'p_wait, those that somebody else has locked are left out.';
+    'Locks those of the accounts that exist, in id order, until the transaction ends, and returns them. If p_wait is '
+    'false, skips accounts that another transaction has locked.';
 
 create or replace function wallet._lock_parties(p_buyer_account_id bigint, p_seller_account_id bigint)
     returns ledger.account[]
@@ -156,5 +155,4 @@ end
 $$;
 
 comment on function wallet._lock_parties(bigint, bigint) is
-    'Locks the two accounts of a payment, and returns them, the buyer and the seller; all of one is NULL where there is '
-    'none.';
+    'Locks the two accounts of a payment, and returns the buyer and the seller; one that does not exist is all NULL.';

@@ -1,8 +1,7 @@
 -- wallet._name_as_stored(p_name), wallet._name_is_clear(p_name)
 --
--- What the name of an account, a currency or an API key may hold. No two names look alike only because of characters
--- that show nothing, and no name does anything to a terminal or forges a line of a report. Names from before this rule
--- stay.
+-- Which names accounts, currencies and API keys may have. A name cannot imitate another one with characters that are
+-- always invisible, control a terminal, or forge a line of a report. Names older than this rule stay.
 --
 -- Returns: the name as it is stored; true or false, or NULL for NULL
 -- Locks:   nothing
@@ -18,9 +17,9 @@ $$;
 comment on function wallet._name_as_stored(text) is
     'A name in Unicode normalization form C, as new names are stored: é is one character, however it was typed.';
 
--- Refused everywhere: control characters (Cc), format characters (Cf), line and paragraph separators (Zl, Zp), and
--- letters and marks that are always invisible. Emoji and Mongolian need variation selectors, which may stand in a name
--- but, like blanks, are not visible by themselves.
+-- Refused at any position: control characters (Cc), format characters (Cf), line and paragraph separators (Zl, Zp), and
+-- letters and marks that are always invisible. Variation selectors, which emoji and Mongolian need, are allowed but,
+-- like blanks, do not count as visible.
 create or replace function wallet._name_is_clear(p_name text)
     returns boolean
     language sql immutable

@@ -1,10 +1,10 @@
 -- wallet._page_refusal(p_limit), wallet._currency_id(p_currency)
 --
--- What the lists share: how many rows a page may have, and how a currency is named.
+-- Shared by the lists: the rule of a page's size, and the lookup of a currency.
 --
--- Returns: the code of the rule that refuses; the id of a currency
+-- Returns: the code of the refusal, or NULL; the id of a currency
 -- Locks:   nothing
--- Raises:  _currency_id: WB013 no such currency
+-- Raises:  _currency_id: no such currency
 
 create or replace function wallet._page_refusal(p_limit bigint)
     returns text
@@ -14,7 +14,7 @@ as $$
 $$;
 
 comment on function wallet._page_refusal(bigint) is
-    'The rule of a page, which has 1 to 1000 rows, or all (NULL): the code of the refusal, or NULL.';
+    'Checks a page''s size, 1 to 1000 rows or NULL for all: the code of the refusal, or NULL.';
 
 create or replace function wallet._currency_id(p_currency text)
     returns bigint
@@ -24,7 +24,7 @@ declare
     v_id bigint;
 begin
     if p_currency is not null then
-        -- Each by its index: who calls this may have told PostgreSQL not to read whole tables.
+        -- One query per index, because callers may have disabled sequential scans.
         select currency.id into v_id
         from ledger.currency as currency
         where currency.id = case when p_currency ~ '^[1-9][0-9]{0,17}$' then p_currency::bigint end;
@@ -44,4 +44,4 @@ end
 $$;
 
 comment on function wallet._currency_id(text) is
-    'The currency with this id, or else this name; NULL for NULL. Raises WB013 where there is none.';
+    'The id of the currency with this id, or else with this name; NULL for NULL. Raises a refusal if there is none.';

@@ -1,18 +1,18 @@
 -- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…),
--- wallet._payment_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…)
+-- wallet._payment_refusal(…), wallet._parties_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…)
 --
--- What every function shares that moves money: the rules of a payment, and, for those that make a single one, how it
--- is made. (make_payments makes many at once in its own way, by the same rules.)
+-- Shared by all functions that move money: the rules of a payment, and how a single payment is written. (make_payments
+-- applies the same rules, and writes many payments in its own way.)
 --
--- Returns: the code of the rule that refuses; the argument to blame; the payment made
--- Locks:   nothing; both accounts are locked by then
--- Raises:  _write_payment: WK001
+-- Returns: the code of the refusal, or NULL; the argument to blame; the payment
+-- Locks:   nothing; rules about accounts, and writing, expect that the caller has locked both
+-- Writes:  _write_payment: ledger.payment (one row), ledger.account (two balances)
+-- Raises:  _write_payment: the idempotency key belongs to another payment
 
--- The rules of a payment, in the order in which they are looked for; each of the functions returns the code of
--- the first one that refuses it, or NULL. "(…) is not true" holds what is allowed, and refuses all else, NULL
--- included.
+-- The rules of a payment, in the order in which they are checked. Each function returns the code of the first violated
+-- rule, or NULL. "(…) is not true" contains what is allowed, and refuses everything else, NULL included.
 
--- Rules that need no account, and so wait for no lock.
+-- Rules that need no account, and so no lock.
 create or replace function wallet._request_refusal(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
@@ -35,7 +35,7 @@ as $$
 $$;
 
 comment on function wallet._request_refusal(bigint, bigint, numeric, text, text, text) is
-    'The rules of a payment that need no account: the code of the first one that refuses it, or NULL.';
+    'The rules of a payment that need no account: the code of the first violated rule, or NULL.';
 
 create or replace function wallet._payment_under(p_idempotency_key text)
     returns ledger.payment
@@ -54,10 +54,10 @@ end
 $$;
 
 comment on function wallet._payment_under(text) is
-    'The payment that was made under an idempotency key; all of it is NULL where there is none.';
+    'The payment made under an idempotency key; all NULL if there is none.';
 
--- The rule of a payment whose key was used before, which stands before all others: the answer to a request stays
--- what it was, and another request is none that the caller can have meant.
+-- The rule for a key that was used before precedes all others: the same request gets the same answer, and a different
+-- request under the key is a mistake of the caller.
 create or replace function wallet._key_refusal(
     p_payment ledger.payment,
     p_buyer_account_id bigint,
@@ -85,10 +85,10 @@ as $$
 $$;
 
 comment on function wallet._key_refusal(ledger.payment, bigint, bigint, numeric, text, text, bigint, bigint) is
-    'Whether the payment that was made under a key is the one asked for now: the code of the refusal, or NULL.';
+    'Checks that the payment made under a key is the one requested now: the code of the refusal, or NULL.';
 
--- Rules about the accounts, as they are now that they are locked; the currency of an account that does not exist is
--- NULL. Available is what the buyer's balance may go down by: balance, plus credit limit, minus what is held.
+-- Rules about the locked accounts. An account that does not exist has NULL as its currency. The buyer's available
+-- amount is balance plus credit limit minus held.
 create or replace function wallet._payment_refusal(
     p_amount numeric,
     p_buyer_currency_id bigint,
@@ -114,7 +114,7 @@ as $$
 $$;
 
 comment on function wallet._payment_refusal(numeric, bigint, bigint, smallint, text, text, numeric, numeric) is
-    'The rules of a payment that look at its two accounts: the code of the first one that refuses it, or NULL.';
+    'The rules of a payment about its two accounts: the code of the first violated rule, or NULL.';
 
 create or replace function wallet._parties_refusal(p_amount numeric, p_buyer ledger.account, p_seller ledger.account)
     returns text
@@ -127,7 +127,7 @@ as $$
 $$;
 
 comment on function wallet._parties_refusal(numeric, ledger.account, ledger.account) is
-    'The same of two accounts as they are stored: the code of the first rule that refuses a payment, or NULL.';
+    'Applies _payment_refusal to two accounts as they are stored: the code of the first violated rule, or NULL.';
 
 -- "Account not found" has one code for both accounts.
 create or replace function wallet._party_to_blame(p_code text, p_buyer_exists boolean)
@@ -138,9 +138,9 @@ as $$
 $$;
 
 comment on function wallet._party_to_blame(text, boolean) is
-    'The argument to blame for a refused payment, where the registry does not say it: the seller that does not exist.';
+    'The argument to blame for a refused payment, if it is not the registry''s: a seller that does not exist.';
 
--- The caller has locked the accounts, looked the key up and found nothing, and judged the payment.
+-- The caller has locked the accounts, found no payment under the key, and checked all rules.
 create or replace function wallet._write_payment(
     p_buyer ledger.account,
     p_seller ledger.account,
@@ -158,7 +158,7 @@ as $$
 declare
     v_payment ledger.payment;
 begin
-    -- trim_scale: what is stored, and so what every door shows, has no needless zeros.
+    -- trim_scale: stored amounts, and so all answers, have no trailing zeros.
     insert into ledger.payment as payment (
         currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
         idempotency_key, description, reference, api_key_id, refunded_payment_id, hold_id
@@ -171,7 +171,7 @@ begin
     )
     on conflict (idempotency_key) where idempotency_key is not null do nothing
     returning payment.* into v_payment;
-    -- Another call, which has locked other accounts, used the key at the same moment.
+    -- A concurrent call, which has locked other accounts, has used the key.
     if v_payment.id is null then
         perform wallet._refuse('WK001');
     end if;
@@ -184,4 +184,5 @@ end
 $$;
 
 comment on function wallet._write_payment(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
-    'Makes a payment that no rule refuses, between two locked accounts, and returns it. Raises WK001.';
+    'Writes an accepted payment between two locked accounts, and returns it. Raises a refusal if another payment has '
+    'the key.';

@@ -1,14 +1,14 @@
 -- wallet._request_answer(p_operation, p_idempotency_key, p_content, p_api_key_id),
 -- wallet._request_keep_answer(p_operation, p_idempotency_key, p_answer)
 --
--- Idempotency keys of the functions whose effect has no row of its own to hold the key. The first call under a key
--- keeps its content and its answer; a later one gets the answer, or is refused where its content differs. A call that
--- is refused leaves nothing behind, so its key may be used again.
+-- Idempotency keys for functions whose effect has no row of its own to hold the key. The first call under a key stores
+-- its content and its answer. Later calls get this answer, or are refused if their content differs. A refused call
+-- stores nothing, so its key can be used again.
 --
--- Returns: the answer to the earlier call; NULL where there was none
--- Locks:   the key, until the transaction ends: a second call under it waits for the first to end
+-- Returns: the answer to the earlier call; NULL if there was none
+-- Locks:   the key, until the transaction ends: a second call under it waits for the first
 -- Writes:  ledger.request (one row)
--- Raises:  WB008 no idempotency key, WK003 the key belongs to another request
+-- Raises:  refusals of the idempotency key
 
 create or replace function wallet._request_answer(
     p_operation text,
@@ -45,8 +45,8 @@ end
 $$;
 
 comment on function wallet._request_answer(text, text, jsonb, bigint) is
-    'The answer that a function gave under an idempotency key before. NULL: there was none, and the caller answers with '
-    '_request_keep_answer. Raises WB008, WK003.';
+    'The stored answer under an idempotency key. NULL if there is none: the caller then stores its answer with '
+    '_request_keep_answer. Raises refusals of the key.';
 
 create or replace function wallet._request_keep_answer(p_operation text, p_idempotency_key text, p_answer jsonb)
     returns void
@@ -58,4 +58,4 @@ as $$
 $$;
 
 comment on function wallet._request_keep_answer(text, text, jsonb) is
-    'Keeps the answer to a request that _request_answer has let through. Without a key (NULL) it does nothing.';
+    'Stores the answer to a request that _request_answer let through. Without a key (NULL), it does nothing.';

@@ -1,15 +1,15 @@
 -- wallet._time_now(), wallet._time_answered(p_moment)
 --
--- The time of payments. It is that of the server's clock, but never earlier than what has been told of the past: who was
--- told a balance at a moment is told the same for ever, even if the clock is set back. (All that make payments
--- see to it that the times of one account do not go back either.)
+-- The time of a payment is the server clock's, but later than any moment that an answer has covered: an answer about
+-- the past stays true even if the clock is set back. (Functions that make payments also keep the times of one account
+-- from going back.)
 --
--- Returns: the moment
--- Locks:   _time_answered: others that tell of a later moment than any before, for the moment of noting that
+-- Returns: _time_now: the moment
+-- Locks:   _time_answered: an advisory lock, while it records a moment later than all before
 -- Writes:  _time_answered: ledger.answered_until
 -- Raises:  nothing
 
--- Asked by a function, not by a query: that is inlined where it is called, and needs no plan.
+-- Reads the sequence through a function, not a query: so _time_now is inlined, and needs no plan.
 create or replace function wallet._time_now()
     returns timestamptz
     language sql
@@ -22,11 +22,11 @@ as $$
 $$;
 
 comment on function wallet._time_now() is
-    'The time for a payment that is made now: that of the clock, and after all moments that the past was told of.';
+    'The time of a payment made now: the clock''s, but after every past moment that an answer has covered.';
 
--- Of a moment that is still to come, nothing is promised. Where nothing can be written, on a standby or by the role for
--- reports, nothing is promised either. The lock is given up at once, not with the transaction: who looks at the past in a
--- transaction that stays open keeps nobody waiting.
+-- Answers about the future are not recorded, nor are those that cannot write: on a standby, and for the reporting role.
+-- The lock is released immediately, not at the end of the transaction, so that a long transaction that reads the past
+-- blocks no other.
 create or replace function wallet._time_answered(p_moment timestamptz)
     returns void
     language plpgsql
@@ -57,4 +57,4 @@ end
 $$;
 
 comment on function wallet._time_answered(timestamptz) is
-    'Has payments made from now on be after this moment, because the past up to it is told.';
+    'Makes later payments have times after this moment, because an answer now covers the past up to it.';

@@ -1,14 +1,13 @@
 -- wallet.authenticate(p_secret_hash)
 --
--- Finds the API key that a client has the secret of. What the key may do, each function asks when it is called, so this
--- may be remembered: a key that is revoked, or expires, is of no use from the next call on.
+-- Finds the API key that has a secret. Callers may cache the answer: each function checks on every call what the key
+-- may do, so a revoked or expired key is refused from the next call on.
 --
 -- Returns: the key's id and name, one row
--- Locks:   the key's row, for the moment in which its last use is noted, once a minute; it waits for nobody who has
---          locked it, and notes nothing then
+-- Locks:   the key's row, when it records the last use, once a minute. If another transaction has locked the row, it
+--          neither waits nor records
 -- Writes:  ledger.api_key (last use)
--- Raises:  WA001 no such key, or revoked, or expired: all by the same look-up, and in the same words; WF001 (which cannot
---          be)
+-- Raises:  no valid API key, with the same lookup and text for unknown, revoked and expired keys
 
 create or replace function wallet.authenticate(p_secret_hash bytea)
     returns table (id bigint, name text)
@@ -20,7 +19,7 @@ declare
     v_api_key ledger.api_key;
 begin
     select api_key.* into v_api_key from ledger.api_key as api_key where api_key.secret_hash = p_secret_hash;
-    -- whatever it will be asked for
+    -- not WF001: each function checks the scope
     if wallet._api_key_refusal(v_api_key, null) = 'WA001' then
         perform wallet._refuse('WA001');
     end if;
@@ -39,6 +38,6 @@ end
 $$;
 
 comment on function wallet.authenticate(bytea) is
-    'The API key whose secret has this SHA-256: its id and name. Raises WA001 where there is none that is valid.';
+    'The id and name of the valid API key whose secret has this SHA-256. Raises a refusal if there is none.';
 
 grant execute on function wallet.authenticate(bytea) to wallet_app;

@@ -1,17 +1,12 @@
 -- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id)
 --
--- Makes the payment that a hold was for, of all that it holds or of a part; the rest is free again. The payment has the
--- hold's description and reference.
+-- Captures a hold: pays its amount or a part of it, and releases the rest. The payment has the hold's description and
+-- reference.
 --
--- Returns: the payment, one row; replayed is true where it was made before, and else NULL
--- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at the hold, until the transaction ends
--- Writes:  as make_payment; ledger.hold (its end), ledger.account (what is held)
--- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts', WF002 not the
---          buyer's; WB008 no key, WK001 the key belongs to another payment; it ends once: WC031 was captured,
---          WC032 was voided, WC033 has expired; WB002 not positive, WB003 not an amount, WB032 more than it holds; and
---          what a payment is refused for: WB001, WB004, WB005, WB016, WB017 (which cannot be), WB009 too many decimals
---          for the currency, WB010 buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little,
---          WB007 seller would have too much
+-- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks the hold, until the transaction ends
+-- Writes:  as make_payment; ledger.hold (its end), ledger.account (held)
+-- Raises:  refusals of the API key, the idempotency key, the hold and the payment
 
 create or replace function wallet._capture_refusal(p_hold ledger.hold, p_amount numeric, p_request_refusal text)
     returns text
@@ -26,8 +21,8 @@ as $$
 $$;
 
 comment on function wallet._capture_refusal(ledger.hold, numeric, text) is
-    'The rules of a capture, among which those of any request have their place: the code of the first one that refuses '
-    'it, or NULL.';
+    'The rules of a capture, with those of any request (p_request_refusal) in their place: the code of the first '
+    'violated rule, or NULL.';
 
 create or replace function wallet.capture_hold(
     p_hold_id bigint,
@@ -50,7 +45,7 @@ create or replace function wallet.capture_hold(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -70,7 +65,7 @@ begin
         perform wallet._refuse(v_refusal);
     end if;
     v_parties := wallet._lock_parties(v_hold.buyer_account_id, v_hold.seller_account_id);
-    -- as it is now that nobody else can end it
+    -- read again: no other call can end it now
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
     v_amount := coalesce(p_amount, v_hold.amount);
 
@@ -116,8 +111,8 @@ end
 $$;
 
 comment on function wallet.capture_hold(bigint, numeric, text, bigint) is
-    'Pays what a hold holds, or a part of it (above 0), frees the rest, and returns the payment; or raises the refusal: '
-    'WB032, WC031 to WC033, WN003, and what make_payment raises. Under an idempotency key (1 to 255 characters) it is '
-    'made once; asked for again, it is returned with replayed true.';
+    'Captures a hold: pays its amount or a part of it (above 0; NULL: all), releases the rest, and returns the '
+    'payment. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the same '
+    'payment with replayed true.';
 
 grant execute on function wallet.capture_hold(bigint, numeric, text, bigint) to wallet_app, wallet_ops;

@@ -1,18 +1,18 @@
 -- wallet.check_ledger()
 --
--- Proves the books: from what is stored, and from nothing else. Every balance follows from the opening balance and the
--- payments, link by link; every payment is between two accounts of its currency that were allowed to make it, within the
--- credit limit of that time; none was made twice under one key; refunds do not exceed what they give back; what is held
--- is what open holds hold, and is covered.
+-- Proves the books from the stored data alone. Every balance follows from the opening balance and the payments, link by
+-- link. Every payment is between two accounts of its currency that were allowed to make it, within the credit limit of
+-- that time. No idempotency key has two payments. Refunds do not exceed their payment. Held amounts are those of the
+-- open holds, and are covered.
 --
--- Returns: a row for each account and each payment that something is wrong with, and what; none where all is well.
---          Of an account whose chain is broken, payment_id is the first payment that does not follow. Of a payment by
---          itself, the first thing that is wrong.
--- Locks:   nothing; all is read at one moment, while others go on
+-- Returns: a row for each problem of an account or a payment; none if all is well. For an account with a broken chain,
+--          payment_id is the first payment that does not follow. Of the checks of a single payment, the first that
+--          fails is reported
+-- Locks:   nothing; reads one snapshot, while other calls go on
 -- Raises:  nothing
 
--- It reads and sorts all payments, each of them twice, as its buyer's and as its seller's. Where the sum and each link
--- hold, so does the last one: the balance is what the last payment left.
+-- Reads and sorts each payment twice, as its buyer's and as its seller's. If the sum and all links hold, the balance is
+-- also the one after the last payment.
 create or replace function wallet.check_ledger()
     returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
     language sql stable
@@ -230,7 +230,6 @@ as $$
 $$;
 
 comment on function wallet.check_ledger() is
-    'Proves the books, at one moment: a row for each account and each payment that something is wrong with, and what. '
-    'None where all is well.';
+    'Proves the books, in one snapshot: a row for each problem of an account or a payment; none if all is well.';
 
 grant execute on function wallet.check_ledger() to wallet_app, wallet_ops, wallet_reporting;

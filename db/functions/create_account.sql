@@ -1,16 +1,13 @@
 -- wallet.create_account(p_name, p_amount, p_currency_id, p_idempotency_key, p_api_key_id)
 --
--- Creates an account with an opening balance. Under an idempotency key, it is created once, however often it is asked
--- for.
+-- Creates an account with an opening balance. Under an idempotency key, repeated calls create it once.
 --
--- Returns: the account as it was created, one row; replayed is true where it was created before, and else NULL
--- Locks:   no account. Of two that ask for one name at once, the second waits for the first to commit
+-- Returns: the account as it was created, one row; replayed is true if it was created before, otherwise NULL
+-- Locks:   no account. Of two concurrent calls with one name, the second waits for the first to commit
 -- Writes:  ledger.account (one row), ledger.account_change (one row), ledger.request (one row, under a key)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB008 no idempotency key, WK003
---          the key belongs to another request; WB011 name, WB018 not a clear name, WB012 amount below zero, WB003 not
---          an amount, WB013 no such currency, WB009 too many decimals for it, WC011 name taken
+-- Raises:  refusals of the API key (also if it is bound to accounts), the idempotency key and the new account
 
--- The rules of a new account, in the order in which they are looked for; as in make_payment.sql.
+-- The rules of a new account, in the order in which they are checked; as in _payment.sql.
 create or replace function wallet._account_refusal(p_name text, p_amount numeric, p_currency ledger.currency)
     returns text
     language sql immutable
@@ -26,7 +23,7 @@ as $$
 $$;
 
 comment on function wallet._account_refusal(text, numeric, ledger.currency) is
-    'The rules of a new account: the code of the first one that refuses it, or NULL where all allow it.';
+    'The rules of a new account: the code of the first violated rule, or NULL.';
 
 create or replace function wallet.create_account(
     p_name text,
@@ -92,9 +89,8 @@ end
 $$;
 
 comment on function wallet.create_account(text, numeric, bigint, text, bigint) is
-    'Creates an account with a name (1 to 255 characters, unique, stored in normalization form C), an opening balance (0 '
-    'or more, NULL means 0) and a currency, and returns it; or raises the refusal: WB003, WB008, WB009, WB011 to WB013, '
-    'WB018, WC011, WK003. Under an idempotency key (1 to 255 characters) it is created once; asked for again, it is '
-    'returned with replayed true.';
+    'Creates an account with a name (1 to 255 characters, unique, stored in normalization form C), an opening balance '
+    '(0 or more; NULL: 0) and a currency, and returns it. Under an idempotency key (1 to 255 characters) it takes '
+    'effect once; a repeated call returns the same account with replayed true.';
 
 grant execute on function wallet.create_account(text, numeric, bigint, text, bigint) to wallet_app, wallet_ops;

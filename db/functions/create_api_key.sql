@@ -1,14 +1,14 @@
 -- wallet.create_api_key(p_name, p_scopes, p_account_ids, p_expires_at)
 --
--- Makes a key for clients of HTTP, who send it as "Authorization: Bearer <secret>". The secret is told here, once; only
--- its hash is stored. The scopes are read (accounts, statements, payments, holds), pay (payments, refunds, holds) and
--- admin (new accounts and currencies, status, credit limits). A key that is bound to accounts knows of those alone and of
--- the payments and holds that touch them, and pays only from them.
+-- Creates a key for HTTP clients, which send it as "Authorization: Bearer <secret>". Only this call returns the secret;
+-- the database stores its hash. The scopes are read (accounts, statements, payments, holds), pay (payments, refunds,
+-- holds) and admin (new accounts and currencies, status, credit limits). A key bound to accounts sees only these and
+-- the payments and holds that involve them, and pays only from them.
 --
 -- Returns: the key, one row, with its secret
 -- Locks:   nothing
 -- Writes:  ledger.api_key (one row)
--- Raises:  WB071 no name, WB018 not a clear name, WB072 no scopes, WB073 no accounts, WB074 expired already, WC071 the name is taken
+-- Raises:  refusals of the name, the scopes, the accounts and the expiry
 
 create or replace function wallet._new_api_key_refusal(
     p_name text,
@@ -33,7 +33,7 @@ as $$
 $$;
 
 comment on function wallet._new_api_key_refusal(text, text[], bigint[], timestamptz) is
-    'The rules of a new API key: the code of the first one that refuses it, or NULL.';
+    'The rules of a new API key: the code of the first violated rule, or NULL.';
 
 create or replace function wallet.create_api_key(
     p_name text,
@@ -62,11 +62,11 @@ begin
         perform wallet._refuse(v_refusal);
     end if;
 
-    -- Two random UUIDs have 244 bits that nobody can guess; their hash looks alike everywhere. base64, for a URL.
+    -- Two random UUIDs have 244 random bits; the hash has no fixed bits between them. base64 for a URL.
     secret := 'wallet_' || rtrim(translate(
         encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64'), '+/', '-_'
     ), '=');
-    -- Beforehand, so that no statement has the secret in it: what a server logs of those is not ours to say.
+    -- Computed beforehand, because the server may log statements: none must contain the secret.
     v_secret_hash := sha256(convert_to(secret, 'UTF8'));
 
     insert into ledger.api_key as api_key (name, secret_hash, scopes, account_ids, expires_at)
@@ -87,8 +87,7 @@ $$;
 
 comment on function wallet.create_api_key(text, text[], bigint[], timestamptz) is
     'Creates an API key with a name (1 to 64 characters, unique, stored in normalization form C), scopes (read, pay, '
-    'admin), the accounts that it is bound to (1 to 100; NULL: all) and a moment from which on it is of no use (NULL: '
-    'never), and returns it with its secret, which nobody can find out again; or raises the refusal: WB018, WB071 to '
-    'WB074, WC071.';
+    'admin), the accounts that it is bound to (1 to 100; NULL: all) and an expiry (NULL: none). Returns it with its '
+    'secret, which cannot be retrieved later.';
 
 grant execute on function wallet.create_api_key(text, text[], bigint[], timestamptz) to wallet_ops;

@@ -1,14 +1,11 @@
 -- wallet.create_currency(p_name, p_scale, p_idempotency_key, p_api_key_id)
 --
--- Creates a currency, whose amounts may have so many decimals; for good. Under an idempotency key, it is created once,
--- however often it is asked for.
+-- Creates a currency. The number of decimals is permanent. Under an idempotency key, repeated calls create it once.
 --
--- Returns: the currency, one row; replayed is true where it was created before, and else NULL
--- Locks:   nothing. Of two that ask for one name at once, the second waits for the first to commit
+-- Returns: the currency, one row; replayed is true if it was created before, otherwise NULL
+-- Locks:   nothing. Of two concurrent calls with one name, the second waits for the first to commit
 -- Writes:  ledger.currency (one row), ledger.request (one row, under a key)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 it is bound to accounts; WB008 no idempotency key, WK003
---          the key belongs to another request; WB051 name, WB018 not a clear name,
---          WB052 scale, WC051 name taken
+-- Raises:  refusals of the API key (also if it is bound to accounts), the idempotency key, the name and the scale
 
 create or replace function wallet._currency_refusal(p_name text, p_scale bigint)
     returns text
@@ -22,7 +19,7 @@ as $$
 $$;
 
 comment on function wallet._currency_refusal(text, bigint) is
-    'The rules of a new currency: the code of the first one that refuses it, or NULL.';
+    'The rules of a new currency: the code of the first violated rule, or NULL.';
 
 create or replace function wallet.create_currency(
     p_name text,
@@ -67,9 +64,8 @@ end
 $$;
 
 comment on function wallet.create_currency(text, bigint, text, bigint) is
-    'Creates a currency with a name (1 to 16 characters, unique, stored in normalization form C) and a scale, the decimals '
-    'that its amounts may have (0 to 15), and returns it; or raises the refusal: WB008, WB018, WB051, WB052, WC051, '
-    'WK003. Under an idempotency key (1 to 255 characters) it is created once; asked for again, it is returned with '
-    'replayed true.';
+    'Creates a currency with a name (1 to 16 characters, unique, stored in normalization form C) and a scale, the '
+    'number of decimals of its amounts (0 to 15), and returns it. Under an idempotency key (1 to 255 characters) it '
+    'takes effect once; a repeated call returns the same currency with replayed true.';
 
 grant execute on function wallet.create_currency(text, bigint, text, bigint) to wallet_app, wallet_ops;

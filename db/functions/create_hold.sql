@@ -1,17 +1,14 @@
 -- wallet.create_hold(p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_idempotency_key, p_description,
 --                    p_reference, p_api_key_id)
 --
--- Holds an amount of the buyer's for a payment to come: it stays on the buyer's account, and nothing else can be paid or
--- held with it, until the hold is captured or voided, or expires by itself.
+-- Holds an amount on the buyer's account for a later payment. The amount stays on the account, but no other payment or
+-- hold can use it until the hold is captured or voided, or expires.
 --
--- Returns: the hold, one row; replayed is true where it was made before, and else NULL. Then its status is that of now
--- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends
--- Writes:  ledger.hold (one row, and what has expired of the accounts), ledger.account (what is held)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not the buyer's; WB008 no key, WK002 the key belongs to
---          another hold, WB031 no such time; and what the payment would be refused for now: WB001 to self, WB002 not
---          positive, WB003 not an amount, WB016 no description, WB017 no reference, WB004 no such account, WB005
---          currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed, WB015
---          seller closed, WB006 buyer has too little, WB007 seller would have too much
+-- Returns: the hold, one row; replayed is true if it was made before, otherwise NULL. A replayed hold has its present
+--          status
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks them, until the transaction ends
+-- Writes:  ledger.hold (one row, and expired holds of the accounts), ledger.account (held)
+-- Raises:  refusals of the API key, the idempotency key and the expiry, and those of the same payment made now
 
 create or replace function wallet._hold_key_refusal(
     p_hold ledger.hold,
@@ -38,7 +35,7 @@ as $$
 $$;
 
 comment on function wallet._hold_key_refusal(ledger.hold, bigint, bigint, numeric, bigint, text, text) is
-    'Whether the hold that was made under a key is the one asked for now: the code of the refusal, or NULL.';
+    'Checks that the hold made under a key is the one requested now: the code of the refusal, or NULL.';
 
 create or replace function wallet.create_hold(
     p_buyer_account_id bigint,
@@ -70,7 +67,7 @@ create or replace function wallet.create_hold(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -89,7 +86,7 @@ begin
         v_parties := wallet._lock_parties(p_buyer_account_id, p_seller_account_id);
     end if;
 
-    -- After the locks: whoever makes the same hold has them until it is there to be seen.
+    -- After the locks: another call for the same hold keeps them until that hold is visible.
     if p_idempotency_key is not null then
         select hold.* into v_hold from ledger.hold as hold where hold.idempotency_key = p_idempotency_key;
     end if;
@@ -117,7 +114,7 @@ begin
         )
         on conflict (idempotency_key) where idempotency_key is not null do nothing
         returning hold.* into v_hold;
-        -- Somebody made a hold of other accounts, which we have not locked, under this key, at this moment.
+        -- A concurrent call, which has locked other accounts, has used the key.
         if v_hold.id is null then
             perform wallet._refuse('WK002');
         end if;
@@ -129,9 +126,8 @@ end
 $$;
 
 comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint) is
-    'Holds an amount (as make_payment''s) on the buyer''s account for a payment to the seller, for so many seconds (1 to '
-    '31536000, by default a week), and returns the hold; or raises the refusal: WB001 to WB010, WB014 to WB017, WB031, '
-    'WK002. Under an idempotency key (1 to 255 characters) it is made once; asked for again, it is returned as it is now, '
-    'with replayed true.';
+    'Holds an amount (as in make_payment) on the buyer''s account for a payment to the seller, for p_expires_in '
+    'seconds (1 to 31536000; default: a week), and returns the hold. Under an idempotency key (1 to 255 characters) '
+    'it takes effect once; a repeated call returns the hold in its present state, with replayed true.';
 
 grant execute on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint) to wallet_app, wallet_ops;

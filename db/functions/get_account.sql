@@ -1,15 +1,15 @@
 -- wallet.get_account(p_account_id, p_at, p_api_key_id)
 --
--- One account. Its amount is its balance now, or at a moment: the name is the one that HTTP clients know.
+-- Returns one account. The column amount is the balance, under the name that HTTP clients know.
 --
--- Returns: the account, one row. With p_at, the amount is the balance after the last payment up to that moment, 0 before
---          the account was opened; and status, held, available, credit_limit, which are those of now, are NULL
+-- Returns: the account, one row. With p_at, amount is the balance after the last payment up to that moment, 0 before
+--          the account was opened; status, held, available and credit_limit, known only for the present, are NULL
 -- Locks:   nothing
--- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account
+-- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true
+-- Raises:  refusals of the API key; no such account
 
--- What is held, without holds that have expired since somebody looked. "(select …)": else the time might change from row
--- to row, and the index on it would be of no use.
+-- Leaves out holds that have expired but are not released yet. "(select …)" gives all rows the same time, so that the
+-- index on it serves.
 create or replace function wallet._held_now(p_account_id bigint, p_held numeric)
     returns numeric
     language sql stable
@@ -20,7 +20,7 @@ as $$
 $$;
 
 comment on function wallet._held_now(bigint, numeric) is
-    'What is held of an account at this moment, from what its row says is held.';
+    'The amount held on an account now: p_held, as stored, minus expired holds.';
 
 create or replace function wallet.get_account(
     p_account_id bigint,
@@ -74,7 +74,7 @@ end
 $$;
 
 comment on function wallet.get_account(bigint, timestamptz, bigint) is
-    'The account with this id; amount is its balance now, or at a moment (p_at). Available is what it can pay: balance, '
-    'plus credit limit, minus what is held. Raises WN001 where there is none.';
+    'The account with this id. amount is its balance now, or at a moment (p_at). available is what it can pay: '
+    'balance plus credit limit minus held. Raises a refusal if there is no such account.';
 
 grant execute on function wallet.get_account(bigint, timestamptz, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -1,10 +1,10 @@
 -- wallet.get_hold(p_hold_id, p_api_key_id)
 --
--- One hold, and what became of it.
+-- Returns one hold, and how it ended.
 --
--- Returns: the hold, one row; one that was captured has its payment's id and amount, which are else NULL
+-- Returns: the hold, one row; payment_id and captured_amount are NULL unless it was captured
 -- Locks:   nothing
--- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts'
+-- Raises:  refusals of the API key; no such hold, or the key may not see it
 
 create or replace function wallet.get_hold(p_hold_id bigint, p_api_key_id bigint default null)
     returns table (
@@ -49,7 +49,7 @@ end
 $$;
 
 comment on function wallet.get_hold(bigint, bigint) is
-    'The hold with this id: open, captured (by the payment with payment_id, of captured_amount), voided or expired. '
-    'Raises WN003 where there is none.';
+    'The hold with this id: open, captured (by the payment payment_id, of captured_amount), voided or expired. Raises '
+    'a refusal if there is none.';
 
 grant execute on function wallet.get_hold(bigint, bigint) to wallet_app, wallet_ops, wallet_reporting;

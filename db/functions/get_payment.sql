@@ -1,10 +1,10 @@
 -- wallet.get_payment(p_payment_id, p_api_key_id)
 --
--- One payment, and how much of it has been given back.
+-- Returns one payment, and how much of it has been refunded.
 --
--- Returns: the payment, one row; refunded_amount is NULL where there are no refunds
+-- Returns: the payment, one row; refunded_amount is NULL if there are no refunds
 -- Locks:   nothing
--- Raises:  WA001 no such API key, WF001 not its scope, WN002 no such payment, or none of its accounts'
+-- Raises:  refusals of the API key; no such payment, or the key may not see it
 
 create or replace function wallet.get_payment(p_payment_id bigint, p_api_key_id bigint default null)
     returns table (
@@ -51,6 +51,6 @@ end
 $$;
 
 comment on function wallet.get_payment(bigint, bigint) is
-    'The payment with this id, how much of it its refunds gave back, and who made it. Raises WN002 where there is none.';
+    'The payment with this id, how much of it has been refunded, and who made it. Raises a refusal if there is none.';
 
 grant execute on function wallet.get_payment(bigint, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -1,14 +1,14 @@
 -- wallet.get_statement(p_account_id, p_after_id, p_limit, p_from, p_to, p_api_key_id)
 --
--- A page of an account's statement: what moved its balance, line by line, in the order in which it changed. Without
--- further arguments, all. From a moment on, and before another one, it is the part of the history between them.
+-- Returns a page of an account's statement: the payments that changed its balance, in that order. p_from (inclusive)
+-- and p_to (exclusive) select a part of the history. Without further arguments, it returns all.
 --
--- Returns: first the opening, where all but balance is NULL: the balance before the first line. Then the lines: the
---          amount is negative where the account paid, balance is what was on it afterwards. more, the same in all rows:
---          whether others follow them, after p_after_id => the last payment_id
--- Locks:   nothing; all is read at one moment
--- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WN001 no such account, WB061 no limit
+-- Returns: first a row with only balance, the one before the first line, and more. Then the lines: amount is negative
+--          if the account paid, balance is the one afterwards. more, the same in all rows: whether further rows follow,
+--          after p_after_id => the last payment_id
+-- Locks:   nothing; reads one snapshot
+-- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true
+-- Raises:  refusals of the API key and the limit; no such account
 
 create or replace function wallet.get_statement(
     p_account_id bigint,
@@ -79,8 +79,9 @@ end
 $$;
 
 comment on function wallet.get_statement(bigint, bigint, bigint, timestamptz, timestamptz, bigint) is
-    'An account''s statement: the balance before it, then its payments in the order in which its balance changed, with '
-    'the signed amount and the balance after each; those after an id (NULL: all), at most 1 to 1000 (NULL: any number), '
-    'from a moment on and before another one. Raises WN001 where there is no such account, WB061.';
+    'An account''s statement: the balance before it, then the payments in the order in which they changed the '
+    'balance, with the signed amount and the balance after each. Only payments after an id (NULL: all), from a moment '
+    '(p_from) until before another (p_to); at most p_limit, 1 to 1000 (NULL: all). Raises a refusal if there is no '
+    'such account.';
 
 grant execute on function wallet.get_statement(bigint, bigint, bigint, timestamptz, timestamptz, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -1,6 +1,6 @@
 -- wallet.last_ledger_check()
 --
--- Returns: when the books were checked last, and how many problems were found; no row where they never were
+-- Returns: when the books were last checked, and the number of problems found; no row if they never were
 -- Locks:   nothing
 -- Raises:  nothing
 
@@ -17,6 +17,6 @@ as $$
 $$;
 
 comment on function wallet.last_ledger_check() is
-    'When check_ledger was recorded last, and how many rows it returned; no row where it never was.';
+    'When the last check_ledger was recorded, and how many rows it returned; no row if none was.';
 
 grant execute on function wallet.last_ledger_check() to wallet_app, wallet_ops, wallet_reporting;

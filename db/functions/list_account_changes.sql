@@ -1,11 +1,11 @@
 -- wallet.list_account_changes(p_account_id)
 --
--- What an account was allowed to do since when, and who decided it; its opening is the first row, unless it was opened
--- before that was recorded.
+-- Shows the status and credit limit of an account over time, and who set them. The first row is its opening, unless
+-- that is older than this record.
 --
 -- Returns: changes, oldest first
 -- Locks:   nothing
--- Raises:  WN001 no such account
+-- Raises:  no such account
 
 create or replace function wallet.list_account_changes(p_account_id bigint)
     returns table (id bigint, status text, credit_limit numeric, changed_at timestamptz, made_by text)
@@ -28,6 +28,6 @@ end
 $$;
 
 comment on function wallet.list_account_changes(bigint) is
-    'Changes of an account''s status and credit limit, oldest first, and who made them. Raises WN001.';
+    'Changes of an account''s status and credit limit, oldest first, and who made them.';
 
 grant execute on function wallet.list_account_changes(bigint) to wallet_ops, wallet_reporting;

@@ -1,16 +1,15 @@
--- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status,
---                      p_api_key_id)
+-- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status, p_api_key_id)
 --
--- A page of the accounts: those after an id, at most so many, of what is asked for. Without arguments, all; of a
--- key that is bound to accounts, those.
+-- Returns a page of the accounts that match the arguments: those after an id, at most p_limit. Without arguments, it
+-- returns all; to a key bound to accounts, only those.
 --
--- Returns: accounts, by id; amount is the balance, all read at one moment. more, the same in all rows: whether
---          others follow them, after p_after_id => the last row's id
+-- Returns: accounts, by id; amount is the balance, all from one snapshot. more, the same in all rows: whether further
+--          rows follow, after p_after_id => the last row's id
 -- Locks:   nothing
--- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB013 no such currency, WB041 no such status
+-- Raises:  refusals of the API key, the limit and the status; no such currency
 
--- Written for each call, of the conditions that are asked for alone: so PostgreSQL can choose among the indexes on
--- name, currency and status.
+-- Each call builds its query from the given conditions only, so that PostgreSQL can choose among the indexes on name,
+-- currency and status.
 create or replace function wallet.list_accounts(
     p_after_id bigint default null,
     p_limit bigint default null,
@@ -78,7 +77,7 @@ begin
                     '(account.name collate "C" ^@ $4 or account.name collate "C" ^@ wallet._name_as_stored($4))'
             end,
             case when v_currency_id is not null then 'account.currency_id = $5' end,
-            -- as the index on those that are not active has it
+            -- the second is the condition of the index on accounts that are not active
             case when p_status is not null then 'account.status = $6' end,
             case when p_status <> 'active' then $q$account.status <> 'active'$q$ end,
             case when v_bound_ids is not null then 'account.id = any ($7)' end
@@ -89,8 +88,8 @@ end
 $$;
 
 comment on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint) is
-    'Accounts by id, with their balances: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of a name, '
-    'of names that begin like this, of a currency (id or name), of a status. more: whether others follow, after the last '
-    'row''s id. Raises WB013, WB041, WB061.';
+    'Accounts by id, with their balances: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all), with a '
+    'name, a prefix of the name, a currency (id or name), a status. more: whether further rows follow, after the last '
+    'row''s id.';
 
 grant execute on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -1,7 +1,7 @@
 -- wallet.list_api_keys()
 --
--- Returns: all API keys, by id, those included that were revoked; without their secrets, which nobody knows. The last use
---          is told to the minute
+-- Returns: all API keys, by id, including revoked ones, without secrets, which are not stored. The last use is exact to
+--          the minute
 -- Locks:   nothing
 -- Raises:  nothing
 

@@ -2,7 +2,7 @@
 --
 -- Returns: all currencies, by id
 -- Locks:   nothing
--- Raises:  WA001 no such API key, WF001 not its scope
+-- Raises:  refusals of the API key
 
 create or replace function wallet.list_currencies(p_api_key_id bigint default null)
     returns table (id bigint, name text, scale bigint)
@@ -19,6 +19,7 @@ begin
 end
 $$;
 
-comment on function wallet.list_currencies(bigint) is 'All currencies, by id, with the decimals that their amounts may have.';
+comment on function wallet.list_currencies(bigint) is
+    'All currencies, by id, with the number of decimals of their amounts.';
 
 grant execute on function wallet.list_currencies(bigint) to wallet_app, wallet_ops, wallet_reporting;

@@ -1,21 +1,21 @@
 -- wallet.list_payments(p_after_id, p_limit, p_account_id, p_buyer_account_id, p_seller_account_id, p_currency,
 --                      p_from, p_to, p_min, p_max, p_reference, p_api_key_id)
 --
--- A page of the payments: those after an id, at most so many, of whom and what is asked for. Without arguments, all; of a
--- key that is bound to accounts, those that touch them.
+-- Returns a page of the payments that match the arguments: those after an id, at most p_limit. Without arguments, it
+-- returns all; to a key bound to accounts, only those that involve them.
 --
--- One index gives the payments to be looked at, in order: that of the reference, else the buyer, the seller, the account
--- (on either side), the accounts that the key is bound to, the time, the id. What else is asked for narrows that, and then
--- a page looks at no more than 10,000 payments: it may have fewer than the limit, and still go on. But of a reference, a
--- key that is bound has all looked at: where a page ends early, it would be told of payments that are not its own.
+-- One index gives the candidates, in order: that of the reference, else of the buyer, the seller, the account (either
+-- side), the accounts that the key is bound to, the time, the id. (A bound key never reads the index of another
+-- account.) Further conditions filter the candidates, and a page then reads at most 10,000 of them: it may have fewer
+-- rows than the limit although others follow. But for a bound key and a reference, it reads all: an early end would
+-- reveal payments of other accounts.
 --
--- Returns: payments, oldest first: by id; by time and id where time alone leads to them. more, the same in all rows:
---          whether others follow them, after p_after_id => the last row's id. Where a page ends before it is full, the
---          last row is no payment: all but id and more is NULL
--- Locks:   nothing; all is read at one moment
--- Writes:  where it tells of a later moment than any before, ledger.answered_until: what it answered of the past stays so
--- Raises:  WA001 no such API key, WF001 not its scope; WB061 no limit, WB062 min or max are no amounts, WB013 no such
---          currency
+-- Returns: payments, oldest first: by id; by time and id if the index is that of the time. more, the same in all rows:
+--          whether further rows follow, after p_after_id => the last row's id. If a page ends before it is full, its
+--          last row is not a payment: all columns but id and more are NULL
+-- Locks:   nothing; reads one snapshot
+-- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true
+-- Raises:  refusals of the API key, the limit, and min or max; no such currency
 
 create or replace function wallet.list_payments(
     p_after_id bigint default null,
@@ -48,7 +48,7 @@ create or replace function wallet.list_payments(
     language plpgsql stable
     security definer
     set search_path = pg_catalog, pg_temp
-    -- One index leads to what is asked for, however much PostgreSQL believes that to be.
+    -- One index always serves, however many rows PostgreSQL expects.
     set enable_seqscan = off
 as $$
 declare
@@ -78,7 +78,7 @@ begin
     end if;
 
     perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
-    -- Of an account, time is a part of its history. (Into that of another one, a key that is bound does not look.)
+    -- For an account, the times select a part of its history. (A bound key must not read that of another account.)
     if p_reference is null and v_account_id is not null and not v_of_bound then
         if p_from is not null then
             v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account_id, p_from));
@@ -88,7 +88,7 @@ begin
         end if;
     end if;
 
-    -- Compared as rows, as in _history.sql: one index can give this order.
+    -- Row comparisons, as in _history.sql: a single index gives this order.
     if p_reference is not null then
         v_source := 'select payment.* from ledger.payment as payment
             where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
@@ -155,12 +155,12 @@ begin
                 and ($13 is null or source.seller_account_id = $13)
                 and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
                 and wallet._may_see($17, source.buyer_account_id, source.seller_account_id)'
-            -- of an account, or by time, the source has seen to that
+            -- all other sources have applied the times
             || case when p_reference is not null
                 then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end;
     end if;
 
-    -- Counted beforehand, which costs less than to have each row know whether it is followed by another one.
+    -- A separate count costs less than to compute for each row whether another one follows.
     execute format('select count(*) > $15 from (%s order by %s limit $15 + 1) as source', v_found, v_order)
     into v_more
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
@@ -192,10 +192,10 @@ $$;
 comment on function wallet.list_payments(
     bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint
 ) is
-    'Payments, oldest first: those after an id (NULL: all), at most 1 to 1000 (NULL: any number), of an account, a buyer, '
-    'a seller, a currency (id or name), from a moment on and before another one, of an amount from min to max, with a '
-    'reference. more: whether others follow, after the last row''s id; a last row with nothing else only says so. '
-    'Raises WB013, WB061, WB062.';
+    'Payments, oldest first: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all), of an account, a buyer, '
+    'a seller, a currency (id or name), from a moment (p_from) until before another (p_to), of an amount from p_min '
+    'to p_max, with a reference. more: whether further rows follow, after the last row''s id. A last row with only id '
+    'and more is not a payment.';
 
 grant execute on function wallet.list_payments(
     bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint

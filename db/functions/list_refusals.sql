@@ -2,8 +2,8 @@
 --
 -- Shows every refusal of the wallet's functions. docs/errors.md has the same list.
 --
--- Returns: refusals, by code: the code (SQLSTATE, and Error-Code over HTTP), the message, the argument that is to blame
---          (NULL where no single one is), the cause, and the cure
+-- Returns: refusals, by code: the code (SQLSTATE, and Error-Code over HTTP), the message, the argument to blame (NULL
+--          if no single one is), the cause, and the cure
 -- Locks:   nothing
 -- Raises:  nothing
 
@@ -21,6 +21,6 @@ as $$
 $$;
 
 comment on function wallet.list_refusals() is
-    'All refusals, by code: message, the argument to blame (NULL where no single one is), cause and cure.';
+    'All refusals, by code: message, the argument to blame (NULL if no single one is), cause and cure.';
 
 grant execute on function wallet.list_refusals() to wallet_app, wallet_ops, wallet_reporting;

@@ -1,20 +1,17 @@
 -- wallet.make_payment(p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference,
 --                     p_api_key_id)
 --
--- Makes one payment: the buyer loses the amount, the seller gains it. All or nothing. Under a key, it is made once,
--- however often it is asked for: who asks again gets the payment that was made, and nothing moves.
+-- Makes one payment: the buyer loses the amount, the seller gains it, all or nothing. Under an idempotency key, it is
+-- made once: a repeated call returns the same payment, and no money moves.
 --
--- Returns: the payment, one row; replayed is true where it was made before, and else NULL
--- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends
--- Writes:  ledger.payment (one row), ledger.account (two balances); ledger.hold (what has expired of the accounts)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not the buyer's; WB008 no key, WK001 the key belongs to
---          another payment, WB001 to self, WB002 not positive, WB003 not an amount, WB016 no description, WB017 no
---          reference, WB004 no such account, WB005 currencies differ, WB009 too many decimals for the currency, WB010
---          buyer frozen, WB014 buyer closed, WB015 seller closed, WB006 buyer has too little, WB007 seller would have
---          too much
+-- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks them, until the transaction ends
+-- Writes:  ledger.payment (one row), ledger.account (two balances); ledger.hold (expired holds of the accounts)
+-- Raises:  refusals of the API key, the idempotency key and the payment
 
--- This function locks and writes by itself what _lock_parties and _write_payment do for others: a call that passes rows
--- on takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py binds the ways together.
+-- For speed, this function locks in its own statements, not in _lock_parties, and without a key also writes in its own,
+-- not in _write_payment: a call that passes rows takes PostgreSQL as long as a statement. A test in
+-- tests/sql/test_make_payments.py proves that all ways agree.
 create or replace function wallet.make_payment(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
@@ -38,7 +35,7 @@ create or replace function wallet.make_payment(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -73,7 +70,7 @@ begin
         end if;
     end if;
 
-    -- After the locks: another call for the same payment holds them until that payment can be seen.
+    -- After the locks: another call for the same payment keeps them until that payment is visible.
     if p_idempotency_key is not null then
         v_payment := wallet._payment_under(p_idempotency_key);
         replayed := nullif(v_payment.id is not null, false);
@@ -128,9 +125,9 @@ end
 $$;
 
 comment on function wallet.make_payment(bigint, bigint, numeric, text, text, text, bigint) is
-    'Makes one payment of an amount (above 0, at most 15 integer digits and 15 decimals, no more than the currency has) '
-    'from the buyer''s account to the seller''s, of the same currency, and returns it; or raises the refusal: WB001 to '
-    'WB010, WB014 to WB017, WK001. Under an idempotency key (1 to 255 characters) it is made once; asked for again, it '
-    'is returned with replayed true. It may have a description and a reference, each of 1 to 255 characters.';
+    'Makes one payment of an amount (above 0, at most 15 integer digits and 15 decimals, no more than the currency '
+    'has) from the buyer''s account to the seller''s, of the same currency, and returns it, or raises a refusal. '
+    'Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the same payment '
+    'with replayed true. It may have a description and a reference, each of 1 to 255 characters.';
 
 grant execute on function wallet.make_payment(bigint, bigint, numeric, text, text, text, bigint) to wallet_app, wallet_ops;

@@ -1,37 +1,26 @@
 -- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
 --                      p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key)
 --
--- Makes many payments, with the outcome that make_payment would have for each, one after another: the n-th
--- payment is the n-th element of each array. One that is refused stops none of the others; but where p_atomic
--- is true, the first refusal is raised, and nothing is done at all. Where p_wait is false, a payment whose accounts
--- somebody else has locked is not waited for, and not made. One whose key was used is the payment that was made under
--- it, be that in the same call. Each may have an API key of its own; or one is that of all, and then a key that is not
--- valid, or has not the scope, is raised.
+-- Makes many payments, with the outcomes that make_payment would have for them, one after another. The n-th payment is
+-- the n-th element of each array. A refused payment does not stop the others; but if p_atomic is true, the first
+-- refusal is raised, and no payment is made. If p_wait is false, a payment with an account that another transaction has
+-- locked is not made. A payment whose key was used before, also in this call, is the payment made under it. Each
+-- payment may have its own API key; or one key (p_api_key_id) acts for all, and is refused for all if it is invalid or
+-- lacks the scope.
 --
--- The whole call may have an idempotency key, too: asked for again, each payment has the outcome that it had, refusals
--- included.
+-- The whole call may have an idempotency key, too: a repeated call returns the same outcomes, refusals included.
 --
--- Returns: a row for each payment, in order: the payment, and replayed is true where it was made before, else NULL;
---          or error_code, error and error_field (the argument to blame, NULL where no single one is), and all else NULL
--- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it looks at them,
---          until the transaction ends
+-- Returns: a row for each payment, in order: the payment, with replayed true if it was made before, otherwise NULL; or
+--          error_code, error and error_field (the argument to blame, NULL if no single one is), and all else NULL
+-- Locks:   the accounts of all payments that need them, FOR NO KEY UPDATE, in id order, before it checks them, until
+--          the transaction ends
 -- Writes:  ledger.payment (a row for each payment made), ledger.account (a balance for each account that changed);
---          ledger.hold (what has expired of the accounts); ledger.request (one row, where the call has a key)
--- Raises:  22023 where the arrays differ in length, or one of the first three is NULL, or p_idempotency_key is given
---          where p_wait is false; WB008 no idempotency key of the call, WK003 it belongs to another request;
---          40001 where somebody makes another payment under one of the keys at this moment.
---          As error_code, and where p_atomic is true as SQLSTATE, with DETAIL "Index: " and the number of the
---          payment, counted from 0: WA001 no such API key, WF001 not its scope, WF002 not the buyer's;
---          WB008 no key, WK001 the key belongs to another payment, WB001 to self,
---          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB004 no such account,
---          WB005 currencies differ, WB009 too many decimals for the currency, WB010 buyer frozen, WB014 buyer closed,
---          WB015 seller closed, WB006 buyer has too little, WB007 seller would have too much;
---          and where p_wait is false, 55P03 an account is locked
+--          ledger.hold (expired holds of the accounts); ledger.request (one row, if the call has a key)
+-- Raises:  22023 if the arrays differ in length, one of the first three is NULL, or p_idempotency_key is given and
+--          p_wait is false; 40001 if a concurrent call makes another payment under one of the keys; refusals of
+--          p_api_key_id and p_idempotency_key. Refusals of payments, and 55P03 for a locked account if p_wait is false,
+--          are returned as error_code, or, if p_atomic is true, raised with DETAIL "Index: n", counted from 0
 
--- The balances are kept in an array meanwhile, so that a batch costs one lock, one update and one insert, however
--- many payments go through one account. The position of an account in it is found by width_bucket, which is a
--- binary search: where the account was locked, its id stands at that position. Payments that have keys are found the
--- same way, by the position of the key.
 create or replace function wallet._outcomes_in_answer(p_answer jsonb)
     returns table (
         id bigint,
@@ -59,8 +48,12 @@ as $$
 $$;
 
 comment on function wallet._outcomes_in_answer(jsonb) is
-    'The outcomes in the kept answer of make_payments, which has of each payment its id, or code and field of its refusal.';
+    'The outcomes in a stored answer of make_payments, which has the id of each payment, or code and field of its '
+    'refusal.';
 
+-- Balances are kept in an array, so that a batch costs one lock, one update and one insert, however many payments use
+-- one account. width_bucket, a binary search, finds the position of an account; if the account was locked, its id is at
+-- that position. Payments with keys are found the same way.
 create or replace function wallet.make_payments(
     p_buyer_account_ids bigint[],
     p_seller_account_ids bigint[],
@@ -91,9 +84,9 @@ create or replace function wallet.make_payments(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- Else it would be planned anew for every call, which takes longer than to make a few payments.
+    -- To plan anew for each call would take longer than to make a few payments.
     set plan_cache_mode = force_generic_plan
-    -- That plan may be older than most of the accounts, and a session may be old.
+    -- The generic plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -143,7 +136,7 @@ begin
         v_api_key_ids := array_fill(p_api_key_id, array[cardinality(p_amounts)]);
     end if;
 
-    -- One payment is made by make_payment, in two thirds of the time. A refusal undoes only what this block did.
+    -- make_payment makes a single payment in two thirds of the time. A refusal rolls back this block only.
     if cardinality(p_amounts) = 1 and p_idempotency_key is null and p_wait is not false and p_atomic is not true then
         begin
             return query
@@ -227,7 +220,7 @@ begin
         array_agg(locked.changed_at)
     into v_account_ids, v_currency_ids, v_scales, v_statuses, v_balances, v_reserves, v_times
     from wallet._lock_accounts(v_asked_ids, p_wait) as locked;
-    -- Those that exist all the same: another transaction has locked them.
+    -- The missing accounts that exist: another transaction has locked them.
     if p_wait is false then
         v_busy_ids := array(
             select account.id
@@ -240,7 +233,7 @@ begin
         );
     end if;
 
-    -- A statement after the locks, which sees what was paid by whoever had them before.
+    -- A new statement after the locks: it sees the payments of earlier lock holders.
     if array_position(v_times, null) is not null then
         v_times := array(
             select coalesce(locked.changed_at, wallet._last_changed(locked.id))
@@ -250,7 +243,7 @@ begin
     end if;
     v_now := wallet._time_now();
     v_role := ledger.acting_role();
-    -- After the locks: whoever makes the same payments holds them until they are there to be seen.
+    -- After the locks: another call for the same payments keeps them until these are visible.
     if p_idempotency_keys is not null then
         v_keys := array(
             select distinct asked.idempotency_key collate "C"
@@ -268,7 +261,7 @@ begin
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
             request.idempotency_key, request.description, request.reference, request.api_key_id, request.denial,
             request.refusal,
-            -- "(select …)": else the array would be copied for each payment
+            -- "(select …)" avoids a copy of the array for each payment
             width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
             width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
             width_bucket(request.idempotency_key collate "C", (select v_keys)) as key
@@ -285,7 +278,7 @@ begin
         if v_request.key is not null and v_request.denial is null then
             v_payment := v_payments_by_key[v_request.key];
         end if;
-        -- Not false: instances of an older version, which do not know this column, can do without a NULL.
+        -- NULL, not false: instances of an older version do not know this column, but can omit a NULL.
         replayed := case when v_payment.id is not null then true end;
         if replayed then
             v_refusal := wallet._key_refusal(
@@ -372,9 +365,9 @@ begin
         return next;
     end loop;
 
-    -- In the order of keys, so that no two callers wait for each other's crosswise. Who waited for one finds it taken
-    -- by a payment of other accounts, which we have not locked: what came after it has to be judged anew. (Where there
-    -- are no keys, an "on conflict" would cost each payment 3 us all the same.)
+    -- Inserted in the order of keys, so that concurrent calls cannot deadlock on them. A key may turn out to be taken,
+    -- by a payment between accounts that are not locked here: then all later outcomes would have to be computed anew.
+    -- (Without keys, "on conflict" would still cost each payment 3 us.)
     if v_keys is null then
         insert into ledger.payment overriding system value select made.* from unnest(v_payments) as made;
     else
@@ -389,7 +382,7 @@ begin
             message = 'An idempotency key was used for another payment at the same moment';
     end if;
 
-    -- A join with the arrays would do the same, and take 100 us more to begin.
+    -- A join with the arrays would take 100 us more to start.
     update ledger.account as account
     set balance = v_balances[width_bucket(account.id, (select v_account_ids))],
         changed_at = v_times[width_bucket(account.id, (select v_account_ids))]
@@ -408,13 +401,12 @@ $$;
 comment on function wallet.make_payments(
     bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text
 ) is
-    'Makes many payments at once, the n-th from the n-th elements of the arrays, and returns a row for each, in '
-    'order: the payment, or the code and the words of its refusal, WB001 to WB010, WB014 to WB017, WK001. Where '
-    'p_atomic is true, the first refusal is raised instead, with DETAIL "Index: n" counted from 0, and nothing is done. '
-    'Where p_wait is false, payments of accounts that somebody else has locked are not made: 55P03. One whose '
-    'idempotency key (1 to 255 characters, or NULL) was used before, in this call or ever, is not made again but '
-    'returned, with replayed true. Where the whole call has an idempotency key, the call takes effect once; asked for '
-    'again, all outcomes are returned, with replayed true. Raises WB008 and WK003 for that key.';
+    'Makes many payments, the n-th from the n-th elements of the arrays, and returns a row for each, in order: the '
+    'payment, or the code and message of its refusal. If p_atomic is true, the first refusal is raised instead, with '
+    'DETAIL "Index: n" counted from 0, and no payment is made. If p_wait is false, payments with accounts that '
+    'another transaction has locked are not made: 55P03. A payment whose idempotency key (1 to 255 characters, or '
+    'NULL) was used before, also in this call, is not made again but returned with replayed true. Under '
+    'p_idempotency_key, the whole call takes effect once; a repeated call returns all outcomes with replayed true.';
 
 grant execute on function wallet.make_payments(
     bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text

@@ -1,11 +1,11 @@
 -- wallet.record_ledger_check(p_problems)
 --
--- Keeps what a check of the books found (the number of rows of check_ledger), for whoever watches the wallet.
+-- Records the result of a check of the books, the number of rows of check_ledger, for monitoring.
 --
 -- Returns: the moment
 -- Locks:   nothing
 -- Writes:  ledger.ledger_check (one row)
--- Raises:  23514 where the number is below zero
+-- Raises:  23514 if the number is below zero
 
 create or replace function wallet.record_ledger_check(p_problems bigint)
     returns timestamptz
@@ -17,6 +17,6 @@ as $$
 $$;
 
 comment on function wallet.record_ledger_check(bigint) is
-    'Keeps how many rows check_ledger returned (0 or more), and returns the moment.';
+    'Records how many rows check_ledger returned (0 or more), and returns the moment.';
 
 grant execute on function wallet.record_ledger_check(bigint) to wallet_app, wallet_ops;

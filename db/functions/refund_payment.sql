@@ -1,20 +1,15 @@
 -- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id)
 --
--- Gives a payment back, in all or in part: makes a payment from its seller to its buyer, which is linked to it. All
--- refunds of a payment together never exceed it. Without an amount, all that is left of it is given back.
+-- Refunds a payment, in full or in part: makes a payment from its seller to its buyer, linked to it. The refunds of a
+-- payment together never exceed it. Without an amount, it refunds all that is left.
 --
--- Returns: the payment that gives back, one row; replayed is true where it was made before, and else NULL
--- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it looks at them, until the transaction ends; who
---          refunds the same payment waits for that
+-- Returns: the refund, one row; replayed is true if it was made before, otherwise NULL
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks them, until the transaction ends; refunds of
+--          one payment take turns
 -- Writes:  as make_payment
--- Raises:  WA001 no such API key, WF001 not its scope, WN002 no such payment, or none of its accounts',
---          WF002 not the seller's; WB008 no key, WK001 the key belongs to another payment, WB022 it is a refund itself,
---          WB002 not positive, WB003 not an amount, WB016 no description, WB017 no reference, WB021 more than is left;
---          WB009 too many decimals for the currency, WB024 seller frozen, WB025 seller closed, WB026 buyer closed,
---          WB023 seller has too little, WB027 buyer would have too much; and WB001, WB004, WB005, WB006, WB007, WB010,
---          WB014, WB015 (which cannot be)
+-- Raises:  refusals of the API key, the idempotency key, the refund and its payment
 
--- The rules of a refund, among which those of any request have their place.
+-- The rules of a refund, with those of any request (p_request_refusal) in their place.
 create or replace function wallet._refund_refusal(
     p_refunded_payment_id bigint,
     p_amount numeric,
@@ -33,9 +28,9 @@ as $$
 $$;
 
 comment on function wallet._refund_refusal(bigint, numeric, numeric, text) is
-    'The rules of a refund, of a payment of which so much is left: the code of the first one that refuses it, or NULL.';
+    'The rules of a refund of a payment of which p_left is left: the code of the first violated rule, or NULL.';
 
--- A refund is a payment by the seller of the original to its buyer. Its refusals name them by those roles.
+-- A refund is a payment from the original's seller to its buyer. Its refusals use these roles.
 create or replace function wallet._refund_code(p_code text)
     returns text
     language sql immutable
@@ -76,7 +71,7 @@ create or replace function wallet.refund_payment(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -97,7 +92,7 @@ begin
     end if;
     v_parties := wallet._lock_parties(v_original.seller_account_id, v_original.buyer_account_id);
 
-    -- After the locks, which all refunds of this payment take: what was given back before cannot grow any more.
+    -- After the locks, which all refunds of this payment take: the refunded amount cannot grow now.
     v_payment := wallet._payment_under(p_idempotency_key);
     replayed := case when v_payment.id is not null then true end;
     select v_original.amount - coalesce(sum(refund.amount), 0) into v_left
@@ -144,8 +139,8 @@ end
 $$;
 
 comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) is
-    'Gives back an amount of a payment (above 0, by default all that is left of it) from its seller to its buyer, and '
-    'returns the payment that does; or raises the refusal: WN002, WB021 to WB027, and what make_payment raises. Under an '
-    'idempotency key (1 to 255 characters) it is made once; asked for again, it is returned with replayed true.';
+    'Refunds an amount of a payment (above 0; NULL: all that is left) from its seller to its buyer, and returns the '
+    'refund, a payment itself. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call '
+    'returns the same refund with replayed true.';
 
 grant execute on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) to wallet_app, wallet_ops;

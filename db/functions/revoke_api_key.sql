@@ -1,11 +1,12 @@
 -- wallet.revoke_api_key(p_api_key_id)
 --
--- Ends an API key, for good: each call that begins from then on is refused. Asked for again, it stays revoked since then.
+-- Revokes an API key permanently: every call that begins afterwards is refused. A repeated call keeps the time of the
+-- first.
 --
 -- Returns: the key, one row, as list_api_keys does
--- Locks:   the key's row, until the transaction ends; calls that use the key do not wait for that
+-- Locks:   the key's row, until the transaction ends; calls that use the key do not wait for it
 -- Writes:  ledger.api_key (its end)
--- Raises:  WN004 no such key
+-- Raises:  no such key
 
 create or replace function wallet.revoke_api_key(p_api_key_id bigint)
     returns table (
@@ -36,6 +37,6 @@ end
 $$;
 
 comment on function wallet.revoke_api_key(bigint) is
-    'Revokes an API key, for good, and returns it. Raises WN004 where there is none.';
+    'Revokes an API key permanently, and returns it. Raises a refusal if there is none.';
 
 grant execute on function wallet.revoke_api_key(bigint) to wallet_ops;

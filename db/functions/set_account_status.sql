@@ -1,16 +1,15 @@
 -- wallet.set_account_status(p_account_id, p_status, p_idempotency_key, p_api_key_id)
 --
--- Lets an account pay and receive (active), receive alone (frozen), or neither (closed). Nothing is removed, and a closed
--- account may be opened again.
+-- Sets an account's status: active (pays and receives), frozen (receives only) or closed (neither). Nothing is deleted,
+-- and a closed account can be reopened.
 --
--- Returns: the account, one row, as get_account does; replayed is true where the call was made before, under the same
---          idempotency key, and then the account is as it was after that call; else replayed is NULL
--- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
--- Writes:  ledger.account (status) and ledger.account_change (one row), where it changes; ledger.hold (what has expired);
+-- Returns: the account, one row, as get_account does; replayed is true if the call was made before, under the same
+--          idempotency key, and the account is then as it was after that call; otherwise replayed is NULL
+-- Locks:   the account FOR NO KEY UPDATE, before it checks it, until the transaction ends
+-- Writes:  ledger.account (status) and ledger.account_change (one row), if it changes; ledger.hold (expired holds);
 --          ledger.request (one row, under a key)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB008 no idempotency key, WK003 the key
---          belongs to another request; WB041 no such status, WN001 no such
---          account; to close it: WC041 its balance is not 0, WC042 something is held
+-- Raises:  refusals of the API key, the idempotency key and the status; no such account; to close it, a balance or a
+--          hold
 
 create or replace function wallet._status_refusal(p_account ledger.account, p_status text)
     returns text
@@ -25,7 +24,7 @@ as $$
 $$;
 
 comment on function wallet._status_refusal(ledger.account, text) is
-    'The rules of a change of status: the code of the first one that refuses it, or NULL.';
+    'The rules of a change of status: the code of the first violated rule, or NULL.';
 
 create or replace function wallet.set_account_status(
     p_account_id bigint,
@@ -48,7 +47,7 @@ create or replace function wallet.set_account_status(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -80,9 +79,8 @@ end
 $$;
 
 comment on function wallet.set_account_status(bigint, text, text, bigint) is
-    'Makes an account active (it pays and receives), frozen (it receives) or closed (neither; only at balance 0, with '
-    'nothing held), and returns it; or raises the refusal: WB008, WB041, WC041, WC042, WK003, WN001. Under an '
-    'idempotency key (1 to 255 characters) it takes effect once; asked for again, it is answered as before, with replayed '
-    'true.';
+    'Makes an account active (pays and receives), frozen (receives only) or closed (neither; requires balance 0 and '
+    'no holds), and returns it. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call '
+    'returns the same answer with replayed true.';
 
 grant execute on function wallet.set_account_status(bigint, text, text, bigint) to wallet_app, wallet_ops;

@@ -1,16 +1,14 @@
 -- wallet.set_credit_limit(p_account_id, p_amount, p_idempotency_key, p_api_key_id)
 --
--- Lets the balance of an account go down to minus an amount; 0, as for a new account: not below zero.
+-- Sets how far an account's balance may go below zero: 0, as for a new account, allows no overdraft.
 --
--- Returns: the account, one row, as get_account does; replayed is true where the call was made before, under the same
---          idempotency key, and then the account is as it was after that call; else replayed is NULL
--- Locks:   the account FOR NO KEY UPDATE, before it looks at it, until the transaction ends
--- Writes:  ledger.account (credit limit) and ledger.account_change (one row), where it changes; ledger.hold (what has
---          expired); ledger.request (one row, under a key)
--- Raises:  WA001 no such API key, WF001 not its scope, WF002 not its account; WB008 no idempotency key, WK003 the key
---          belongs to another request; WB012 below zero, WB003 not an amount,
---          WN001 no such account, WB009 too many decimals for the currency, WC043 more than that is used of it, by the
---          balance or by what is held
+-- Returns: the account, one row, as get_account does; replayed is true if the call was made before, under the same
+--          idempotency key, and the account is then as it was after that call; otherwise replayed is NULL
+-- Locks:   the account FOR NO KEY UPDATE, before it checks it, until the transaction ends
+-- Writes:  ledger.account (credit limit) and ledger.account_change (one row), if it changes; ledger.hold (expired
+--          holds); ledger.request (one row, under a key)
+-- Raises:  refusals of the API key, the idempotency key and the limit; no such account; the balance or holds need a
+--          higher limit
 
 create or replace function wallet._limit_refusal(p_account ledger.account, p_amount numeric)
     returns text
@@ -26,7 +24,7 @@ as $$
 $$;
 
 comment on function wallet._limit_refusal(ledger.account, numeric) is
-    'The rules of a credit limit: the code of the first one that refuses it, or NULL.';
+    'The rules of a credit limit: the code of the first violated rule, or NULL.';
 
 create or replace function wallet.set_credit_limit(
     p_account_id bigint,
@@ -49,7 +47,7 @@ create or replace function wallet.set_credit_limit(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -81,8 +79,7 @@ end
 $$;
 
 comment on function wallet.set_credit_limit(bigint, numeric, text, bigint) is
-    'Lets an account''s balance go down to minus this amount (0 or more), and returns the account; or raises the refusal: '
-    'WB003, WB008, WB009, WB012, WC043, WK003, WN001. Under an idempotency key (1 to 255 characters) it takes effect once; '
-    'asked for again, it is answered as before, with replayed true.';
+    'Sets how far an account''s balance may go below zero (0 or more), and returns the account. Under an idempotency '
+    'key (1 to 255 characters) it takes effect once; a repeated call returns the same answer with replayed true.';
 
 grant execute on function wallet.set_credit_limit(bigint, numeric, text, bigint) to wallet_app, wallet_ops;

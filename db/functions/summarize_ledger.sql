@@ -1,9 +1,9 @@
 -- wallet.summarize_ledger()
 --
--- How much there is of each currency. As payments only move money, the total is what accounts were opened with.
+-- Sums up each currency. Payments only move money, so the total equals the sum of the opening balances.
 --
--- Returns: currencies, by id: accounts, payments, the sum of the balances and that of the opening balances
--- Locks:   nothing; all is read at one moment
+-- Returns: currencies, by id: the numbers of accounts and payments, the sums of balances and of opening balances
+-- Locks:   nothing; reads one snapshot
 -- Raises:  nothing
 
 create or replace function wallet.summarize_ledger()
@@ -38,6 +38,6 @@ as $$
 $$;
 
 comment on function wallet.summarize_ledger() is
-    'For each currency: accounts, payments, the sum of the balances and that of the opening balances.';
+    'For each currency: the numbers of accounts and payments, the sums of balances and of opening balances.';
 
 grant execute on function wallet.summarize_ledger() to wallet_app, wallet_ops, wallet_reporting;

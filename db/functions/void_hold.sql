@@ -1,15 +1,13 @@
 -- wallet.void_hold(p_hold_id, p_idempotency_key, p_api_key_id)
 --
--- Gives up a hold: what it held is free again, and no payment is made.
+-- Voids a hold: releases its amount, and makes no payment.
 --
--- Returns: the hold, one row, as get_hold does; replayed is true where the call was made before, under the same
---          idempotency key, and else NULL
--- Locks:   the buyer's account FOR NO KEY UPDATE, before it looks at the hold, until the transaction ends
--- Writes:  ledger.hold (its end, and what has expired of the account), ledger.account (what is held); ledger.request (one
---          row, under a key)
--- Raises:  WA001 no such API key, WF001 not its scope, WN003 no such hold, or none of its accounts', WF002 not the
---          buyer's; WB008 no idempotency key, WK003 the key belongs to another request; it ends once: WC031 was
---          captured, WC032 was voided, WC033 has expired
+-- Returns: the hold, one row, as get_hold does; replayed is true if the call was made before, under the same
+--          idempotency key, otherwise NULL
+-- Locks:   the buyer's account FOR NO KEY UPDATE, before it checks the hold, until the transaction ends
+-- Writes:  ledger.hold (its end, and expired holds of the account), ledger.account (held); ledger.request (one row,
+--          under a key)
+-- Raises:  refusals of the API key, the idempotency key and the hold
 
 create or replace function wallet.void_hold(
     p_hold_id bigint,
@@ -36,7 +34,7 @@ create or replace function wallet.void_hold(
     language plpgsql
     security definer
     set search_path = pg_catalog, pg_temp
-    -- A plan is made once a session, perhaps when there are few accounts.
+    -- A cached plan may date from when there were few accounts.
     set enable_seqscan = off
 as $$
 declare
@@ -56,7 +54,7 @@ begin
         v_replayed := true;
     else
         perform wallet._lock_accounts(array[v_hold.buyer_account_id]);
-        -- as it is now that nobody else can end it
+        -- read again: no other call can end it now
         select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
         v_refusal := wallet._hold_refusal(v_hold);
         if v_refusal is not null then
@@ -70,7 +68,7 @@ end
 $$;
 
 comment on function wallet.void_hold(bigint, text, bigint) is
-    'Gives up a hold, and returns it; or raises the refusal: WB008, WC031 to WC033, WK003, WN003. Under an idempotency key '
-    '(1 to 255 characters) it takes effect once; asked for again, it is answered as before, with replayed true.';
+    'Voids a hold, and returns it. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated '
+    'call returns the hold with replayed true.';
 
 grant execute on function wallet.void_hold(bigint, text, bigint) to wallet_app, wallet_ops;

@@ -40,9 +40,9 @@ def runs(program: str) -> bool:
 
 
 DUMP, RESTORE_DUMP, PROVE = commands("A dump")
-NIGHTLY, RESTORE_NIGHTLY = commands("Every night")
+NIGHTLY, RESTORE_NIGHTLY = commands("Nightly backup")
 BACK_UP, RESTORE = commands("A base backup")
-ARCHIVE, RESTORE_TO_MOMENT = commands("To any moment")
+ARCHIVE, RESTORE_TO_MOMENT = commands("Point-in-time recovery")
 
 # "make test" has a second round, with the machine's own PostgreSQL, in which nothing is left out.
 VERIFY = 'pg_verifybackup "$BACKUPS/base"\n'

@@ -41,10 +41,10 @@ def test_help_lists_every_setting_with_its_default() -> None:
         assert (file := file_variable(setting)) is None or f"or {file}: a file that holds it\n" in result.stdout
 
 
-def test_the_readme_names_every_setting() -> None:
-    readme = (PROJECT / "README.md").read_text()
-    assert [s.name for s in fields(Settings) if f"`{s.metadata['variable']}`" not in readme] == []
-    assert [file for file in map(file_variable, fields(Settings)) if file and f"`{file}`" not in readme] == []
+def test_the_document_names_every_setting() -> None:
+    document = (PROJECT / "docs/configuration.md").read_text()
+    assert [s.name for s in fields(Settings) if f"`{s.metadata['variable']}`" not in document] == []
+    assert [file for file in map(file_variable, fields(Settings)) if file and f"`{file}`" not in document] == []
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_secret_s_file_that_cannot_be_used_is_one_line_and_exit_code_2(tmp_pat
     (tmp_path / "bad").write_bytes(b"hunter2 \xff\n")
     (tmp_path / "empty").write_text("\n")
     for file, environment, complaint in [
-        ("good", {variable: "hunter2"}, f"{variable}_FILE should not be set where {variable} is"),
+        ("good", {variable: "hunter2"}, f"{variable}_FILE should not be set together with {variable}"),
         ("hunter2", {}, f"{variable}_FILE should name a file that can be read: No such file or directory"),
         (".", {}, f"{variable}_FILE should name a file that can be read: Is a directory"),
         ("bad", {}, f"{variable}_FILE should name a file that holds text, in UTF-8"),
