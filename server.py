@@ -1,4 +1,4 @@
-"""The wallet's command: serve (the default), migrate, check, key, psql. Parses options, nothing else."""
+"""The command line: serve (the default), migrate, check, key, psql. Parses options and delegates the rest."""
 
 import argparse
 import contextlib
@@ -23,13 +23,13 @@ from wallet_api.settings import Settings
 
 logger = logging.getLogger("wallet_api")
 
-# Seconds that may lie between two checks of the books, and after one that could not be made.
+# Longest interval between two ledger checks, and the pause after a failed one, in seconds.
 _LONGEST_INTERVAL = 604_800
 _SOON = 10.0
 
 
 def main() -> int:
-    """Runs a command and returns its exit code: 0 all well, 1 it failed, 2 a bad option or setting."""
+    """Runs a command. Returns the exit code: 0 success, 1 failure, 2 a bad option or setting."""
     signals = processes.StopSignals()
     arguments = _parse()
     try:
@@ -62,27 +62,27 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="server.py",
-        description="The wallet: accounts, balances, payments between them.",
-        epilog=f"environment variables and their defaults:\n{settings.describe()}",
+        description="The wallet: accounts, balances and payments.",
+        epilog=f"environment variables with their defaults:\n{settings.describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="command")
     parser.set_defaults(command="serve")
-    commands.add_parser("serve", help="migrate the database and serve HTTP (the default)")
-    migrate = commands.add_parser("migrate", help="bring the database to this version and exit")
+    commands.add_parser("serve", help="migrate the database, then serve HTTP (the default)")
+    migrate = commands.add_parser("migrate", help="migrate the database to this version and exit")
     migrate.add_argument(
         "--shared-password",
         action="store_true",
-        help="set WALLET_APP_PASSWORD even where other databases of the server use the same role",
+        help="set WALLET_APP_PASSWORD even if other databases on the server use the same role",
     )
-    check = commands.add_parser("check", help="prove the books, and exit with 1 if something is wrong")
+    check = commands.add_parser("check", help="check the ledger; exit with 1 if it has errors")
     check.add_argument(
-        "--every", type=_interval, metavar="SECONDS", help="go on until SIGTERM, and prove them once in so many seconds"
+        "--every", type=_interval, metavar="SECONDS", help="repeat the check at this interval until SIGTERM"
     )
     _parse_key(commands.add_parser("key", help="create, list and revoke API keys"))
-    # What begins with - is an option of psql's, not of ours.
+    # Arguments that begin with - belong to psql.
     psql = commands.add_parser(
-        "psql", prefix_chars="\0", add_help=False, help="open psql on the embedded database as the role wallet_ops"
+        "psql", prefix_chars="\0", add_help=False, help="open psql on the embedded database as role wallet_ops"
     )
     psql.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser.parse_args()
@@ -90,15 +90,20 @@ def _parse() -> argparse.Namespace:
 
 def _parse_key(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
-    create = actions.add_parser("create", help="create a key, and print its secret, which is told this once")
+    create = actions.add_parser("create", help="create a key and print its secret, which is shown only once")
     create.add_argument("name", help="1 to 64 characters, unique")
-    create.add_argument("--scopes", type=_words, required=True, help="what it may do: read,pay,admin or some of them")
-    create.add_argument("--accounts", type=_ids, metavar="IDS", help="the accounts it is bound to, as 1,2; else all")
+    create.add_argument("--scopes", type=_words, required=True, help="comma-separated permissions: read, pay, admin")
     create.add_argument(
-        "--expires", type=_moment, metavar="MOMENT", help="as 2030-01-31 or 2030-01-31T12:00Z; else never"
+        "--accounts", type=_ids, metavar="IDS", help="bind it to these accounts, such as 1,2; default: all"
     )
-    actions.add_parser("list", help="list all keys, with their last use")
-    actions.add_parser("revoke", help="end a key, for good").add_argument("id", type=int)
+    create.add_argument(
+        "--expires",
+        type=_moment,
+        metavar="MOMENT",
+        help="expiry, as 2030-01-31 or 2030-01-31T12:00Z; default: never",
+    )
+    actions.add_parser("list", help="list all keys with their last use")
+    actions.add_parser("revoke", help="revoke a key permanently").add_argument("id", type=int)
 
 
 def _words(text: str) -> list[str]:
@@ -109,14 +114,14 @@ def _ids(text: str) -> list[int]:
     try:
         return [int(word) for word in _words(text)]
     except ValueError:
-        raise argparse.ArgumentTypeError("should be numbers of accounts, as 1,2") from None
+        raise argparse.ArgumentTypeError("should be account IDs, such as 1,2") from None
 
 
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError("should be as 2030-01-31 or 2030-01-31T12:00Z") from None
+        raise argparse.ArgumentTypeError("should be a time such as 2030-01-31 or 2030-01-31T12:00Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -138,7 +143,7 @@ def _complain(error: object, code: int) -> int:
 
 @contextlib.contextmanager
 def _database(configuration: Settings) -> Iterator[str]:
-    """A connection string: DATABASE_URL, or that of the embedded database, which runs meanwhile."""
+    """Yields the connection string: DATABASE_URL, or that of the embedded database, which runs within the block."""
     if configuration.database_url is not None:
         yield settings.conninfo()
     else:
@@ -154,12 +159,12 @@ def _serve(configuration: Settings, signals: processes.StopSignals) -> int:
     with _database(configuration) as conninfo:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
-                # In a database of its own, whoever runs the wallet decides; elsewhere there may be newer instances.
+                # The embedded database may be downgraded; a shared one may have newer instances.
                 back = configuration.database_url is None
                 _bring_up(conninfo, configuration, logger.info, back=back)
         except psycopg.OperationalError as error:
-            # Not a reason to give up: it may come back, and be at this version. Until then: 503.
-            logger.warning("The database cannot be reached yet: %s", error)
+            # Serve anyway: the database may return at this version. Until then, requests get 503.
+            logger.warning("The database is not reachable yet: %s", error)
         processes.serve(configuration, conninfo, signals)
     return 0
 
@@ -182,13 +187,13 @@ def _check(configuration: Settings, every: float | None, signals: processes.Stop
 
 
 def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: processes.StopSignals) -> None:
-    """Proves the books until a signal, whatever it finds; what keeps it from doing so may pass."""
+    """Checks the ledger repeatedly until a signal. Retries after errors, because they may be temporary."""
     stopping = threading.Event()
 
     def stop(*_: object) -> None:
         if not stopping.is_set():
             stopping.set()
-            raise SystemExit(0)  # out of a check that is under way, too
+            raise SystemExit(0)  # also interrupts a running check
 
     signals.tell(stop)
     pause = 0.0
@@ -199,7 +204,7 @@ def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: process
             print("\n".join(lines), flush=True)
         except (check.NoWallet, psycopg.Error, settings.BadSetting) as error:
             pause = min(every, _SOON)
-            _complain(f"the books cannot be checked: {error}", 1)
+            _complain(f"the ledger cannot be checked: {error}", 1)
 
 
 def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
@@ -209,7 +214,7 @@ def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
         match arguments.action:
             case "create":
                 secret = key.create(conninfo, arguments.name, arguments.scopes, arguments.accounts, arguments.expires)
-                print("The secret of the key, which is told this once:", file=sys.stderr)
+                print("The secret of the key (shown only once):", file=sys.stderr)
                 print(secret)
             case "list":
                 print("\n".join(key.listed(conninfo)))
@@ -226,7 +231,7 @@ def _bring_up(
     shared_password: bool = False,
     back: bool = True,
 ) -> None:
-    """Migrates, and says what that waits for and what it did."""
+    """Migrates the database. Reports progress, including waits for locks, to `say`."""
 
     def tell(note: str) -> None:
         say(f"migrate: {note}")
@@ -254,7 +259,7 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
         if migrations.installed_version(conninfo) is None:
             _bring_up(conninfo, configuration, _say)
         target = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C
         return subprocess.run([programs / "psql", target, *arguments], check=False).returncode
 
 

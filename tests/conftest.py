@@ -1,4 +1,4 @@
-"""One cluster a session, a template database, a clone for each test that commits."""
+"""One cluster per session, a template database, and a clone for each test that commits."""
 
 import itertools
 import os
@@ -16,20 +16,20 @@ from psycopg.conninfo import make_conninfo
 from tests.support import serving
 from wallet_api.database import embedded, migrations
 
-# The tests speak plain HTTP. Each httpx2 client would read the certificates of all authorities all the same: 50 ms.
+# The tests use plain HTTP, but each httpx2 client would load all CA certificates, which takes 50 ms.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = os.devnull
 
-# Durability is not what these tests are about, and fsync off makes them fast.
+# These tests do not test durability, and are faster without fsync.
 _OPTIONS = {
     "fsync": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_connections": "400",
-    "deadlock_timeout": "20ms",  # if there should be any, the tests will not take a second for each
+    "deadlock_timeout": "20ms",  # instead of one second for each deadlock
 }
-# How long an example takes on a busy machine says nothing about the code.
+# No deadline: on a busy machine, the duration of an example says nothing about the code.
 hypothesis.settings.register_profile("wallet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("wallet")
 _names = (f"test_{number}" for number in itertools.count())
@@ -43,7 +43,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many faults the run caused, and how many payments were in flight when they struck."""
+    """Reports how many faults the run caused, and how many payments were in flight at those moments."""
     in_flight: dict[str, list[int]] = defaultdict(list)
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
         if getattr(report, "when", None) == "teardown":
@@ -62,7 +62,7 @@ def postgres_programs() -> Path | None:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of the tests' own, migrated; a connection string for its superuser."""
+    """A migrated PostgreSQL for the tests: its superuser's connection string."""
     with embedded.running(tmp_path_factory.mktemp("cluster"), postgres_programs(), _OPTIONS) as conninfo:
         migrations.migrate(conninfo)
         yield conninfo
@@ -70,19 +70,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def database(cluster: str) -> Iterator[str]:
-    """A migrated database that the test may commit to: a connection string for its superuser."""
+    """A migrated database that the test may commit to: its superuser's connection string."""
     yield from clone(cluster, "wallet")
 
 
 @pytest.fixture
 def bare_database(cluster: str) -> Iterator[str]:
-    """A database with nothing in it: a connection string for its superuser."""
+    """An empty database: its superuser's connection string."""
     yield from clone(cluster, "template0")
 
 
 @pytest.fixture(scope="session")
 def rolled_back_database(cluster: str) -> Iterator[str]:
-    """A migrated database, empty for every test, because every test takes back what it did."""
+    """A migrated database that stays empty, because every test rolls back: its superuser's connection string."""
     for conninfo in clone(cluster, "wallet"):
         migrations.migrate(conninfo)
         yield conninfo
@@ -90,12 +90,12 @@ def rolled_back_database(cluster: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def http_database(cluster: str) -> Iterator[str]:
-    """A migrated database for the tests over HTTP that do not mind what others left in it."""
+    """A migrated database, shared by HTTP tests that accept data of other tests."""
     yield from clone(cluster, "wallet")
 
 
 def clone(cluster: str, template: str) -> Iterator[str]:
-    """A copy of a database, as long as it is needed: a connection string for its superuser."""
+    """Yields the superuser's connection string of a copy of `template`, and drops the copy afterwards."""
     name = next(_names)
     maintenance = make_conninfo(cluster, dbname="postgres")
     with psycopg.connect(maintenance, autocommit=True) as admin:
@@ -106,12 +106,12 @@ def clone(cluster: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def admin(database: str) -> Iterator[Connection]:
-    """A superuser's connection to the test's own database; every statement commits."""
+    """A superuser's autocommit connection to the test's own database."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
 
 
-# One connection for all of them, which has prepared its functions once: a new one would take longer than most tests.
+# Shared by all tests: a new connection has to compile the functions again, which takes longer than most tests.
 @pytest.fixture(scope="session")
 def ops_connection(rolled_back_database: str) -> Iterator[Connection]:
     with psycopg.connect(rolled_back_database, user="wallet_ops") as connection:
@@ -120,7 +120,7 @@ def ops_connection(rolled_back_database: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def ops(ops_connection: Connection) -> Iterator[Connection]:
-    """The door of psql: a connection as wallet_ops. What the test does with it is rolled back."""
+    """A connection as wallet_ops, as psql users have it. Rolls back after the test."""
     yield ops_connection
     ops_connection.rollback()
 
@@ -133,7 +133,7 @@ def keeper_connection(rolled_back_database: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def keeper(keeper_connection: Connection) -> Iterator[Connection]:
-    """The same for a superuser, who can do to the tables what no function does: have a hold expire, put clocks back."""
+    """The same as superuser, for changes that no function makes, such as expiring a hold or setting clocks back."""
     yield keeper_connection
     keeper_connection.rollback()
 
@@ -146,6 +146,6 @@ def api_url(http_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def api(api_url: str) -> Iterator[httpx2.Client]:
-    """The door of HTTP: a client of a running server."""
+    """An HTTP client of a running server."""
     with httpx2.Client(base_url=api_url) as client:
         yield client

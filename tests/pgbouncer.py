@@ -1,4 +1,4 @@
-"""A PgBouncer of a test's own, before a database, in the mode that is asked for."""
+"""Runs PgBouncer in front of a test database."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PROGRAM = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
 
 class PgBouncer:
-    """One that runs; `conninfo` leads through it."""
+    """A running PgBouncer in pool mode `mode`. `settings` are added to its configuration."""
 
     def __init__(self, folder: Path, database: str, mode: str, **settings: str) -> None:
         self.port = free_port()
@@ -32,8 +32,8 @@ class PgBouncer:
         self.start()
 
     def start(self) -> None:
-        """Runs it; once more after it was killed, at the same place."""
-        # It refuses to run as root, which is nobody in particular in a user namespace.
+        """Starts it, also again after kill(), on the same port."""
+        # PgBouncer refuses to run as root; in the user namespace, root runs it as nobody.
         unprivileged = embedded._in_user_namespace() if os.geteuid() == 0 else []
         self.process = subprocess.Popen(
             [*unprivileged, PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")],
@@ -43,14 +43,14 @@ class PgBouncer:
         wait_until(self._answers)
 
     def conninfo(self, **more: str) -> str:
-        """How clients connect through it."""
+        """The connection string for clients, with the parameters `more`."""
         name = str(self._target["dbname"])
         return make_conninfo(
             host="127.0.0.1", port=self.port, user=self._target.get("user", "postgres"), dbname=name, **more
         )
 
     def configure(self, mode: str) -> None:
-        """Writes its configuration; one that runs reads it when it is reloaded."""
+        """Writes the configuration. A running PgBouncer reads it on reload."""
         place = {name: self._target[name] for name in ("host", "port") if name in self._target}
         server = " ".join(f"{name}={value}" for name, value in place.items())
         lines = [
@@ -65,25 +65,25 @@ class PgBouncer:
             "admin_users = postgres",
             "max_client_conn = 500",
             "default_pool_size = 40",
-            "server_login_retry = 0.2",  # it would be 15 s away longer than a PostgreSQL that was killed
+            "server_login_retry = 0.2",  # the default, 15 s, delays recovery after PostgreSQL is killed
             f"pool_mode = {mode}",
             *[f"{name} = {value}" for name, value in self._settings.items()],
         ]
         self._write("pgbouncer.ini", "\n".join(lines))
 
     def reload(self, mode: str) -> None:
-        """Has it change its mode while it runs."""
+        """Changes the pool mode while it runs."""
         self.configure(mode)
         with psycopg.connect(self.conninfo(), dbname="pgbouncer", autocommit=True) as console:
             console.execute("reload")
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills it without a clean shutdown."""
         self.process.kill()
         self.process.wait(20)
 
     def stop(self) -> None:
-        """Ends it."""
+        """Stops it gracefully."""
         self.process.terminate()
         self.process.wait(20)
 
@@ -91,7 +91,7 @@ class PgBouncer:
         (self._folder / name).write_text(text)
 
     def _answers(self) -> bool:
-        assert self.process.poll() is None, "PgBouncer has ended"
+        assert self.process.poll() is None, "PgBouncer has exited"
         with suppress(psycopg.OperationalError):
             psycopg.connect(self.conninfo(connect_timeout="2")).close()
             return True
@@ -100,7 +100,7 @@ class PgBouncer:
 
 @contextmanager
 def pgbouncer(folder: Path, database: str, mode: str, **settings: str) -> Iterator[PgBouncer]:
-    """A PgBouncer before a database, until the end of the block. Skips the test where there is none."""
+    """A PgBouncer in front of `database` for the block. Skips the test if PgBouncer is not installed."""
     if not Path(PROGRAM).exists():
         pytest.skip("needs PgBouncer: apt-get install pgbouncer")
     running = PgBouncer(folder, database, mode, **settings)

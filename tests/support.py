@@ -1,4 +1,4 @@
-"""What the tests need to run the service as its users do: as a process, over a socket."""
+"""Helpers that run the service as users do: as a process, over a socket."""
 
 import contextlib
 import os
@@ -22,9 +22,9 @@ DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", 
 
 
 class Server:
-    """`python server.py` with an environment of its own, on a free port; that of another version, in its folder.
+    """Runs `python server.py` with its own environment on a free port.
 
-    `files` is how many it may open.
+    `folder` holds the version to run. `files` limits its open files.
     """
 
     def __init__(self, folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> None:
@@ -71,9 +71,9 @@ class Server:
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # and Python says where it is
+            self.process.send_signal(signal.SIGABRT)  # makes Python print its stack
             self._reader.join()
-            raise AssertionError(f"it does not end:\n{self.log}") from None
+            raise AssertionError(f"the server does not exit:\n{self.log}") from None
         self._reader.join()
         return code
 
@@ -88,7 +88,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> Iterator[Server]:
-    """A server that is answering, and that stops in good order afterwards."""
+    """A server that is ready, and must stop gracefully at the end of the block."""
     server = Server(folder, files, **environment)
     try:
         assert server.url
@@ -100,14 +100,14 @@ def serving(folder: Path = PROJECT, files: int | None = None, /, **environment: 
 
 
 def account(connection: psycopg.Connection[Any], name: str, amount: object = 0, currency_id: int = 1) -> int:
-    """Creates an account by SQL and returns its id."""
+    """Creates an account by SQL. Returns its id."""
     row = connection.execute("select id from wallet.create_account(%s, %s, %s)", [name, amount, currency_id]).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def open_account(api: httpx2.Client, name: str, amount: object = 0, currency_id: int = 1) -> int:
-    """Creates an account over HTTP and returns its id."""
+    """Creates an account over HTTP. Returns its id."""
     response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency_id})
     return int(response.headers["location"].rpartition("/")[2])
 
@@ -119,26 +119,26 @@ def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits for something that will come true, and fails if it does not."""
+    """Waits until `condition` returns True. Fails after PATIENCE seconds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
 
 
 def waiting_for_locks(admin: psycopg.Connection[Any], number: int) -> list[int]:
-    """Waits until so many connections to this database wait for a lock, and returns their process ids."""
+    """Waits until at least `number` connections to this database wait for locks. Returns their process ids."""
     query = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     wait_until(lambda: len(admin.execute(query).fetchall()) >= number)
     return [pid for (pid,) in admin.execute(query).fetchall()]
 
 
 def broken_books(admin: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """What the database finds to be wrong; nothing, when no money was made or lost (tests/sql/test_check_ledger.py)."""
+    """The problems that check_ledger() finds: none if no money was created or lost (tests/sql/test_check_ledger.py)."""
     return admin.execute("select account_id, payment_id, problem from wallet.check_ledger()").fetchall()
 
 
 def totals(admin: psycopg.Connection[Any]) -> dict[str, Decimal]:
-    """The sum of all balances, by currency."""
+    """The sum of all balances by currency name."""
     rows = admin.execute("select currency_name, sum(amount) from wallet.list_accounts() group by 1").fetchall()
     return dict(rows)

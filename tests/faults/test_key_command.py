@@ -17,7 +17,7 @@ def as_ops(database: str) -> str:
 
 def test_a_key_is_created_used_listed_and_revoked(database: str, as_ops: str) -> None:
     created = command("key", "create", "shop", "--scopes", "read,pay", DATABASE_URL=as_ops)
-    assert (created.returncode, created.stderr) == (0, "The secret of the key, which is told this once:\n")
+    assert (created.returncode, created.stderr) == (0, "The secret of the key (shown only once):\n")
     secret = created.stdout.strip()
     with serving(DATABASE_URL=database, WALLET_AUTH="required") as server:
         headers = {"Authorization": f"Bearer {secret}"}
@@ -26,7 +26,7 @@ def test_a_key_is_created_used_listed_and_revoked(database: str, as_ops: str) ->
         [_, line] = command("key", "list", DATABASE_URL=as_ops).stdout.splitlines()
         assert line.split()[:4] == ["1", "shop", "read,pay", "all"]
         revoked = command("key", "revoke", "1", DATABASE_URL=as_ops)
-        assert revoked.stdout.startswith("API key 1 (shop) is revoked since 20")
+        assert revoked.stdout.startswith("API key 1 (shop) was revoked at 20")
         assert httpx2.get(f"{server.url}/accounts", headers=headers).status_code == 401
 
 
@@ -46,7 +46,7 @@ def test_a_name_from_before_the_rule_forges_no_line(admin: Connection, as_ops: s
     admin.execute("update ledger.api_key set name = E'a\n7  admin\x1b[2J'")
     [_, line] = command("key", "list", DATABASE_URL=as_ops).stdout.splitlines()
     assert line.startswith("1   a\\n7  admin\\x1b[2J  read")
-    assert command("key", "revoke", "1", DATABASE_URL=as_ops).stdout.startswith("API key 1 (a\\n7  admin\\x1b[2J) is")
+    assert command("key", "revoke", "1", DATABASE_URL=as_ops).stdout.startswith("API key 1 (a\\n7  admin\\x1b[2J) was")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_where_others_reach_it_somebody_has_to_decide(bare_database: str, host: 
     result = command("serve", DATABASE_URL=bare_database, HOST=host, PORT="0")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        f"server.py: WALLET_AUTH should be required or off where HOST is no loopback address, and it is '{host}'\n"
+        f"server.py: WALLET_AUTH should be required or off when HOST is not a loopback address; HOST is '{host}'\n"
     )
     with psycopg.connect(bare_database) as connection:
         assert connection.execute("select to_regnamespace('ledger')").fetchone() == (None,), "before anything is done"

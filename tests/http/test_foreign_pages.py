@@ -198,11 +198,11 @@ def test_by_default_no_page_reads_anything(api: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"WALLET_CORS_ORIGINS": "https://a"}, "WALLET_CORS_ORIGINS should be unset where WALLET_AUTH is not required"),
+        ({"WALLET_CORS_ORIGINS": "https://a"}, "WALLET_CORS_ORIGINS should be unset unless WALLET_AUTH is required"),
         ({"WALLET_CORS_ORIGINS": "*"}, "WALLET_CORS_ORIGINS should be origins such as https://shop.example"),
         ({"WALLET_CORS_ORIGINS": "https://a/"}, "WALLET_CORS_ORIGINS should be origins such as https://shop.example"),
-        ({"WALLET_HOSTS": "http://a"}, "WALLET_HOSTS should be names of hosts without ports"),
-        ({"WALLET_HOSTS": "a:80"}, "WALLET_HOSTS should be names of hosts without ports"),
+        ({"WALLET_HOSTS": "http://a"}, "WALLET_HOSTS should be host names without ports"),
+        ({"WALLET_HOSTS": "a:80"}, "WALLET_HOSTS should be host names without ports"),
     ],
 )
 def test_settings_that_cannot_be_used(settings: dict[str, str], sentence: str) -> None:

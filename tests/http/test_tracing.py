@@ -153,9 +153,7 @@ def test_without_the_packages_it_is_one_line_and_exit_code_2(database: str, tmp_
     server = Server(DATABASE_URL=database, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", PYTHONPATH=str(tmp_path))
     assert server.wait() == 2
     [line] = server.lines
-    assert line.startswith(
-        "server.py: OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed"
-    )
+    assert line.startswith("server.py: OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed")
 
 
 def test_without_traces_nothing_of_it_is_imported() -> None:

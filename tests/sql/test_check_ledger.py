@@ -503,7 +503,7 @@ def test_a_database_that_is_away_for_a_while_does_not_end_it(
     ):
         wait_until(lambda: output.read_text() != "")
         keeper.execute(f"alter database {name} allow_connections false")
-        wait_until(lambda: "server.py: the books cannot be checked: " in complaints.read_text())
+        wait_until(lambda: "server.py: the ledger cannot be checked: " in complaints.read_text())
         before = len(output.read_text())
         keeper.execute(f"alter database {name} allow_connections true")
         wait_until(lambda: len(output.read_text()) > before)

@@ -1,1 +1,1 @@
-"""What `server.py` does besides serving and migrating: it checks the ledger, and manages API keys."""
+"""Commands of `server.py` besides serve and migrate: check the ledger, manage API keys."""

@@ -1,4 +1,4 @@
-"""The proof of the books, for people: what the database finds, as a table and a verdict."""
+"""Checks the ledger and formats the result as a table and a list of problems."""
 
 from collections import Counter
 from typing import Any
@@ -8,28 +8,28 @@ import psycopg
 from wallet_api.database.installer import NO_WALLET
 from wallet_api.observability.log import printable
 
-# Those limits that this version of PostgreSQL has.
+# Selects from pg_settings, because not every PostgreSQL version has all of these limits.
 _NO_LIMITS = """
     select set_config(name, '0', true) from pg_settings
     where name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
-# Of more problems than this, the number is told.
+# Further problems are only counted.
 _MOST_SHOWN = 50
 
 
 class NoWallet(Exception):
-    """There are no books to check; its text says why."""
+    """There is no ledger to check. The text gives the reason."""
 
 
 def check(conninfo: str) -> tuple[list[str], bool]:
-    """Checks the books of a database while others use it, all at one moment, and records what it found.
+    """Checks the ledger of a live database in one snapshot, and records the number of problems.
 
-    Returns lines for people, and whether all is well. Where nothing can be written, on a standby or by the role for
-    reports, nothing is recorded. Raises NoWallet, or psycopg.OperationalError where the database cannot be reached.
+    Returns lines of text, and whether there are no problems. Records nothing in a read-only session, such as on a
+    standby or as the reporting role. Raises NoWallet, or psycopg.OperationalError if the database is unreachable.
     """
     with psycopg.connect(conninfo, client_encoding="utf8") as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         try:
-            # It may take long, whatever limits this database has for its users.
+            # A check may take longer than the usual limits.
             connection.execute(_NO_LIMITS)
             summary = connection.execute("select * from wallet.summarize_ledger()").fetchall()
             problems = connection.execute("select * from wallet.check_ledger()").fetchall()

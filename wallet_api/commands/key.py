@@ -1,4 +1,4 @@
-"""API keys, for people at a terminal: created, listed, revoked, by the functions that do the same in psql."""
+"""Creates, lists and revokes API keys with the same database functions as in psql."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,13 +12,13 @@ from wallet_api.observability.log import printable
 
 
 class KeyRefused(Exception):
-    """What was asked for is refused; its text says why."""
+    """The database refuses the command. The text gives the reason."""
 
 
 def create(
     conninfo: str, name: str, scopes: Sequence[str], account_ids: Sequence[int] | None, expires_at: datetime | None
 ) -> str:
-    """Creates a key, and returns its secret, which nobody can find out again. Raises KeyRefused."""
+    """Creates a key. Returns its secret, which cannot be retrieved again. Raises KeyRefused."""
     query = "select secret from wallet.create_api_key(%s, %s::text[], %s::bigint[], %s)"
     accounts = None if account_ids is None else list(account_ids)
     [(secret,)] = _call(conninfo, query, [name, list(scopes), accounts, expires_at])
@@ -26,14 +26,14 @@ def create(
 
 
 def revoke(conninfo: str, key_id: int) -> str:
-    """Revokes a key, and returns a line that says so. Raises KeyRefused."""
+    """Revokes a key. Returns a confirmation line. Raises KeyRefused."""
     query = "select id, name, revoked_at from wallet.revoke_api_key(%s)"
     [(id_, name, revoked_at)] = _call(conninfo, query, [key_id])
-    return f"API key {id_} ({printable(name)}) is revoked since {_moment(revoked_at)}"
+    return f"API key {id_} ({printable(name)}) was revoked at {_moment(revoked_at)}"
 
 
 def listed(conninfo: str) -> list[str]:
-    """All keys, a line each, below a heading. Raises KeyRefused."""
+    """Lists all keys, one per line, below a heading. Raises KeyRefused."""
     query = "select id, name, scopes, account_ids, expires_at, last_used_at, revoked_at from wallet.list_api_keys()"
     rows: list[tuple[str, ...]] = [("id", "name", "scopes", "accounts", "expires", "last used", "revoked")]
     for id_, name, scopes, account_ids, *moments in _call(conninfo, query, []):

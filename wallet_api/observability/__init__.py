@@ -1,4 +1,4 @@
-"""What the service tells of itself: the record of each request, the log, metrics and traces.
+"""The record of each request, the log, metrics and traces.
 
-It knows nothing of operations or of the database: whoever handles a request notes in its record what happened.
+It knows nothing about operations or the database: the code that handles a request adds facts to its record.
 """

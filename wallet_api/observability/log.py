@@ -1,6 +1,6 @@
-"""The log: a line on stdout for each request, and for whatever else happens; in JSON, or for people.
+"""The log on stdout: a line for each request and each other event, as JSON or as text.
 
-Every line has a time, a level and an event; that of a request is "request". What has no value is left out.
+Every line has a time, a level and an event, which is "request" for requests. Fields without a value are left out.
 """
 
 import json
@@ -15,9 +15,9 @@ from json.encoder import encode_basestring_ascii
 from wallet_api.observability.record import Record, current_id
 
 _STDOUT = 1
-# What Linux writes to a pipe in one piece, so that the lines of several workers do not tear each other.
+# Linux writes this much to a pipe atomically, so that lines of several workers do not mix.
 _MOST_BYTES = 4096
-# Characters of what others have chosen; each may become 12 in JSON.
+# Longest text from a client, in characters; JSON may turn each into 12.
 _MOST_CHOSEN = 128
 
 _LEVELS = {"uvicorn": logging.INFO, "wallet_api": logging.INFO, "psycopg": logging.WARNING}
@@ -28,10 +28,10 @@ _is_text = False
 
 
 def begin(form: str) -> None:
-    """Has all that this process says written to stdout: as `json` or `text`, or with `auto` as text to a terminal."""
+    """Starts logging to stdout. `form` is `json`, `text`, or `auto`: text on a terminal, otherwise json."""
     global _is_text
     _is_text = os.isatty(_STDOUT) if form == "auto" else form == "text"
-    with suppress(OSError):  # it is closed
+    with suppress(OSError):  # stdout is closed
         os.set_blocking(_STDOUT, True)
     logging.root.handlers = [_Handler()]
     for name, level in _LEVELS.items():
@@ -39,14 +39,14 @@ def begin(form: str) -> None:
 
 
 def write_requests(records: Iterable[Record]) -> None:
-    """Writes the lines of requests, which have just ended."""
+    """Writes a line for each ended request."""
     moment = _moment(time.time())
     lines = [_request(moment, record) for record in records]
     _write([_text(json.loads(line)) for line in lines] if _is_text else lines)
 
 
 def _request(moment: str, record: Record) -> str:
-    """The line of a request in JSON; put together by hand, because each payment has one, and json is half as fast."""
+    """The JSON line of a request. Built by hand, because every payment needs one and json takes twice as long."""
     line = (
         f'{{"time":"{moment}","level":"{_level(record.status)}","event":"request","request_id":"{record.id}",'
         f'"client":{_quoted(record.client)},"method":"{record.method}","route":"{record.route}"'
@@ -78,10 +78,10 @@ def _quoted(chosen: str) -> str:
 
 
 class _Handler(logging.Handler):
-    """Writes what any part of the process says."""
+    """Writes the records of all loggers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes a line, in which a traceback is a field."""
+        """Writes a line. A traceback becomes a field."""
         try:
             fields: Fields = {
                 "time": _moment(record.created),
@@ -99,7 +99,7 @@ class _Handler(logging.Handler):
 
 
 def _fitting(fields: Fields) -> str:
-    """A line that can be written in one piece. Of a text that is too long, it is the end that says what happened."""
+    """A line short enough for an atomic write. Texts lose their beginning, as the end says what happened."""
     while (
         len((line := _text(fields) if _is_text else json.dumps(fields, separators=(",", ":"))).encode()) >= _MOST_BYTES
     ):
@@ -110,7 +110,7 @@ def _fitting(fields: Fields) -> str:
 
 
 def _text(fields: Fields) -> str:
-    """A line for people: what happened, and then the other fields by name. A traceback is as they know it."""
+    """A text line: the event, then the other fields by name. A traceback follows in its usual form."""
     others = fields.copy()
     moment, level, event = [str(others.pop(name)) for name in ("time", "level", "event")]
     if event == "request":
@@ -122,7 +122,7 @@ def _text(fields: Fields) -> str:
 
 
 def printable(text: str) -> str:
-    """A text as one line for a terminal: what is not printable is escaped, as in Python."""
+    """A text as one line for a terminal. Escapes unprintable characters as Python does."""
     if text.isprintable():
         return text
     return "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in text])
@@ -133,7 +133,7 @@ _prefix = ""
 
 
 def _moment(now: float) -> str:
-    """A moment, in seconds since 1970, in RFC 3339."""
+    """Seconds since 1970 as an RFC 3339 timestamp."""
     global _second, _prefix
     second = int(now)
     if second != _second:
@@ -142,7 +142,7 @@ def _moment(now: float) -> str:
 
 
 def _write(lines: Iterable[str]) -> None:
-    """Writes lines, several at a time, of up to _MOST_BYTES."""
+    """Writes lines, joined into pieces of up to _MOST_BYTES."""
     piece = b""
     for line in lines:
         written = line.encode() + b"\n"
@@ -154,6 +154,6 @@ def _write(lines: Iterable[str]) -> None:
 
 
 def _put(piece: bytes) -> None:
-    # Nobody reads the log any more, or the disk is full: no reason not to serve.
+    # Keep serving if the log's reader is gone or the disk is full.
     with suppress(OSError):
         os.write(_STDOUT, piece)

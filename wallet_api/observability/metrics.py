@@ -1,7 +1,7 @@
-"""What Prometheus is told: docs/operations.md says what each of them means.
+"""The Prometheus metrics; docs/operations.md explains each.
 
-Labels have few values: routes and not paths, and no method or status that a client could make up. With several worker
-processes, each writes its numbers to files of a folder, and the parent process adds them up when it is asked.
+Labels have few values: routes instead of paths, and no method or status that a client makes up. Several worker
+processes write their values to files in a folder, and the parent process adds them up for each scrape.
 """
 
 import functools
@@ -23,10 +23,10 @@ from prometheus_client.registry import Collector
 
 from wallet_api.observability.record import Record
 
-# Where worker processes have their folder from; prometheus-client reads it when it is imported.
+# Names the folder of the worker processes. prometheus-client reads it at import.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-# Of this process, if it has no workers.
+# The metrics of this process, if it has no workers.
 REGISTRY = CollectorRegistry()
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -36,13 +36,13 @@ _FUNCTION = re.compile(r"wallet\.(\w+)\(")
 
 T = TypeVar("T", bound=MetricWrapperBase)
 
-# The outcome of a payment, and the SQLSTATE of its refusal.
+# A payment's outcome, and the SQLSTATE of its refusal.
 Payment = tuple[str, str]
 
 
 class _Histogram(prometheus_client.Histogram):
     def observe_all(self, values: Sequence[float]) -> None:
-        """Observes many values at a time, which costs hardly more than one."""
+        """Observes many values at little more than the cost of one."""
         self._sum.inc(sum(values))
         for place, number in Counter([bisect_left(self._upper_bounds, value) for value in values]).items():
             self._buckets[place].inc(number)
@@ -62,30 +62,32 @@ def _gauge(name: str, meaning: str, *labels: str, of_workers: str = "livesum") -
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_requests = _counter("wallet_requests", "Requests that have been answered", "route", "method", "status")
-_durations = _histogram("wallet_request_duration_seconds", "How long requests took in all", "route", "method")
+_requests = _counter("wallet_requests", "Answered requests", "route", "method", "status")
+_durations = _histogram("wallet_request_duration_seconds", "Total duration of requests", "route", "method")
 _payments = _counter(
     "wallet_payments",
-    "Payments that were asked for: made, replayed, refused (with a code) or failed",
+    "Requested payments: made, replayed, refused (with a code) or failed",
     "outcome",
     "code",
 )
-batch = _histogram("wallet_batch_payments", "Payments that a call of make_payments carried", buckets=_PAYMENTS)
-_calls = _histogram("wallet_call_duration_seconds", "How long calls of the database took", "function")
-queue = _gauge("wallet_queue_payments", "Payments that wait for a call")
-queue_full = _counter("wallet_queue_full", "Requests that were refused because too many were waiting")
-retries = _counter("wallet_retries", "Calls that were made again, by what had happened", "sqlstate")
-pool_connections = _gauge("wallet_pool_connections", "Connections to the database", "pool", "state")
-pool_waiting = _gauge("wallet_pool_waiting", "Requests that wait for a connection", "pool")
-_lock_waits = _histogram("wallet_lock_wait_seconds", "How long payments that met a locked account waited for it")
-database_up = _gauge("wallet_database_up", "1 when the database answers", of_workers="livemin")
-database_writable = _gauge("wallet_database_writable", "1 when it accepts changes too", of_workers="livemin")
-clients = _gauge("wallet_clients", "Connections of clients")
-info = _gauge("wallet_info", "1, and the version of db/", "version", of_workers="livemax")
+batch = _histogram("wallet_batch_payments", "Payments per batch, which is one call of make_payments", buckets=_PAYMENTS)
+_calls = _histogram("wallet_call_duration_seconds", "Duration of database function calls", "function")
+queue = _gauge("wallet_queue_payments", "Payments waiting for a batch")
+queue_full = _counter("wallet_queue_full", "Requests refused because too many were waiting")
+retries = _counter("wallet_retries", "Repeated database calls, by SQLSTATE of the failure", "sqlstate")
+pool_connections = _gauge("wallet_pool_connections", "Database connections", "pool", "state")
+pool_waiting = _gauge("wallet_pool_waiting", "Requests waiting for a database connection", "pool")
+_lock_waits = _histogram("wallet_lock_wait_seconds", "Time that payments waited for a locked account, if they met one")
+database_up = _gauge("wallet_database_up", "1 if the database answers, else 0", of_workers="livemin")
+database_writable = _gauge("wallet_database_writable", "1 if the database accepts writes, else 0", of_workers="livemin")
+clients = _gauge("wallet_clients", "Client connections")
+info = _gauge("wallet_info", "Always 1; the label is the version of db/", "version", of_workers="livemax")
 ledger_check_problems = _gauge(
-    "wallet_ledger_check_problems", "What the last recorded check of the books found", of_workers="livemax"
+    "wallet_ledger_check_problems", "Problems found by the last recorded ledger check", of_workers="livemax"
 )
-ledger_check_moment = _gauge("wallet_ledger_check_timestamp_seconds", "When that was; 0: never", of_workers="livemax")
+ledger_check_moment = _gauge(
+    "wallet_ledger_check_timestamp_seconds", "Time of the last recorded ledger check; 0: never", of_workers="livemax"
+)
 
 
 @functools.cache
@@ -94,7 +96,7 @@ def _labelled(metric: T, *labels: str) -> T:
 
 
 def count_requests(records: Iterable[Record]) -> None:
-    """Counts requests that have just ended."""
+    """Counts ended requests and their payments."""
     requests: Counter[tuple[str, str, int]] = Counter()
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     payments: Counter[Payment] = Counter()
@@ -114,13 +116,13 @@ def count_requests(records: Iterable[Record]) -> None:
 
 
 def count_payments(payments: Mapping[Payment, int]) -> None:
-    """Counts payments, by what became of them."""
+    """Counts payments by outcome and code."""
     for (outcome, code), number in payments.items():
         _labelled(_payments, outcome, code if outcome == "refused" else "").inc(number)
 
 
 def observe_call(query: str, seconds: float) -> str:
-    """Observes how long a query took, if it calls a function of the wallet, and returns the function's name."""
+    """Observes a query's duration if it calls a wallet function. Returns the function's name, or ""."""
     name = _function(query)
     if name:
         _labelled(_calls, name).observe(seconds)
@@ -134,28 +136,28 @@ def _function(query: str) -> str:
 
 
 class _Workers(Collector):
-    """The sum over all worker processes that write to a folder."""
+    """The sum over all worker processes that write to `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()  # each scrape has a thread of its own
 
     def collect(self) -> Iterable[Metric]:
-        """Adds up; without the gauges of workers that are gone."""
+        """Adds up the metrics, without the gauges of ended workers."""
         with self._lock:
             for pid in {int(file.stem.rpartition("_")[2]) for file in self._folder.glob("gauge_live*.db")}:
                 try:
                     os.kill(pid, 0)
                 except ProcessLookupError:
                     mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
-            # A worker that has just started may have made a file, and written nothing to it.
+            # A starting worker's file may still be empty.
             files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size > 0]
             added_up: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
             return added_up
 
 
 def of_workers(folder: Path) -> CollectorRegistry:
-    """The metrics of the worker processes whose folder it is."""
+    """The metrics of the worker processes that write to `folder`."""
     registry = CollectorRegistry()
     registry.register(_Workers(folder))
     return registry

@@ -1,6 +1,6 @@
-"""The record of a request: what is known of it in the end, for its line in the log and for the metrics.
+"""The record of a request: the facts for its log line, its metrics and its trace.
 
-Whoever knows something notes it in the record, and nobody reads it before the request has ended.
+Any code may add facts while the request is handled. The record is read after the request has ended.
 """
 
 import asyncio
@@ -15,45 +15,45 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Where it is in the scope of a request.
+# The key of the record in a request's scope.
 RECORD = "wallet.record"
-# The route of a request that is for none.
+# The route of a request that matches none.
 NO_ROUTE = "other"
-# What stands for the status where the client was gone before it was answered, as in other servers' logs.
+# The status if the client disconnected before the answer, as in nginx's log.
 _GONE = 499
 _GIVEN_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
-# Of W3C's Trace Context: version, trace id, the caller's span id, flags, and what later versions add.
+# W3C Trace Context: version, trace id, parent span id, flags, additions of later versions.
 _TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-.*)?")
 
-# A new id looks like a trace's: 20 digits that tell processes apart, and a number of 12.
+# A new id looks like a trace id: 20 random digits per process, then a counter of 12 digits.
 _PREFIX = f"{random.getrandbits(80):020x}"
 _number = itertools.count(10**11)
 
-# The id of the request that is being answered, for whatever is logged meanwhile.
+# The id of the current request, for log lines written meanwhile.
 current_id: ContextVar[str] = ContextVar("current_id", default="")
 
 
 class Record:
-    """What is known of one request; never a secret, and never a body. Times are in seconds."""
+    """The facts about one request, without secrets and bodies. Times are in seconds."""
 
-    # The path's template, such as /account/{id}.
+    # The path template, such as /account/{id}.
     route = NO_ROUTE
     status = 0
     seconds = 0.0
-    # How long it waited for a call or a connection, and for its calls' answers; with how many payments it went.
+    # Time waiting for a batch or a connection, time in database calls, and the number of payments in its batch.
     waited = 0.0
     database = 0.0
     batch = 0
-    # How long it waited for an account that somebody else had locked, if it met one.
+    # Time waiting for a locked account; 0 if it met none.
     locked = 0.0
-    # The SQLSTATE of what went wrong.
+    # The error code.
     code = ""
     payment_id = ""
-    # What became of the payment that it asks for, if it does: made, replayed, refused or failed.
+    # The outcome of its payment, if it requests one: made, replayed, refused or failed.
     outcome = ""
-    # The name of the key that it came with.
+    # The name of its API key.
     key = ""
-    # Its span, where there are traces; and then what it waited for and called: each by name, with its begin and end.
+    # Its span if tracing is on, and then its waits and calls: name, start and end of each.
     span: Any = None
     steps: tuple[tuple[str, float, float], ...] = ()
 
@@ -65,16 +65,15 @@ class Record:
         self.started = perf_counter()
 
     def add_step(self, name: str, began: float, ended: float) -> None:
-        """Notes what is to be a span."""
+        """Adds a step, which becomes a child span. `began` and `ended` are values of perf_counter()."""
         if self.span is not None:
             self.steps += ((name, began, ended),)
 
 
 class Observer:
-    """ASGI application: gives each request a record and an id, and tells who wants to know when `app` is done with it.
+    """ASGI application: creates the record of each request, and ends it when `app` is done.
 
-    The id is the client's own, or that of its trace, or a new one. serving.protocol tells it, as X-Request-ID, and
-    notes the status.
+    serving.protocol sets the status and sends the id as X-Request-ID.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -99,7 +98,7 @@ class Observer:
 
 
 def record_in(scope: Scope) -> Record:
-    """The record in a request's scope, where it is made if it is not there: a request may be refused very early."""
+    """The record in a request's scope. Creates it if missing: the request may be refused before Observer runs."""
     record: Record | None = scope.get(RECORD)
     if record is None:
         client = scope["client"]
@@ -109,7 +108,7 @@ def record_in(scope: Scope) -> Record:
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The id in a request's head, X-Request-ID or the trace's, if it is well-formed; or a new one."""
+    """The request id: a well-formed X-Request-ID, or else the trace id in traceparent, or else a new one."""
     found = dict(headers)
     if (given := found.get(b"x-request-id")) and _GIVEN_ID.fullmatch(given):
         return given.decode()
@@ -132,18 +131,18 @@ _ended: list[Record] = []
 
 
 def begin_spans_with(begin_span: Callable[[Record, Scope], Any]) -> None:
-    """Has `begin_span` make the span of each request."""
+    """Creates the span of each request with `begin_span`, which may return None."""
     global _begin_span
     _begin_span = begin_span
 
 
 def read_with(reader: Reader) -> None:
-    """Has `reader` called with the records of requests that have ended: of all that end in a turn of the event loop."""
+    """Calls `reader` with the records of ended requests, once per iteration of the event loop."""
     _readers.append(reader)
 
 
 def end(record: Record) -> None:
-    """Ends a record, and has it read soon: in the loop's next turn, the last one that it may have included."""
+    """Ends a record. The readers receive it in the next iteration of the event loop."""
     record.seconds = perf_counter() - record.started
     if _readers:
         _ended.append(record)

@@ -1,7 +1,7 @@
-"""Traces, for OpenTelemetry: a request, its waits, and its calls of functions. Off, and not even imported, by default.
+"""OpenTelemetry traces of requests, their waits and their database calls. Off and not imported by default.
 
-A call that carried the payments of many requests is one span, linked with those of all of them; it is a part of the
-first one's trace. What else there is to be set, OpenTelemetry reads from its own variables (OTEL_…).
+A batch with payments of many requests is one span in the trace of the first request, linked with the spans of all.
+OpenTelemetry reads its other settings from its own variables (OTEL_…).
 """
 
 import asyncio
@@ -23,20 +23,20 @@ _PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 def check() -> None:
-    """Raises BadSetting where there is nothing to make traces with."""
+    """Raises BadSetting if OpenTelemetry is not installed."""
     try:
         if all(importlib.util.find_spec(name) for name in _PACKAGES):
             return
     except ModuleNotFoundError:
         pass
     raise BadSetting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT should be unset where OpenTelemetry is not installed: "
+        "OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed: "
         "pip install -r requirements-tracing.lock"
     )
 
 
 class Tracing:
-    """Makes spans, once it has begun; what it needs to know, others have noted in the requests' records."""
+    """Creates spans from the records of requests, once begun. A span has at most `most_links` links."""
 
     def __init__(self, most_links: int) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -49,16 +49,16 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("wallet_api")
         self._propagator = TraceContextTextMapPropagator()
-        # From the clock that records are kept by to the time of day, in nanoseconds.
+        # Converts perf_counter(), which records use, to Unix time, in nanoseconds.
         self._epoch = time.time_ns() - time.perf_counter_ns()
 
     def begin(self) -> None:
-        """From here on, requests have spans."""
+        """Starts to trace requests."""
         begin_spans_with(self._begin_request)
         read_with(self._end_requests)
 
     async def end(self) -> None:
-        """Sends what has not been sent yet."""
+        """Sends the remaining spans."""
         await asyncio.to_thread(self._provider.shutdown)
 
     def _moment(self, seconds: float) -> int:
@@ -110,7 +110,7 @@ class Tracing:
         return span
 
     def add_call(self, began: float, ended: float, carried: Sequence[tuple[Record, float]]) -> None:
-        """Makes the span of a call that carried what these requests asked for, which had waited since these times."""
+        """Creates the span of a batch. `carried` has its requests, each with the time since when it waited."""
         from opentelemetry.trace import Link
 
         for record, since in carried:

@@ -1,4 +1,4 @@
-"""Sockets and processes: HTTP/1.1 on uvicorn, limits on clients, worker processes, and a clean stop.
+"""Sockets and processes: HTTP/1.1 on uvicorn, client limits, worker processes and graceful shutdown.
 
-It knows nothing of payments: it gives requests to the application of wallet_api.http.
+It knows nothing about payments: it passes requests to the application in wallet_api.http.
 """

@@ -1,7 +1,7 @@
-"""An event loop that takes in all clients who have come, many a turn.
+"""An event loop that accepts many connections per iteration.
 
-uvloop (libuv, since its 1.45) accepts one connection a turn of the loop. A busy turn takes some 50 ms, so a service
-with much to do would let in 20 new clients a second, the load balancer and whoever asks /livez among them.
+uvloop accepts one per iteration (libuv since 1.45). An iteration under load takes about 50 ms, so a busy service would
+accept only 20 clients a second, including the load balancer and /livez probes.
 """
 
 import asyncio
@@ -15,28 +15,28 @@ import uvloop
 
 logger = logging.getLogger(__name__)
 
-# Clients taken in a turn, so that those who are served already are not forgotten over a crowd.
+# Connections accepted per iteration. The limit keeps a burst from delaying connected clients.
 _MOST_A_TURN = 100
-# Seconds until it looks again, where there is no room for one more.
+# Seconds to stop accepting when there is no room.
 _PAUSE = 0.5
 
 
 class Loop(uvloop.Loop):
-    """uvloop's event loop; its servers listen on one socket, and accept many connections a turn, while there is room.
+    """uvloop's event loop. Its servers listen on one socket and accept many connections per iteration.
 
-    Whoever knows how much room there is says so in `rooms`.
+    They accept only while every function in `rooms` returns True.
     """
 
     rooms: ClassVar[list[Callable[[], bool]]] = []
 
     def has_room(self) -> bool:
-        """Whether one more client may come in."""
+        """Whether one more connection may be accepted."""
         return all(has_room() for has_room in self.rooms)
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket, backlog: int, **_: Any
     ) -> "_Server":
-        """Begins to listen, until the server is closed."""
+        """Starts to listen on `sock`. The returned server has only the methods that uvicorn calls."""
         sock.listen(backlog)
         sock.setblocking(False)
         return _Server(self, sock, protocol_factory)
@@ -52,13 +52,13 @@ class _Server:
         self._listen()
 
     def close(self) -> None:
-        """Takes in nobody any more."""
+        """Stops accepting connections."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)
 
     async def wait_closed(self) -> None:
-        """Waits for those who were just coming in."""
+        """Waits for connections that are being set up."""
         await asyncio.gather(*self._newcomers, return_exceptions=True)
 
     def _listen(self) -> None:
@@ -68,7 +68,7 @@ class _Server:
         try:
             for _ in range(_MOST_A_TURN):
                 if not self._loop.has_room():
-                    raise OSError("as many as may be are connected")
+                    raise OSError("the connection limit is reached")
                 with contextlib.suppress(ConnectionAbortedError):
                     self._take_in(self._listener.accept()[0])
         except (BlockingIOError, InterruptedError):

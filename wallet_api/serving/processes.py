@@ -1,4 +1,4 @@
-"""Runs the application: uvicorn, its worker processes, and an end in good order."""
+"""Runs the application: uvicorn, its worker processes and graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -33,21 +33,21 @@ from wallet_api.settings import Settings
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
-# What a process has open besides connections: the event loop's own, the log, what it imports.
+# Files a process opens besides connections: the event loop, the log, imports.
 _OTHER_FILES = 60
-# Clients that a process has to be able to serve.
+# Fewest clients that a process must be able to serve.
 _LEAST_CLIENTS = 10
 
 
 class ServingError(Exception):
-    """The service cannot listen; its text says why."""
+    """The service cannot listen. The text gives the reason."""
 
 
 class StopSignals:
-    """SIGINT and SIGTERM, from before there is anything to stop until all is stopped.
+    """Handles SIGINT and SIGTERM from process start to exit.
 
-    Until there is a server to tell, they end the process by SystemExit. That alone would not do: Python drops an
-    exception that happens to be raised in a finalizer. So the request is remembered, and told later.
+    Before there is a server to stop, a signal raises SystemExit. Python drops exceptions raised in a finalizer, so the
+    signal is also remembered and delivered to the server later.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class StopSignals:
         self._tell(signum, frame)
 
     def tell(self, stop: Callable[[int, FrameType | None], object]) -> None:
-        """From now on, a signal calls `stop`; so does one that came before."""
+        """Calls `stop` on each signal from now on, and immediately if one has already arrived."""
         self._tell = stop
         if self._requested:
             stop(signal.SIGTERM, None)
@@ -71,23 +71,23 @@ class StopSignals:
 
 class _Server(uvicorn.Server):
     def stop(self, *_: object) -> None:
-        """Ends in order, however often it is called; uvicorn would drop everything the second time."""
+        """Stops gracefully, even when called twice: uvicorn would abort everything on the second signal."""
         self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Leaves the signals to StopSignals; uvicorn would raise them again at the end, and spoil the exit code."""
+        """Leaves signals to StopSignals: uvicorn would raise them again at exit and change the exit code."""
         yield
 
 
 def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
-    """Serves until a signal to stop, then answers what is under way, and returns.
+    """Serves until a stop signal, finishes running requests and returns.
 
-    `conninfo` is that of the embedded database, where DATABASE_URL names none. Raises BadSetting for a host that is
-    none, and ServingError where it cannot be listened on.
+    `conninfo` is the embedded database, used if DATABASE_URL is unset. Raises BadSetting if HOST does not resolve, and
+    ServingError if the service cannot listen there.
     """
-    _most_clients(configuration)  # before a worker finds out
-    # Worker processes are new processes, and read their configuration as this one did.
+    _most_clients(configuration)  # fail here rather than in a worker
+    # Workers are spawned and read their configuration from the environment.
     if configuration.database_url is None:
         os.environ["DATABASE_URL"] = conninfo
     listener = _listen(configuration.host, configuration.port)
@@ -101,9 +101,9 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         lifespan="on",
         backlog=_BACKLOG,
         access_log=False,
-        log_config=None,  # wallet_api.observability.log writes both
+        log_config=None,  # wallet_api.observability.log writes both logs
         server_header=False,
-        proxy_headers=configuration.access_log,  # for the client's address in the lines of requests
+        proxy_headers=configuration.access_log,  # for the client address in the access log
         timeout_keep_alive=configuration.idle_timeout,
         timeout_graceful_shutdown=configuration.shutdown_timeout,
     )
@@ -111,7 +111,7 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
     with listener, _metrics_told(configuration):
         logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
         if configuration.workers > 1:
-            supervisor = Multiprocess(config, [listener])  # which catches signals from here on
+            supervisor = Multiprocess(config, [listener])  # installs its own signal handlers
             signals.tell(lambda *_: supervisor.should_exit.set())
             supervisor.run()
         else:
@@ -122,7 +122,7 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
 
 @contextlib.contextmanager
 def _metrics_told(configuration: Settings) -> Iterator[None]:
-    """Tells the metrics of this process, or of its workers to be, if that is asked for."""
+    """Serves the metrics of this process, or of its future workers, if WALLET_METRICS_PORT is set."""
     if configuration.metrics_port is None:
         yield
         return
@@ -137,7 +137,7 @@ def _metrics_told(configuration: Settings) -> Iterator[None]:
             server, thread = start_http_server(configuration.metrics_port, host, registry)
         except OSError as error:
             raise ServingError(
-                f"Cannot tell metrics on {host}, WALLET_METRICS_PORT {configuration.metrics_port}: {error.strerror}"
+                f"Cannot serve metrics on {host}, WALLET_METRICS_PORT {configuration.metrics_port}: {error.strerror}"
             ) from None
         logger.info("Metrics on %s/metrics", _url(host, server.server_port))
         try:
@@ -153,7 +153,7 @@ def _url(host: str, port: int) -> str:
 
 
 def application() -> ASGIApp:
-    """The ASGI application of this process, from its environment."""
+    """Creates the ASGI application of this process from the environment."""
     _stop_with_parent()
     configuration = settings.from_environment()
     log.begin(configuration.log)
@@ -165,7 +165,9 @@ def application() -> ASGIApp:
     Protocol.reader_timeout = configuration.reader_timeout
     Protocol.most_connections = most = _most_clients(configuration)
     if most < configuration.connections:
-        logger.info("At most %d clients are served, not WALLET_CONNECTIONS: so many files may be open", most)
+        logger.info(
+            "At most %d clients are served, not WALLET_CONNECTIONS: too few open files are allowed (ulimit -n)", most
+        )
     Loop.rooms.append(Protocol.has_room)
     stopping = _Stopping(configuration.drain_time)
     traces = Tracing(configuration.coalesce_most) if configuration.otlp_endpoint else None
@@ -179,7 +181,7 @@ def application() -> ASGIApp:
 
     watch = traces.add_call if traces is not None else None
     application = create_app(settings.conninfo, configuration, stopping.has_begun, finish, Protocol.clients, watch)
-    # What start-up made stays for good: the collector need not look at it again, nor run every 700 objects.
+    # Objects from start-up live until exit: exclude them from collection, and collect less often than each 700 objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -187,10 +189,10 @@ def application() -> ASGIApp:
 
 
 class _Stopping:
-    """What SIGTERM begins: for some seconds the process serves on, while its load balancer finds it not ready.
+    """Drains after SIGTERM: for `seconds`, the process keeps serving while /readyz reports not ready.
 
-    A load balancer does not know that a connection is about to be closed, and so some of its requests would meet the
-    end of one. A second SIGTERM stops at once.
+    Without it, the load balancer would send requests on connections that are about to close. A second SIGTERM stops
+    immediately.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -200,7 +202,7 @@ class _Stopping:
             self._stop = signal.signal(signal.SIGTERM, self._handle)
 
     def has_begun(self) -> bool:
-        """Whether the process is about to stop."""
+        """Whether the process is draining."""
         return self._begun
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -217,9 +219,9 @@ class _Stopping:
 
 
 def _most_clients(configuration: Settings) -> int:
-    """How many clients a process may serve: of each, another one may be waiting to be told that there are too many.
+    """How many clients a process may serve: half of the available files, as it accepts twice as many to refuse them.
 
-    Raises ServingError where it may open so few files that it could not serve anybody.
+    Raises ServingError if the limit on open files is too low.
     """
     files = allow_open_files()
     others = _OTHER_FILES + connections_of_worker(configuration)
@@ -233,9 +235,9 @@ def _most_clients(configuration: Settings) -> int:
 
 
 def allow_open_files() -> int:
-    """Lets this process open as many files as it may, connections included, and returns how many."""
+    """Raises the soft limit on open files, which include connections, to the hard limit. Returns the limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # where more are told than the system has
+    with contextlib.suppress(ValueError, OSError):  # the hard limit exceeds the system's maximum
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
@@ -256,7 +258,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _stop_with_parent() -> None:
-    """Stops this worker when the process that looks after it is gone, killed perhaps."""
+    """Stops this worker when its parent process is gone, for example killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 

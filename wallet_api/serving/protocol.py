@@ -1,7 +1,36 @@
-"""uvicorn's HTTP/1.1, and what it leaves open.
+"""Extends uvicorn's HTTP/1.1 protocol.
 
-That is: limits on a request's head, on clients that do not read, and on their number; requests that offer an upgrade;
-and answers in the contract's form to what is no HTTP at all.
+It limits the request head, slow readers and the number of clients, answers requests that offer an upgrade, and answers
+invalid HTTP in the contract's form.
+
+It relies on these private or undocumented parts of uvicorn (checked with 0.54):
+
+- HttpToolsProtocol, RequestResponseCycle: uvicorn exports neither.
+- connection_made() sets transport, flow and client. A later replacement of transport carries all answers.
+- An answer's head is one write(), from "HTTP/1.1 " and three digits of status to the empty line; its body follows.
+- "100 Continue" is the one other write() before the head, exactly the bytes of _CONTINUE.
+- app is read once per request, in on_headers_complete().
+- on_message_begin() creates the scope of each request. scope["headers"] and headers are the same list.
+- on_header() converts names to lower case. url is the raw request target.
+- on_headers_complete() sets cycle to the new request; connection_lost() and shutdown() use it.
+- pipeline is a deque of (cycle, app): the requests that wait for an earlier answer.
+- on_response_complete() runs when an answer is complete, after close() if it is the last one.
+- connection_lost() marks only cycle as disconnected; each other cycle needs disconnected and message_event.set().
+- cycle.scope is that scope. cycle.more_body is true until the body is complete.
+- cycle.keep_alive = False closes the connection after the answer.
+- flow.pause_reading() and flow.resume_reading() may be repeated.
+- timeout_keep_alive, timeout_keep_alive_task, timeout_keep_alive_handler(): the keep-alive timer.
+- _unset_keepalive_if_required() stops that timer; on_response_complete() starts it.
+- parser may be replaced between two calls of feed_data(); connection_lost() sets it to None.
+- server_state.default_headers are the headers of every answer.
+- For event_loop.py: Server calls create_server() with sock and backlog; of its result, only close() and wait_closed().
+
+And of httptools (checked with 0.9):
+
+- An exception in a callback stops the parser, and feed_data() raises HttpParserError.
+- Before feed_data() raises HttpParserUpgrade, also for CONNECT, it calls on_headers_complete() and
+  on_message_complete(). Then get_method(), get_http_version() and should_keep_alive() still describe the request.
+- The fields of a trailer go to on_header().
 """
 
 import asyncio
@@ -24,11 +53,11 @@ from wallet_api.observability.record import Observer, Record, end, record_in, re
 
 logger = logging.getLogger(__name__)
 
-# Of those who were told to come back later, so many a second may.
+# How many refused clients may return per second.
 _RETURNING = 2000
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
-# What asks for another protocol on this connection, and means nothing to one who stays with this one.
+# Headers that offer an upgrade. Without one, they have no meaning.
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -37,9 +66,9 @@ def _head_too_large() -> Refused:
 
 
 class _Transport:
-    """Sends the head of an answer together with the beginning of its body: one system call, not two.
+    """Sends the head of an answer together with the start of its body, in one system call.
 
-    What begins an answer goes through `begin` before.
+    `begin` may change the head. `linger` is called if data remains unsent at close().
     """
 
     def __init__(
@@ -52,7 +81,7 @@ class _Transport:
         self._begun = False
 
     def write(self, data: bytes) -> None:
-        """Sends data, or keeps it if it is the head of an answer."""
+        """Sends data, or keeps it until the body if it is a head."""
         if self._head:
             self._transport.write(self._head + data)
             self._head = b""
@@ -63,102 +92,102 @@ class _Transport:
             self._head = self._begin(data)
 
     def end_answer(self) -> None:
-        """Sends what is left; what comes next is a head again."""
+        """Sends a kept head. The next write() is a head again."""
         if self._head and not self._transport.is_closing():
             self._transport.write(self._head)
         self._head = b""
         self._begun = False
 
     def close(self) -> None:
-        """Sends what is left, and closes."""
+        """Sends a kept head and closes."""
         self.end_answer()
         self._transport.close()
         if self._transport.get_write_buffer_size() > 0:
             self._linger()
 
     def cut_off(self) -> None:
-        """Ends the connection, and drops what the client has not read, in the system's buffers too (by a reset)."""
-        with contextlib.suppress(OSError, ValueError):  # it is closed already
+        """Resets the connection, which drops unsent data from the system's buffers too."""
+        with contextlib.suppress(OSError, ValueError):  # already closed
             connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the transport's own."""
+        """Delegates everything else to the transport."""
         return getattr(self._transport, name)
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of a client, which may send requests before it has the answers to the earlier ones.
+    """One client connection, with pipelining.
 
-    uvicorn's keep-alive timer, which it starts after an answer, is started with the connection here, and runs
-    until the next request's head is complete: who sends nothing, or half a head, is closed as well.
+    uvicorn starts its keep-alive timer after an answer and stops it at the next byte. Here it also starts with the
+    connection, and runs until a request head is complete: this closes clients that send nothing or half a head.
     """
 
-    # Seconds that a request's body may take to arrive after its head, and a client to make room for more of an answer.
+    # Seconds for a request body to arrive after its head, and for a client to drain the send buffer.
     body_timeout = 10.0
     reader_timeout = 30.0
-    # Connections that a process serves. Of more, it asks them to come back later; more than twice as many wait outside.
+    # Connections a process serves. Up to twice as many are accepted but get 503; the rest wait in the backlog.
     most_connections = 10_000
     # All connections of this process.
     _open: ClassVar[set["Protocol"]] = set()
 
     _body_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
-    # How many are not read for now, because they are to come back later.
+    # Connections that are not read until they may return.
     _away: ClassVar[int] = 0
-    # For how many seconds this one is not, once its request is answered.
+    # Seconds to stop reading this connection after the current answer.
     _pause = 0
     _upgrading = False
     _in_head = True
-    # Bytes that have arrived since the last part of a body: of a head, of the lines between chunks, of a trailer.
+    # Bytes received since the last part of a body: head, chunk sizes, trailer.
     _overhead = 0
-    # What to tell a client whose request the parser gives up.
+    # The answer if the parser rejects a request.
     _wrong = Refused(refusals.NOT_HTTP)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Takes a new connection."""
+        """Starts a connection."""
         super().connection_made(transport)
         self._application = self.app
         self.transport = _Transport(transport, self._start_reader_timer, self._begin_answer)  # type: ignore[assignment]
         self._open.add(self)
-        # Whether it came when there were as many as are served; those who were there before it still are.
+        # Whether this connection exceeds the limit. Older connections are served.
         self._late = len(self._open) > self.most_connections
-        # Requests whose heads are complete, and whose answers are not; all but the first one wait in `pipeline`.
+        # Requests with a complete head and an incomplete answer; all but the first one wait in `pipeline`.
         self._unanswered: deque[RequestResponseCycle] = deque()
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets a connection."""
+        """Cleans up after a connection."""
         super().connection_lost(exc)
         self._open.discard(self)
         self._stop_body_timer()
         self._stop_reader_timer()
-        # uvicorn tells the last one alone.
+        # uvicorn notifies only the last one.
         for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()
 
     @classmethod
     def clients(cls) -> int:
-        """How many are connected."""
+        """The number of connected clients."""
         return len(cls._open)
 
     @classmethod
     def has_room(cls) -> bool:
-        """Whether one more client may be connected."""
+        """Whether one more connection may be accepted."""
         return len(cls._open) < 2 * cls.most_connections
 
     @classmethod
     async def abort_all(cls) -> None:
-        """Drops what is left when all is over: clients that do not read their answers would keep the loop open."""
+        """Aborts all connections at shutdown: clients that do not read their answers would keep the loop running."""
         while cls._open:
             for connection in list(cls._open):
                 connection.transport.abort()
             await asyncio.sleep(0)
 
     def on_response_complete(self) -> None:
-        """Goes on to the next request."""
+        """Continues with the next request."""
         self.transport.end_answer()  # type: ignore[attr-defined]
         self._unanswered.popleft()
         super().on_response_complete()
@@ -170,10 +199,9 @@ class Protocol(HttpToolsProtocol):
             Protocol._away += 1
 
     def come_back_later(self) -> int:
-        """Once the request is answered, reads nothing from this client for as many seconds as this returns.
+        """Stops reading from this client after the current answer. Returns for how many seconds, for Retry-After.
 
-        It is to be told them (Retry-After). Those who ask again at once, however cheap it is to refuse them, would take
-        the time of those who are served.
+        Refusals are cheap, but clients that retry immediately would still take time from those being served.
         """
         self._pause = 1 + self._away // _RETURNING
         return self._pause
@@ -184,12 +212,12 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def pause_writing(self) -> None:
-        """Begins to wait for a client that does not read its answers."""
+        """The send buffer is full: starts the timer for a slow reader."""
         super().pause_writing()
         self._start_reader_timer()
 
     def resume_writing(self) -> None:
-        """Goes on with a client that reads again."""
+        """The send buffer has drained: stops that timer."""
         super().resume_writing()
         self._stop_reader_timer()
 
@@ -209,7 +237,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.cut_off()  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        """Reads what has arrived, be it a part of a request or several of them."""
+        """Parses received bytes: part of a request, or several requests."""
         self._overhead += len(data)
         while data:
             try:
@@ -229,10 +257,10 @@ class Protocol(HttpToolsProtocol):
             self._start_body_timer()
 
     def on_headers_complete(self) -> None:
-        """Begins to answer a request, whose body may still be under way."""
+        """Starts a request, whose body may still be incomplete."""
         if self._overhead > _HEAD_LIMIT and self._head_size() > _HEAD_LIMIT:
             self._wrong = _head_too_large()
-            raise ValueError(self._wrong)  # which stops the parser
+            raise ValueError(self._wrong)  # stops the parser
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
@@ -246,15 +274,15 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
             self._in_head = False
-            self.headers = []  # a trailer's fields are none of the request's
+            self.headers = []  # keeps trailer fields out of the request's headers
 
     def on_body(self, body: bytes) -> None:
-        """Takes a part of a request's body."""
+        """Receives a part of a request body."""
         self._overhead = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Notes the end of a request's body."""
+        """Ends a request body."""
         self._in_head = True
         self._overhead = 0
         self._stop_body_timer()
@@ -262,16 +290,16 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answers a client that has sent its requests and closes its side, as one may."""
+        """Still answers a client that closes its sending side after its requests."""
         return self._ends_after_answers()
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _without_upgrade(self) -> bytes:
-        """The head of a request that asks for an upgrade, without the question, for a new parser.
+        """Replaces the parser, and returns the current head without its upgrade headers, to be parsed again.
 
-        The old one takes what follows such a head for the other protocol, and not for the body.
+        The old parser would treat the following bytes as the other protocol instead of a body.
         """
         version = self.parser.get_http_version()
         lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version.encode()]
@@ -285,7 +313,7 @@ class Protocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _start_body_timer(self) -> None:
-        """Begins to wait for a body; not while it is not read yet, because answers to earlier requests come first."""
+        """Starts the body timer, unless reading is paused until earlier requests are answered."""
         if not self._in_head and self._body_timer is None and len(self._unanswered) <= 1:
             self._body_timer = self.loop.call_later(self.body_timeout, self._give_up_body)
 
@@ -298,7 +326,7 @@ class Protocol(HttpToolsProtocol):
         self._refuse(Refused(refusals.BODY_LATE, seconds=self.body_timeout))
 
     def _ends_after_answers(self) -> bool:
-        """If there are answers to requests that have come in full, makes the last of them the connection's end."""
+        """Closes the connection after the answer to the last complete request. Returns False if there is none."""
         if self._unanswered and not self._in_head and self._unanswered[-1].more_body:
             broken = self._unanswered[-1]
             if len(self._unanswered) == 1:
@@ -313,9 +341,9 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, refused: Refused) -> None:
         if self._ends_after_answers():
-            return  # it would be taken for the answer to an earlier request
+            return  # another answer now would be taken for one of theirs
         if not self._in_head and not self._unanswered:
-            self.transport.close()  # the request was answered without its body
+            self.transport.close()  # already answered without its body
             return
         refused.headers = {"Connection": "close"}
         scope = self._unanswered[0].scope if self._unanswered else None
@@ -327,12 +355,12 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _begin_answer(self, answer: bytes) -> bytes:
-        """Notes the status of an answer, and adds the request's id: here, it costs a fraction of a header's check."""
+        """Records the status and adds X-Request-ID: much cheaper here, where uvicorn does not validate the header."""
         if self._unanswered:
             record = record_in(self._unanswered[0].scope)  # type: ignore[arg-type]
-            # of what was refused here, its handler's answer is heard by nobody
+            # a refusal from here has already set the status; the handler's answer is never sent
             record.status = record.status or int(answer[9:12])
-        else:  # it is for what never became a request
+        else:  # no request: its head was refused
             record = Record(request_id(self.headers or ()), self.client[0] if self.client else "")
             record.status = int(answer[9:12])
             end(record)
