@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -54,6 +55,27 @@ def psql(database: str, user: str, query: str) -> str:
     return "\n".join(line.rstrip() for line in shown.rstrip("\n").splitlines())
 
 
+def replayed(client: httpx2.Client, database: str, text: str) -> dict[str, int]:
+    """Replays the steps of a session, each of which gives what the text shows; returns how many there were."""
+    done = {"curl": 0, "psql": 0, "refused": 0}
+    shown_moments: dict[str, str] = {}
+    for command, prompt, query, shown in STEP.findall(text):
+        if command:
+            status, answer = curl(client, command)
+            done["curl"] += 1
+            done["refused"] += status != 200
+            assert status == 200 or '{"Error"' in shown or "error-" in shown
+        else:
+            answer = psql(database, {">": "wallet_ops", "#": "postgres"}[prompt], query)
+            done["psql"] += 1
+        # Moments are all that differs: equal ones in the text are equal in the session.
+        for then, now in zip(MOMENT.findall(shown), MOMENT.findall(answer), strict=True):
+            assert shown_moments.setdefault(then, now) == now
+            answer = answer.replace(now, then)
+        assert answer == shown.rstrip("\n"), command or query
+    return done
+
+
 @pytest.fixture
 def client(database: str) -> Iterator[httpx2.Client]:
     with serving(DATABASE_URL=database) as server, server.client() as client:
@@ -67,25 +89,25 @@ def client(database: str) -> Iterator[httpx2.Client]:
 def test_a_session(
     client: httpx2.Client, database: str, document: str, curls: int, queries: int, refusals: int
 ) -> None:
-    steps = STEP.findall(Path(PROJECT / document).read_text())
-    done = {"curl": 0, "psql": 0, "refused": 0}
-    shown_moments: dict[str, str] = {}
-    for command, prompt, query, shown in steps:
-        if command:
-            status, answer = curl(client, command)
-            done["curl"] += 1
-            done["refused"] += status != 200
-            assert status == (200 if '{"Error"' not in shown else status)
-        else:
-            answer = psql(database, {">": "wallet_ops", "#": "postgres"}[prompt], query)
-            done["psql"] += 1
-        # The moment is the only thing that differs; it is the same one wherever the document shows the same.
-        for then, now in zip(MOMENT.findall(shown), MOMENT.findall(answer), strict=True):
-            assert shown_moments.setdefault(then, now) == now
-            answer = answer.replace(now, then)
-        assert answer == shown.rstrip("\n"), command or query
+    done = replayed(client, database, (PROJECT / document).read_text())
     assert done == {"curl": curls, "psql": queries, "refused": refusals}
-    assert len(shown_moments) > 0 or curls == 0
+
+
+CHANGING = (PROJECT / "docs/changing.md").read_text().split("\n## ")[1:]
+
+
+@pytest.mark.parametrize("example", CHANGING, ids=[example.partition("\n")[0] for example in CHANGING])
+def test_a_worked_example_of_a_change(bare_database: str, tmp_path: Path, example: str) -> None:
+    [patch] = re.findall(r"^```diff\n(.*?)^```", example, re.MULTILINE | re.DOTALL)
+    ignored = shutil.ignore_patterns(".*", "__pycache__")
+    tree = Path(shutil.copytree(PROJECT, tmp_path / "tree", ignore=ignored))
+    apply = ["git", "apply", "--unidiff-zero", "-"]
+    subprocess.run(apply, cwd=tree, input=patch, text=True, check=True)
+    with serving(tree, DATABASE_URL=bare_database) as server, server.client() as client:
+        with psycopg.connect(bare_database) as admin:
+            for name in ("buyer", "seller"):
+                account(admin, name)
+        assert sum(replayed(client, bare_database, example).values()) > 0
 
 
 def test_the_recipe_for_who_waits_names_both(admin: Connection, database: str) -> None:
