@@ -14,13 +14,16 @@ OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/te
 PROCESSES ?= 3
 PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
+# The names of all dependencies, without the ranges of pyproject.toml.
+NEWEST = $(shell sed -n 's/^    "\([a-z][a-z0-9-]*\(\[binary\]\)\{0,1\}\)>=.*/\1/p' pyproject.toml)
+
 # Duration of make soak, make agree and make fuzz, in seconds.
 SECONDS ?= 600
 
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test soak agree fuzz bench errors schema lint format lock clean
+.PHONY: help install run psql check test canary soak agree fuzz bench errors schema lint format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,6 +44,12 @@ test: $(VENV)/installed-dev  ## run all tests on their own PostgreSQL
 ifneq ($(MACHINE_POSTGRES),)
 	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled" $(OTHER_POSTGRES_TESTS)
 endif
+
+canary:  ## run all tests on the newest versions of all dependencies, installed into .canary
+	$(PYTHON) -m venv --clear .canary
+	.canary/bin/python -m pip --quiet install $(NEWEST)
+	touch .canary/made .canary/installed .canary/installed-dev
+	$(MAKE) test VENV=.canary
 
 soak: $(VENV)/installed-dev  ## verify payments under random faults, for SECONDS=600 (with HAProxy if installed)
 	@$(VENV)/bin/python -m tests.faults.soak --seconds $(SECONDS)
@@ -82,7 +91,7 @@ lock:  ## regenerate the lock files from pyproject.toml (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove generated files, except the data in .wallet
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
+	rm -rf $(VENV) .canary .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
 
 # --clear discards an incomplete .venv, left by an interruption or by a missing python3-venv on Debian.
 $(VENV)/made:
