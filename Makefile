@@ -60,7 +60,7 @@ agree: $(VENV)/installed-dev  ## compare the service with its /openapi.json by s
 fuzz: $(VENV)/installed-dev  ## send malformed HTTP for SECONDS=600 and check the answers: valid, no 500, no hang
 	@$(VENV)/bin/python -m tests.http.fuzz --seconds $(SECONDS)
 
-bench: $(VENV)/installed-dev  ## run the benchmark in about 5 minutes; writes a table and a plot in .bench (needs wrk)
+bench: $(VENV)/installed-dev  ## run the benchmark in about 6 minutes; writes a table and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 errors: install  ## generate docs/errors.md from the registries of refusals
