@@ -257,7 +257,8 @@ def test_an_answer_that_never_comes_is_given_up(admin: Connection, network_datab
         keyed = threads.submit(until_answered, clients[1].pay, payment(*pairs[1]), "silence")
         wait_until(lambda: proxy.calls == 2)
         assert unkeyed.result().status == 503
-        assert stored(admin, pairs[1][0]) == [told(keyed.result().body)]
+        made = told(keyed.result().body)
+        assert stored(admin, pairs[1][0]) == [made]
         wait_until(lambda: proxy.struck[Fault.SILENCE] == 2)
         assert len(stored(admin, pairs[0][0])) == 1
         assert clients[2].pay(payment(*pairs[0])).status == 200, "it recovers by itself"

@@ -218,7 +218,7 @@ def test_a_pooler_that_allows_no_transactions_is_not_ready_and_the_log_says_what
     ):
         assert api.get("/readyz").status_code == 503
         assert api.get("/currencies").status_code == 503
-        assert "its pool_mode should be transaction or session" in server.log
+        assert "set its pool_mode to transaction or session" in server.log
 
 
 def test_migrate_refuses_to_go_through_a_pooler_in_transaction_mode(transactions: PgBouncer, admin: Connection) -> None:

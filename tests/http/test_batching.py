@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
+from wallet_api.database import batching
 from wallet_api.database.batching import Batcher, Full, Verdict
 
 
@@ -93,6 +94,7 @@ class Database:
     ) -> Batcher[int, int]:
         return Batcher(
             self.make_batch,
+            self.make_batch,
             self.make_unblocked,
             self.make_blocked,
             judge,
@@ -132,6 +134,28 @@ def test_who_comes_alone_goes_at_once_and_who_comes_meanwhile_goes_together() ->
             assert database.calls[0] == [0]
             assert [number for call in database.calls for number in call] == list(range(10))
             assert len(database.calls) <= 4
+
+    run(test)
+
+
+def test_a_stuck_call_does_not_hold_up_requests_that_arrive_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "_STUCK", 0.01)
+
+    async def test() -> None:
+        database = Database()
+        async with database.batcher() as batcher:
+            stuck = asyncio.create_task(batcher.submit(0))
+            early = asyncio.create_task(batcher.submit(1))
+            await settle()
+            assert database.calls == [[0]]
+            await asyncio.sleep(0.02)
+            late = asyncio.create_task(batcher.submit(2))
+            later = asyncio.create_task(batcher.submit(3))
+            await settle()
+            assert [len(call) for call in database.calls] == [1, len(database.calls[1])]
+            database.go_on.set()
+            assert list(await asyncio.gather(stuck, early, late, later)) == [0, 2, 4, 6]
+            assert sorted(number for call in database.calls for number in call) == [0, 1, 2, 3]
 
     run(test)
 

@@ -144,7 +144,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 
 def test_a_worker_keeps_as_many_connections_as_the_document_says(admin: Connection, database: str) -> None:
-    assert "= instances × workers × (pool + pool / 2 + 4)" in (PROJECT / "docs/operations.md").read_text()
+    assert "= instances × workers × (pool + pool / 2 + 5)" in (PROJECT / "docs/operations.md").read_text()
 
     def connections() -> int:
         ours = "datname = current_database() and application_name = 'wallet'"
@@ -152,6 +152,6 @@ def test_a_worker_keeps_as_many_connections_as_the_document_says(admin: Connecti
         return int(number)
 
     with serving(DATABASE_URL=database, WALLET_POOL_SIZE="6", WEB_CONCURRENCY="2") as server, server.client() as api:
-        wait_until(lambda: connections() >= 2 * (6 + 3 + 4))
+        wait_until(lambda: connections() >= 2 * (6 + 3 + 5))
         assert [api.get(path).status_code for path in ("/readyz", "/accounts", "/readyz")] == [200] * 3
-        assert connections() == 2 * (6 + 3 + 4)
+        assert connections() == 2 * (6 + 3 + 5)

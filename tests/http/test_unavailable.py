@@ -539,4 +539,4 @@ def test_a_database_whose_triggers_are_switched_off_is_not_used(admin: Connectio
     with serving(DATABASE_URL=database, WALLET_POOL_TIMEOUT="0.5") as server, server.client() as api:
         assert api.get("/readyz").status_code == 503
         assert api.get("/accounts").status_code == 503
-        assert "session_replication_role should be origin" in server.log
+        assert "session_replication_role must be origin" in server.log

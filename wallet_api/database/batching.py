@@ -33,6 +33,9 @@ Call = Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]]
 # them, in seconds: it doubles with each attempt.
 _ATTEMPTS = 5
 _PAUSE = 0.01
+# Seconds after which a call counts as stuck, on a connection that went silent perhaps. Then requests that arrive have
+# another call made beside it.
+_STUCK = 5.0
 
 
 class Full(Exception):
@@ -126,6 +129,7 @@ class Batcher(Generic[Request, Outcome]):
     def __init__(
         self,
         make_batch: Call[Request, Outcome],
+        make_batch_beside: Call[Request, Outcome],
         make_unblocked: Call[Request, Outcome | None],
         make_blocked: Call[Request, Outcome],
         judge: Judge,
@@ -141,7 +145,10 @@ class Batcher(Generic[Request, Outcome]):
         retry_pause: float,
     ) -> None:
         self._make_batch = make_batch
-        self._is_busy = False
+        self._make_batch_beside = make_batch_beside
+        # When the call under way began, by the time of the event loop; and whether there is one beside it.
+        self._busy_since: float | None = None
+        self._is_beside = False
         self._make_unblocked = make_unblocked
         self._make_blocked = make_blocked
         self._judge = judge
@@ -205,19 +212,22 @@ class Batcher(Generic[Request, Outcome]):
         # Not _Entry[Request, Outcome](…): that is six times slower.
         entry: _Entry[Request, Outcome] = _Entry(request, client, loop.create_future(), deadline, times, perf_counter())
         try:
-            if self._is_busy:
+            if self._busy_since is not None:
                 self._queue(entry)
                 if self._timer is None:
                     self._timer = loop.call_at(deadline, self._give_up)
+                if self._is_stuck() and not self._is_beside:
+                    self._is_beside = True
+                    self._start(self._call_beside())
             else:
-                self._is_busy = True
+                self._busy_since = loop.time()
                 try:
-                    await self._call_batch([entry])
+                    await self._call_batch(self._make_batch, [entry])
                 finally:
                     if self._queued:
                         self._start(self._call_while_any_wait())
                     else:
-                        self._is_busy = False
+                        self._busy_since = None
             return await entry.future
         finally:
             entry.note_times()
@@ -252,9 +262,19 @@ class Batcher(Generic[Request, Outcome]):
         task.add_done_callback(self._tasks.discard)
 
     async def _call_while_any_wait(self) -> None:
+        loop = asyncio.get_running_loop()
         while entries := self._take():
-            await self._call_batch(entries)
-        self._is_busy = False
+            self._busy_since = loop.time()
+            await self._call_batch(self._make_batch, entries)
+        self._busy_since = None
+
+    def _is_stuck(self) -> bool:
+        return self._busy_since is not None and asyncio.get_running_loop().time() - self._busy_since > _STUCK
+
+    async def _call_beside(self) -> None:
+        while self._is_stuck() and (entries := self._take()):
+            await self._call_batch(self._make_batch_beside, entries)
+        self._is_beside = False
 
     def _take(self) -> list[_Entry[Request, Outcome]]:
         """Takes the next batch, from the clients in turn: at most half of the requests that were here a moment ago.
@@ -277,10 +297,10 @@ class Batcher(Generic[Request, Outcome]):
                 entries.append(entry)
         return entries
 
-    async def _call_batch(self, entries: list[_Entry[Request, Outcome]]) -> None:
+    async def _call_batch(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
         self._under_way += len(entries)
         try:
-            self._settle(entries, await self._call(self._make_batch, entries))
+            self._settle(entries, await self._call(call, entries))
         except Exception as error:
             verdict = self._judge(error)
             if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):

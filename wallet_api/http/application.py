@@ -30,7 +30,7 @@ _MARGIN = 0.1
 
 def connections_of_worker(settings: Settings) -> int:
     """The number of database connections of a process: for calls, lists, payments, API keys and /readyz."""
-    return settings.pool_size + _list_connections(settings) + 2 + 2
+    return settings.pool_size + _list_connections(settings) + 3 + 2
 
 
 def _list_connections(settings: Settings) -> int:
@@ -69,9 +69,10 @@ def create_app(
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
         impatient = replace(settings, pool_size=1, lock_timeout=patience)
         # One batch at a time: two concurrent ones carry half as much each, and compete for accounts and CPUs.
-        batches, blocked = [SingleConnection("payments", conninfo, impatient) for _ in range(2)]
+        batches, beside, blocked = [SingleConnection("payments", conninfo, impatient) for _ in range(3)]
         app.state.payments = Batcher(
             payments.maker(batches),
+            payments.maker(beside),
             payments.maker_without_waiting(blocked),
             payments.maker(blocked),
             errors.judge,
@@ -86,7 +87,7 @@ def create_app(
             # by then, a call whose connection broke no longer waits for a lock
             retry_pause=patience + _MARGIN,
         )
-        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, batches, blocked]
+        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, batches, beside, blocked]
         # Whether connections may lead to a read-only or outdated server.
         app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:
