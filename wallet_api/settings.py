@@ -206,7 +206,7 @@ class Settings:
         "WALLET_POOL_SIZE",
         "4",
         _whole(1, 1000),
-        "database connections of a worker; more serve lists (half as many), payments (2), API keys (1) and /readyz (1)",
+        "database connections of a worker; more serve lists (half as many), payments (3), API keys (1) and /readyz (1)",
     )
     pool_waiting: int = _setting(
         "WALLET_POOL_WAITING",
