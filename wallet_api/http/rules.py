@@ -11,7 +11,10 @@ _FUNCTIONS = PROJECT / "db/functions"
 _REGISTRY = re.compile(r"\$registry\$(.*)\$registry\$", re.DOTALL)
 _CODE = re.compile(r"'(W[A-Z]\d{3})'")
 _CALL = re.compile(r"\bwallet\.(_\w+)\(")
-_DEFINITION = re.compile(r"^create or replace function wallet\.", re.MULTILINE)
+_DEFINITION = re.compile(
+    r"^create or replace function wallet\.(\w+)\(.*?^as \$\$$(.*?)^\$\$;$", re.MULTILINE | re.DOTALL
+)
+_COMMENT = re.compile(r"--.*")
 
 
 @functools.cache
@@ -25,17 +28,13 @@ def registry() -> dict[str, dict[str, Any]]:
 
 def refusals_of(function: str) -> list[str]:
     """The codes that a public function may raise, by itself or by the helpers that it calls, in order."""
-    helpers = _helpers()
-    texts = [(_FUNCTIONS / f"{function}.sql").read_text()]
+    bodies = _bodies()
     called: set[str] = set()
-    codes: set[str] = set()
-    while texts:
-        text = texts.pop()
-        codes |= set(_CODE.findall(text))
-        new = (set(_CALL.findall(text)) & helpers.keys()) - called
-        texts += [helpers[name] for name in new]
+    new = {function}
+    while new:
         called |= new
-    return sorted(codes)
+        new = {name for caller in new for name in _CALL.findall(bodies[caller])} & bodies.keys() - called
+    return sorted({code for name in called for code in _CODE.findall(bodies[name])})
 
 
 def allowed(code: str, argument: str) -> dict[str, Any]:
@@ -46,12 +45,12 @@ def allowed(code: str, argument: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _helpers() -> dict[str, str]:
-    """The definitions of all helpers but the registry, by name."""
-    definitions = [
-        definition
+def _bodies() -> dict[str, str]:
+    """The bodies of all functions but the registry, by name, without comments."""
+    bodies = {
+        name: _COMMENT.sub("", body)
         for path in sorted(_FUNCTIONS.glob("*.sql"))
-        if path.stem != "_refuse"
-        for definition in _DEFINITION.split(path.read_text())[1:]
-    ]
-    return {name: definition for definition in definitions if (name := definition.partition("(")[0]).startswith("_")}
+        for name, body in _DEFINITION.findall(path.read_text())
+    }
+    del bodies["_refusals"]
+    return bodies
