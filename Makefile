@@ -23,7 +23,7 @@ SECONDS ?= 600
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test canary soak agree fuzz bench errors schema lint format lock clean
+.PHONY: help install run psql check test canary soak agree fuzz bench generate lint format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -63,12 +63,8 @@ fuzz: $(VENV)/installed-dev  ## send malformed HTTP for SECONDS=600 and check th
 bench: $(VENV)/installed-dev  ## run the benchmark in about 6 minutes; writes a table and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
-errors: install  ## generate docs/errors.md from the registries of refusals
-	@$(VENV)/bin/python -m wallet_api.http.refusals > docs/errors.md
-
-schema: $(VENV)/installed-dev  ## write db/schema.sql, the tables as all migrations leave them
-	@$(VENV)/bin/python -m tests.schema.final_schema > db/schema.sql.new
-	@mv db/schema.sql.new db/schema.sql
+generate: $(VENV)/installed-dev  ## write db/schema.sql, docs/errors.md, and the OpenAPI files of wallet_api/http
+	@$(VENV)/bin/python -m tools.generate
 
 lint: $(VENV)/installed-dev  ## check style and types
 	$(VENV)/bin/ruff check .

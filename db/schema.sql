@@ -1,5 +1,5 @@
--- The tables, constraints, triggers and indexes of the ledger, as the migrations leave them. `make schema` writes this
--- file; do not edit it. To change a table, add a file to db/migrations/.
+-- The tables, constraints, triggers and indexes of the ledger, as all migrations leave them.
+-- `make generate` writes this file; do not edit it. To change a table, add a file to db/migrations/.
 
 CREATE SCHEMA ledger;
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 
 from tests.support import open_account, serving
+from tools import errors
 from wallet_api.database import embedded, migrations
 from wallet_api.http import refusals
 
@@ -111,9 +112,9 @@ def _closed(document: Node) -> Node:
 
 def _pattern(code: str, example: Node) -> str:
     """The sentence of an example; of one that tells what was sent, any such sentence."""
-    refusal = next(found for found in refusals.registry() if found.code == code.partition(" ")[0])
+    refusal = next(found for found in errors.registry() if found.code == code.partition(" ")[0])
     if refusal in _TELLS_WHAT_WAS_SENT:
-        return f"^{'.*'.join(map(re.escape, refusal.example.split('…')))}$"
+        return f"^{'.*'.join(map(re.escape, errors.example(refusal).split('…')))}$"
     return f"^{re.escape(example['value']['Error'])}$"
 
 

@@ -44,7 +44,7 @@ _WORDS = [
 
 def _valid(chance: Random) -> bytes:
     """A request as it should be."""
-    operation = chance.choice(ALL)
+    operation = chance.choice(list(ALL.values()))
     path = operation.path.replace("{id}", str(chance.randint(0, 3))).encode()
     target = chance.choice([path, path, path + b"?limit=1", b"http://localhost" + path])
     lines = [b"%b %b HTTP/1.%d" % (operation.method.encode(), target, chance.random() < 0.9), b"Host: localhost"]

@@ -12,17 +12,18 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
+from tests.http.examples import example
 from tests.sql.calls import row, rows
 from tests.support import PATIENCE, account, serving, waiting_for_locks
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.database.rows import Rows
 from wallet_api.http import operations
 from wallet_api.http.authentication import Keys
-from wallet_api.http.operation import Operation
+from wallet_api.http.operations import Operation
 
 INVALID = {"Error": "API key is not valid"}
 MISSING = {"Error": "Authorization should be given once, as Bearer and an API key"}
-GUARDED = [operation for operation in operations.ALL if operation.function]
+GUARDED = [operation for operation in operations.ALL.values() if operation.function]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def ask(api: httpx2.Client, operation: Operation, **headers: str) -> httpx2.Resp
     path = operation.path.replace("{id}", str(2**62))
     if operation.method == "GET":
         return api.get(path, headers=headers)
-    body = {field.name: field.example for field in operation.body or () if field.example is not None}
+    body = example(operation)
     return api.request(operation.method, path, json=body, headers=headers)
 
 
@@ -84,7 +85,7 @@ UNGUARDED = ["/livez", "/readyz", "/openapi.json", "/docs"]
 
 
 def test_these_are_all_that_need_no_key() -> None:
-    assert [operation.path for operation in operations.ALL if operation not in GUARDED] == UNGUARDED
+    assert [operation.path for operation in operations.ALL.values() if operation not in GUARDED] == UNGUARDED
 
 
 @pytest.mark.parametrize("path", UNGUARDED)

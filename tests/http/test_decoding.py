@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wallet_api.database.rows import Rows
 from wallet_api.http import codec
-from wallet_api.http.fields import AMOUNT, INTEGER, TEXT, Field, reader
+from wallet_api.http.fields import Field, reader
 from wallet_api.http.refusals import Refused
 
 json_values = st.recursive(
@@ -27,7 +27,7 @@ numbers = st.builds(
 )
 
 
-_read = reader([Field("ID", INTEGER, "", ""), Field("Amount", AMOUNT, "", ""), Field("Name", TEXT, "", "")])
+_read = reader([Field("ID", "bigint", ""), Field("Amount", "numeric", ""), Field("Name", "text", "")])
 
 
 def read(body: bytes) -> tuple[Any, ...] | Refused:

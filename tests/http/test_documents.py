@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,10 @@ def test_a_worked_example_of_a_change(bare_database: str, tmp_path: Path, exampl
     tree = Path(shutil.copytree(PROJECT, tmp_path / "tree", ignore=ignored))
     apply = ["git", "apply", "--unidiff-zero", "-"]
     subprocess.run(apply, cwd=tree, input=patch, text=True, check=True)
+    [modules] = re.findall(r"^\.venv/bin/python -m pytest (.*)$", example, re.MULTILINE)
+    for command in (["tools.generate"], ["pytest", "-q", *modules.split()]):
+        done = subprocess.run([sys.executable, "-m", *command], cwd=tree, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
     with serving(tree, DATABASE_URL=bare_database) as server, server.client() as client:
         with psycopg.connect(bare_database) as admin:
             for name in ("buyer", "seller"):

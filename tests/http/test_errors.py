@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.support import PROJECT, open_account, serving
-from wallet_api.http import refusals
+from tools import errors
 
 PROBLEM = "application/problem+json"
 
@@ -54,7 +54,7 @@ def test_a_refusal_has_its_code_and_names_the_field_to_blame(
     assert response.headers["content-type"] == "application/json"
     assert list(response.json()) == ["Error"]
     assert (response.headers["error-code"], response.headers.get("error-field")) == (code, field)
-    known = next(refusal for refusal in refusals.registry() if refusal.code == code)
+    known = next(refusal for refusal in errors.registry() if refusal.code == code)
     assert response.status_code == known.status
 
 
@@ -115,7 +115,7 @@ def test_haproxy_s_own_answers_are_those_of_the_registry() -> None:
     )
     assert [status for status, _, _ in configured] == ["400", "408", "500", "502", "503", "504"]
     for status, body, code in configured:
-        known = next(refusal for refusal in refusals.registry() if refusal.code == code)
+        known = next(refusal for refusal in errors.registry() if refusal.code == code)
         assert (int(status), body) == (known.status, f'{{"Error":"{known.sentence}"}}')
 
 
@@ -183,17 +183,10 @@ def test_a_success_is_the_same_for_who_asks_for_problems(api: httpx2.Client) -> 
         assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
 
 
-# docs/errors.md
-
-
-def test_the_document_is_what_make_errors_writes() -> None:
-    assert (PROJECT / "docs/errors.md").read_text() == refusals.document()
-
-
 def test_each_code_stands_once_and_has_a_cause_and_a_cure() -> None:
-    codes = [refusal.code for refusal in refusals.registry()]
+    codes = [refusal.code for refusal in errors.registry()]
     assert len(codes) == len(set(codes))
-    for refusal in refusals.registry():
+    for refusal in errors.registry():
         assert re.fullmatch(r"[A-Z\d]{5}", refusal.code)
         assert refusal.cause.endswith((".", "?"))
         assert refusal.cure.endswith(".")

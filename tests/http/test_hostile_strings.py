@@ -10,12 +10,10 @@ import httpx2
 import pytest
 
 from tests.conftest import Connection, clone
+from tests.http.examples import example
 from tests.support import account, broken_books, open_account, serving
 from wallet_api.http import refusals
-from wallet_api.http.fields import Field
-from wallet_api.http.operation import Operation
-from wallet_api.http.operations import ALL
-from wallet_api.http.payments import FIELDS
+from wallet_api.http.operations import ALL, Operation
 
 # Those that can be stored: 1 to 255 characters, of which none is a NUL.
 TEXTS = [
@@ -79,12 +77,13 @@ def in_json(text: str) -> list[bytes]:
     return [json.dumps(text).encode(), json.dumps(text, ensure_ascii=False).encode(errors="surrogatepass")]
 
 
-def body(fields: tuple[Field, ...], hostile: str, value: bytes) -> bytes:
+def body(operation: Operation, hostile: str, value: bytes) -> bytes:
     """A body of examples, but for one field, which is hostile."""
+    right = {name: json.dumps(value).encode() for name, value in example(operation).items()}
     members = [
-        b'"%b":%b' % (asked.name.encode(), value if asked.name == hostile else json.dumps(asked.example).encode())
-        for asked in fields
-        if asked.name == hostile or asked.required
+        b'"%b":%b' % (field.name.encode(), value if field.name == hostile else right[field.name])
+        for field in operation.body or ()
+        if field.name == hostile or field.required
     ]
     return b"{" + b",".join(members) + b"}"
 
@@ -94,7 +93,7 @@ def requests(operation: Operation, text: str) -> Iterator[dict[str, Any]]:
     path = operation.path.replace("{id}", "1")
     right: dict[str, Any] = {"method": operation.method, "url": path}
     if operation.body is not None:
-        right["content"] = body(operation.body_fields, "", b"")
+        right["content"] = body(operation, "", b"")
     if operation.in_path:
         yield right | {"url": operation.path.replace("{id}", in_url(text))}
     yield right | {"url": f"{path}{in_url(text)}"}
@@ -102,11 +101,12 @@ def requests(operation: Operation, text: str) -> Iterator[dict[str, Any]]:
     for asked in operation.query:
         yield right | {"url": f"{path}?{asked.name}={in_url(text)}"}
     for value in in_json(text):
-        for asked in operation.body_fields:
-            yield right | {"content": body(operation.body_fields, asked.name, value)}
+        for asked in operation.body or ():
+            yield right | {"content": body(operation, asked.name, value)}
         if operation.name == "makePayments":
-            for asked in FIELDS:
-                yield right | {"content": b'{"Payments":[%b]}' % body(FIELDS, asked.name, value)}
+            payment = ALL["makePayment"]
+            for asked in payment.body or ():
+                yield right | {"content": b'{"Payments":[%b]}' % body(payment, asked.name, value)}
         yield right | {"content": value}
         yield right | {"content": b"{%b:1}" % value}
     # What else is no HTTP is for tests/http/fuzz.py.
@@ -127,7 +127,7 @@ def target(cluster: str) -> Iterator[httpx2.Client]:
             yield api
 
 
-@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", ALL.values(), ids=lambda operation: operation.name)
 def test_each_operation_answers_in_the_contract_s_form_whatever_is_in_any_field(
     target: httpx2.Client, operation: Operation
 ) -> None:

@@ -19,7 +19,7 @@ from tests.conftest import Connection, clone
 from tests.support import PATIENCE, Server, serving, totals, wait_until
 from wallet_api.database.pool import _PAGE
 from wallet_api.database.rows import Rows
-from wallet_api.http.answers import Listed
+from wallet_api.http.answers import List
 from wallet_api.http.messages import _Stream
 
 ACCOUNTS, PAYMENTS = 2 * _PAGE + 10, 60_000
@@ -239,7 +239,7 @@ def test_a_list_without_end_ends_when_the_reader_is_gone(values: list[tuple[str]
     async def test() -> None:
         async with asyncio.timeout(PATIENCE):
             scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
-            await _Stream(Listed("Numbers"), page, pages(), PATIENCE)(scope, receive, send)
+            await _Stream(List("Numbers"), page, pages(), PATIENCE)(scope, receive, send)
 
     asyncio.run(test())
 

@@ -13,9 +13,10 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from tests.http.agreement import disagreements
 from tests.support import serving
-from wallet_api.http import application, operations, refusals, rules
+from tools import errors, rules
+from wallet_api.http import application, operations
 from wallet_api.http.fields import Field
-from wallet_api.http.operation import Operation
+from wallet_api.http.operations import Operation
 
 Node = dict[str, Any]
 
@@ -69,18 +70,18 @@ def test_each_rule_is_a_refusal_of_some_operation_with_its_words(document: Node)
         for _, _, operation in described(document)
         for response in operation["responses"].values()
         for code, example in response["content"].get("application/json", {}).get("examples", {}).items()
-        if code in refusals.of_rulebook()
+        if code in rules.refusals()
     }
-    rules = {code: refusal.sentence for code, refusal in refusals.of_rulebook().items() if code not in NOT_OVER_HTTP}
-    assert rules
-    assert told == rules
+    known = {code: refusal.sentence for code, refusal in rules.refusals().items() if code not in NOT_OVER_HTTP}
+    assert known
+    assert told == known
 
 
 def test_what_a_rule_allows_is_in_the_document(document: Node) -> None:
     """Limits are data of the registry, and do not depend on the words of a refusal."""
     shown = [
         (operation.function, asked.argument, schema)
-        for operation in operations.ALL
+        for operation in operations.ALL.values()
         for asked, schema in asked_schemas(document, operation)
     ]
     limited = [
@@ -103,7 +104,7 @@ def asked_schemas(document: Node, operation: Operation) -> Iterator[tuple[Field,
         if operation.body is not None:
             name = f"{operation.name[0].upper()}{operation.name[1:]}Request"
             parameters |= document["components"]["schemas"][name]["properties"]
-        for asked in (*operation.in_path, *operation.query, *operation.body_fields):
+        for asked in (*operation.in_path, *operation.query, *(operation.body or ())):
             if asked.argument:
                 yield asked, parameters[asked.name]
 
@@ -113,7 +114,7 @@ def test_service_and_document_agree(database: str, tmp_path: Path) -> None:
     with serving(DATABASE_URL=database) as server:
         found, statuses = disagreements(server.url, tmp_path, "--max-examples", "10", "--seed", "1")
     assert not found, found
-    answered = {operation.name for operation in operations.ALL}
+    answered = set(operations.ALL)
     assert set(statuses) == answered
     # where nothing is granted, nothing is proved
     assert {name for name, counted in statuses.items() if counted[200]} == answered
@@ -139,7 +140,7 @@ def test_docs_shows_every_operation_field_and_refusal(api: httpx2.Client, docume
 
 def test_docs_explains_every_code(api: httpx2.Client) -> None:
     page = api.get("/docs").text
-    for refusal in refusals.registry():
+    for refusal in errors.registry():
         row = page.split(f'<code id="{refusal.code}">')[1].split("</tr>")[0]
         assert all(escape(text) in row for text in (str(refusal.status), refusal.cause, refusal.cure))
 

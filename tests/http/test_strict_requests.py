@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.http.examples import example
 from tests.support import open_account
-from wallet_api.http.operation import Operation
-from wallet_api.http.operations import ALL
+from wallet_api.http.operations import ALL, Operation
 
 _names = (f"strict {number}" for number in itertools.count())
 
@@ -105,11 +105,11 @@ def test_a_misspelt_parameter_lists_nothing(api: httpx2.Client, parameter: str) 
 
 
 def asked(operation: Operation) -> dict[str, Any]:
-    body = {field.name: field.example for field in operation.body_fields if field.required}
-    return {"json": body} if operation.body is not None else {}
+    required = {field.name: example(operation)[field.name] for field in operation.body or () if field.required}
+    return {"json": required} if operation.body is not None else {}
 
 
-@pytest.mark.parametrize("operation", ALL, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", ALL.values(), ids=lambda operation: operation.name)
 def test_every_operation_refuses_an_unknown_parameter(api: httpx2.Client, operation: Operation) -> None:
     path = operation.path.replace("{id}", "1")
     response = api.request(operation.method, f"{path}?Unknown=1", **asked(operation))
@@ -117,7 +117,9 @@ def test_every_operation_refuses_an_unknown_parameter(api: httpx2.Client, operat
     assert '"Unknown"' in response.json()["Error"]
 
 
-@pytest.mark.parametrize("operation", [found for found in ALL if found.body is not None], ids=lambda found: found.name)
+@pytest.mark.parametrize(
+    "operation", [found for found in ALL.values() if found.body is not None], ids=lambda found: found.name
+)
 def test_every_operation_refuses_an_unknown_field(api: httpx2.Client, operation: Operation) -> None:
     path = operation.path.replace("{id}", "1")
     for content in ({"Unknown": 1}, asked(operation)["json"] | {"Unknown": None}):

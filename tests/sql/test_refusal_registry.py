@@ -25,9 +25,10 @@ from tests.sql import (
 )
 from tests.sql.calls import rows
 from tests.support import PROJECT, account
-from wallet_api.http import refusals, rules
+from tools import rules
+from wallet_api.http.refusals import STATUS
 
-CODES = list(refusals.of_rulebook())
+CODES = list(rules.refusals())
 RULES = [path for path in (PROJECT / "db/functions").glob("*.sql") if path.stem != "_refuse"]
 USED = set(re.findall(r"'(W[A-Z0-9]{4})'", "".join(path.read_text() for path in RULES)))
 TABLES: list[list[tuple[str, str]]] = [
@@ -64,7 +65,7 @@ def test_each_code_is_raised_by_a_test() -> None:
 def test_each_code_is_the_wallet_s_own_and_has_a_status(code: str) -> None:
     assert code[0] in "56789IJKLMNOPQRSTUVWXYZ"
     assert not code.endswith("000")
-    assert code[:2] in refusals.STATUS
+    assert code[:2] in STATUS
 
 
 # A call whose argument, given as %s, a rule limits; what the registry says that the rule allows is what it does.
@@ -115,7 +116,7 @@ def test_list_refusals_shows_what_docs_errors_md_is_made_from(ops: Connection) -
     shown = [row for row in rows(ops, "list_refusals") if row["code"] != "55P03"]
     assert [row["code"] for row in shown] == sorted(CODES)
     for row in shown:
-        refusal = refusals.of_rulebook()[row["code"]]
+        refusal = rules.refusals()[row["code"]]
         assert (row["message"], row["cause"], row["cure"]) == (refusal.sentence, refusal.cause, refusal.cure)
 
 
@@ -138,7 +139,7 @@ def test_a_refusal_is_raised_with_its_code_its_words_and_the_argument_to_blame(o
     ]:
         with pytest.raises(psycopg.Error) as refusal, ops.transaction():
             ops.execute(f"select * from {call}")
-        known = refusals.of_rulebook()[refusal.value.sqlstate or ""]
+        known = rules.refusals()[refusal.value.sqlstate or ""]
         assert refusal.value.diag.message_primary == known.sentence
         assert (refusal.value.diag.column_name or "") == blamed
 

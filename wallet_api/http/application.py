@@ -15,9 +15,9 @@ from starlette.types import ASGIApp
 from wallet_api.database import migrations
 from wallet_api.database.batching import Batcher, Watch
 from wallet_api.database.pool import Database, SingleConnection
-from wallet_api.http import documents, errors, openapi, operations, payments
+from wallet_api.http import answers, documents, errors, operations, payments, probes
 from wallet_api.http.authentication import Keys
-from wallet_api.http.operation import Operation
+from wallet_api.http.operations import Operation
 from wallet_api.http.origins import AllowedOrigins, OwnPagesOnly
 from wallet_api.http.sampling import look_on
 from wallet_api.http.shortcut import Shortcut
@@ -57,7 +57,6 @@ def create_app(
         app.state.settings = settings
         app.state.version = migrations.version()
         app.state.is_stopping = is_stopping
-        app.state.documents = documents.Documents(openapi.document(operations.ALL))
         app.state.database = Database("calls", conninfo, settings)
         # Separate pools: lists, because clients may read slowly; readiness, so that a busy service does not look dead
         # to the load balancer; API keys, so that requests without a valid key take no capacity from the others;
@@ -107,7 +106,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    application: ASGIApp = Shortcut(app, "POST", payments.PATH, payments.MAKE_PAYMENT.handle)
+    application: ASGIApp = Shortcut(app, payments.MAKE_PAYMENT, handle)
     if settings.auth != "required":
         application = OwnPagesOnly(application, settings.hosts)
     elif settings.cors_origins:
@@ -118,7 +117,7 @@ def create_app(
 def _routes() -> list[Route]:
     """One route per path with all its methods, so that a 405 lists all of them in Allow."""
     by_path: dict[str, dict[str, Operation]] = {}
-    for operation in operations.ALL:
+    for operation in operations.ALL.values():
         by_path.setdefault(operation.path, {})[operation.method] = operation
     return [Route(path, _endpoint(path, by_method), methods=list(by_method)) for path, by_method in by_path.items()]
 
@@ -127,6 +126,28 @@ def _endpoint(path: str, by_method: dict[str, Operation]) -> Callable[[Request],
     async def endpoint(request: Request) -> Response:
         record_of(request).route = path
         method = "GET" if request.method == "HEAD" else request.method
-        return await by_method[method].handle(request)
+        return await handle(by_method[method], request)
 
     return endpoint
+
+
+async def handle(operation: Operation, request: Request) -> Response:
+    """Handles a request. If API keys are required, an operation that calls a function needs one."""
+    request.scope[errors.FIELD_NAMES] = operation.argument_names
+    keys: Keys = request.app.state.keys
+    if operation.function and keys.required:
+        await keys.identify(request.scope)
+    if request.scope["query_string"]:
+        operation.refuse_unknown_parameters(request.scope["query_string"])
+    return await _HANDLERS.get(operation.name, answers.respond)(operation, request)
+
+
+# The operations that are more than one call of their function.
+_HANDLERS = {
+    "makePayment": payments.make_payment,
+    "makePayments": payments.make_payments,
+    "live": probes.live,
+    "ready": probes.ready,
+    "getOpenAPI": documents.openapi,
+    "getDocs": documents.docs,
+}

@@ -190,3 +190,8 @@ _CONVERT = {_BIGINT: _as_they_are, _NUMERIC: _as_they_are, _TIMESTAMPTZ: _moment
 def wire_name(column: str) -> str:
     """The contract's field name for a column."""
     return "".join("ID" if word == "id" else word.capitalize() for word in column.split("_"))
+
+
+def column_name(name: str) -> str:
+    """The column or argument for a field name of the contract (BuyerAccountID: buyer_account_id)."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

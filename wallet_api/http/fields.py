@@ -1,47 +1,41 @@
-"""Fields of requests and responses. One declaration both parses a field and describes it.
+"""The fields of requests: parses each value from JSON or from a URL. The rulebook decides whether the value is allowed.
 
-A kind of value knows how to parse it from JSON and from a URL, and its JSON Schema. The rulebook decides whether the
-value is allowed. An amount that is not a number is passed on as NaN, so that the rulebook refuses it like any other
-malformed amount. Only values that PostgreSQL cannot represent (a fraction as an ID, a NUL in a text) are refused here.
+An amount that is not a number is passed on as NaN, so that the rulebook refuses it like any other malformed amount.
+Only values that PostgreSQL cannot represent (a fraction as an ID, a NUL in a text) are refused here.
 """
 
 import datetime
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from psycopg.types.numeric import Int8
 
 from wallet_api.http import refusals
-from wallet_api.http.codec import number, wire_name
+from wallet_api.http.codec import number
 from wallet_api.http.refusals import Refusal, Refused
-
-# A JSON Schema, or a part of one.
-Schema = dict[str, Any]
 
 # Leading zeros are skipped, because Python does not parse numbers with thousands of digits.
 _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 # No two parts can match the same digits, which would backtrack exponentially.
-_DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # RFC 3339. In a URL, an unescaped plus sign arrives as a space.
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?([Zz]|[ +-][0-9]{2}:[0-9]{2})"
 )
 _NAN = Decimal("NaN")
+# The most payments that a batch may have.
+MOST_PAYMENTS = 10_000
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of value: its parsers, its schemas in requests and responses, and the refusals its parsers may raise."""
+class Kind(NamedTuple):
+    """How a type is parsed: from a JSON value, and from a text in a URL. Both take the field's name for refusals."""
 
     from_json: Callable[[Any, str], Any]
     from_text: Callable[[str, str], Any]
-    sent: Schema
-    shown: Schema
-    wrong: tuple[Refusal, ...] = ()
 
 
 def _refuse(name: str, wrong: Refusal) -> NoReturn:
@@ -62,7 +56,7 @@ def _integer_in_url(text: str, name: str) -> Int8:
 def _amount(value: Any, name: str) -> Decimal:
     """The decimal in a JSON number or string; NaN for anything else."""
     if isinstance(value, str):
-        return number(value) if _DECIMAL.fullmatch(value) else _NAN
+        return number(value) if DECIMAL.fullmatch(value) else _NAN
     if isinstance(value, Decimal):
         return value
     return Decimal(value) if type(value) is int else _NAN
@@ -107,67 +101,43 @@ def _moment(text: Any, name: str) -> str:
     return f"{text[:10]}T{text[11:19]}{fraction}{offset}"
 
 
-def array_of(items: Schema, most: int) -> Kind:
-    """An array of at most `most` elements. The caller parses the elements."""
-
-    def array(value: Any, name: str) -> list[Any]:
-        if not isinstance(value, list):
-            _refuse(name, refusals.NOT_AN_ARRAY)
-        if len(value) > most:
-            raise Refused(refusals.TOO_MANY_ELEMENTS, name, limit=most)
-        return value
-
-    schema = {"type": "array", "items": items, "maxItems": most}
-    return Kind(array, array, schema, schema, (refusals.NOT_AN_ARRAY, refusals.TOO_MANY_ELEMENTS))
+def _payments(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        _refuse(name, refusals.NOT_AN_ARRAY)
+    if len(value) > MOST_PAYMENTS:
+        raise Refused(refusals.TOO_MANY_ELEMENTS, name, limit=MOST_PAYMENTS)
+    return value
 
 
-_ID = {"type": "integer", "format": "int64"}
-INTEGER = Kind(
-    _integer,
-    _integer_in_url,
-    _ID | {"minimum": -(2**63), "maximum": 2**63 - 1},
-    _ID,
-    (refusals.NOT_AN_INTEGER,),
-)
-AMOUNT = Kind(
-    _amount,
-    _amount,
-    {"type": ["number", "string"], "pattern": f"^({_DECIMAL.pattern})$"},
-    {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"},
-)
-TEXT = Kind(
-    _text,
-    _text,
-    {"type": "string", "pattern": "^[^\\u0000]*$"},
-    {"type": "string"},
-    (refusals.NOT_A_STRING, refusals.HAS_NUL, refusals.HAS_HALF_SURROGATE),
-)
-BOOLEAN = Kind(_boolean, _boolean_in_url, {"type": "boolean"}, {"type": "boolean"}, (refusals.NOT_A_BOOLEAN,))
-_DATE_TIME = {"type": "string", "format": "date-time"}
-MOMENT = Kind(
-    _moment,
-    _moment,
-    _DATE_TIME,
-    _DATE_TIME | {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"},
-    (refusals.NOT_A_MOMENT,),
-)
+# By type, as the database's catalogue names it; payments are the elements of a batch.
+KINDS = {
+    "bigint": Kind(_integer, _integer_in_url),
+    "numeric": Kind(_amount, _amount),
+    "text": Kind(_text, _text),
+    "boolean": Kind(_boolean, _boolean_in_url),
+    "timestamp with time zone": Kind(_moment, _moment),
+    "payments": Kind(_payments, _payments),
+}
 
 
 @dataclass(frozen=True)
 class Field:
     """A field of a request. `argument` is the SQL function's, without p_; "" if there is none.
 
-    `required` only documents: the rulebook refuses NULL. A missing field is passed as NULL; with `defaults`, it is not
-    passed, so that the function's default applies.
+    `required` only says whether a request may have no body: the rulebook refuses NULL. A missing field is passed as
+    NULL; with `defaults`, it is not passed, so that the function's default applies.
     """
 
     name: str
-    kind: Kind
+    type: str
     argument: str
-    about: str
-    example: Any = None
     required: bool = False
     defaults: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """How values are parsed."""
+        return KINDS[self.type]
 
     @functools.cached_property
     def key(self) -> str:
@@ -191,62 +161,3 @@ def reader(fields: Sequence[Field]) -> Callable[[Getter], tuple[Any, ...]]:
     ]
     read: Callable[[Getter], tuple[Any, ...]] = eval(f"lambda get: ({' '.join(values)})", scope)  # noqa: S307
     return read
-
-
-# The kind and the description of each column that responses contain.
-_COLUMNS: Mapping[str, tuple[Kind, str]] = {
-    "id": (INTEGER, "the ID, unique among objects of this kind"),
-    "name": (TEXT, "the name"),
-    "scale": (INTEGER, "the number of decimals that amounts may have"),
-    "currency_id": (INTEGER, "the ID of the currency"),
-    "currency_name": (TEXT, "the name of the currency"),
-    "amount": (AMOUNT, "the amount"),
-    "balance": (AMOUNT, "the balance of the account after the payment"),
-    "buyer_account_id": (INTEGER, "the account that pays"),
-    "seller_account_id": (INTEGER, "the account that is paid"),
-    "counterparty_account_id": (INTEGER, "the other account of the payment"),
-    "counterparty_name": (TEXT, "the name of the other account"),
-    "operation_timestamp": (MOMENT, "when the payment was made, in UTC"),
-    "expires_at": (MOMENT, "when the hold expires, in UTC"),
-    "status": (TEXT, "active; frozen: receives payments, but makes none; or closed"),
-    "held": (AMOUNT, "the total of open holds"),
-    "available": (AMOUNT, "the amount that the account can pay now: balance plus credit limit minus holds"),
-    "credit_limit": (AMOUNT, "how far below zero the balance may go"),
-    "payment_id": (INTEGER, "the ID of the payment"),
-    "captured_amount": (AMOUNT, "the amount that was captured"),
-    "description": (TEXT, "the purpose, as given by the client"),
-    "reference": (TEXT, "the client's own reference"),
-    "refunded_payment_id": (INTEGER, "the payment that this one refunds"),
-    "refunded_amount": (AMOUNT, "the amount that has been refunded"),
-    "hold_id": (INTEGER, "the hold that this payment captured"),
-}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """An object in a response: columns that are never NULL, then those that may be NULL, and are then left out.
-
-    `about` overrides the descriptions of columns.
-    """
-
-    name: str
-    always: tuple[str, ...]
-    sometimes: tuple[str, ...] = ()
-    about: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All columns, in order."""
-        return self.always + self.sometimes
-
-    def schema(self) -> Schema:
-        """The JSON Schema of the object."""
-        return {
-            "type": "object",
-            "properties": {
-                wire_name(column): _COLUMNS[column][0].shown
-                | {"description": self.about.get(column, _COLUMNS[column][1])}
-                for column in self.columns
-            },
-            "required": [wire_name(column) for column in self.always],
-        }

@@ -1,292 +1,222 @@
-"""All HTTP operations of the wallet."""
+"""The table of operations, and how a request becomes a function call.
 
-from wallet_api.http import documents, payments, probes
-from wallet_api.http.answers import Few, Listing, One, Place, Statement
-from wallet_api.http.fields import AMOUNT, BOOLEAN, INTEGER, MOMENT, TEXT, Field, Shape
-from wallet_api.http.operation import Operation
+operations.toml has what only HTTP knows of an operation, functions.json what the database's catalogue knows of its
+function. The OpenAPI document is generated from the same two files.
+"""
 
-_STORED = (
-    "id",
-    "currency_id",
-    "currency_name",
-    "amount",
-    "buyer_account_id",
-    "seller_account_id",
-    "operation_timestamp",
-)
-_LINKS = ("refunded_payment_id", "hold_id")
-_TERMS = ("description", "reference")
+import functools
+import json
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-_BRIEF_ACCOUNT = Shape("Account", ("id", "name", "currency_id", "currency_name", "amount"))
-_ACCOUNT = Shape(
-    "Account",
-    _BRIEF_ACCOUNT.always,
-    ("status", "held", "available", "credit_limit"),
-    {"amount": "the balance", "name": "the name, unique among accounts"},
-)
-_LISTED_PAYMENT = Shape("ListedPayment", _STORED, (*_TERMS, *_LINKS))
-_FOUND_PAYMENT = Shape("FoundPayment", _STORED, (*_TERMS, *_LINKS, "refunded_amount"))
-_REFUND = Shape("Refund", payments.MADE.always, (*_TERMS, "refunded_payment_id"))
-_CAPTURE = Shape("Capture", payments.MADE.always, (*_TERMS, "hold_id"))
-_LINE = Shape(
-    "Line",
-    ("payment_id", "counterparty_account_id", "counterparty_name", "amount", "balance", "operation_timestamp"),
-    (*_TERMS, *_LINKS),
-    {"amount": "the change of the balance, negative if the account paid"},
-)
-_HOLD = Shape(
-    "Hold",
-    (*payments.MADE.always, "expires_at", "status"),
-    ("payment_id", "captured_amount", *_TERMS),
-    {
-        "status": "open, captured, voided or expired",
-        "payment_id": "the payment that captured the hold",
-        "operation_timestamp": "when the hold was created, in UTC",
-    },
-)
-_CURRENCY = Shape("Currency", ("id", "name", "scale"))
+from starlette.requests import Request
 
-_ACCOUNT_ID = Field("id", INTEGER, "account_id", "the ID of the account", 1, required=True)
-_PAYMENT_ID = Field("id", INTEGER, "payment_id", "the ID of the payment", 1, required=True)
-_HOLD_ID = Field("id", INTEGER, "hold_id", "the ID of the hold", 1, required=True)
+from wallet_api.http import codec, messages, refusals
+from wallet_api.http.authentication import key_id
+from wallet_api.http.fields import Field, Getter, reader
+from wallet_api.http.refusals import Refused
 
-# The first two parameters of every list, in the order that Database.pages expects.
-_PAGE = (
-    Field("after", INTEGER, "after_id", "only rows after the one with this ID"),
-    Field("limit", INTEGER, "limit", "the size of a page; without it, the whole list", 100),
-)
-_DETAILS = Field("details", BOOLEAN, "", "whether to include Status, Held, Available and CreditLimit")
-_CURRENCY_FILTER = Field("currency", TEXT, "currency", "only this currency: its ID or its name")
-_FROM = Field("from", MOMENT, "from", "at or after this time")
-_TO = Field("to", MOMENT, "to", "before this time")
+_FOLDER = Path(__file__).parent
+TABLE = tomllib.loads((_FOLDER / "operations.toml").read_text())
+# By name: the types of a function's arguments and result columns, and the defaults of its arguments, in SQL.
+FUNCTIONS: dict[str, Any] = json.loads((_FOLDER / "functions.json").read_text())
 
-_LISTS = (
-    "With `limit`, the response is one page, and the header `Link` has the URL of the next one. Without `limit`, the "
-    "whole list is streamed from one snapshot. If it cannot be completed, the connection is broken off."
-)
+# The name of the path parameter in refusals.
+IN_PATH = "The ID in the URL"
+_KEY_HEADER = b"idempotency-key"
+# A header whose name contains this is taken for a misspelt Idempotency-Key.
+_KEY_WORD = b"idempot"
 
-_ACCOUNTS = (
-    Operation(
-        name="listAccounts",
-        group="Accounts",
-        method="GET",
-        path="/accounts",
-        summary="Lists accounts, by ID",
-        about=_LISTS,
-        query=(
-            *_PAGE,
-            Field("name", TEXT, "name", "only the account with this name"),
-            Field("name_prefix", TEXT, "name_prefix", "only accounts whose name starts with this"),
-            _CURRENCY_FILTER,
-            Field("status", TEXT, "status", "only accounts with this status: active, frozen or closed"),
-            _DETAILS,
-        ),
-        function="list_accounts",
-        answers=Listing("Accounts", _ACCOUNT, _BRIEF_ACCOUNT),
-    ),
-    Operation(
-        name="createAccount",
-        group="Accounts",
-        method="POST",
-        path="/accounts",
-        summary="Creates an account",
-        body=(
-            Field("Name", TEXT, "name", "the name, unique among accounts", "buyer", required=True),
-            Field("Amount", AMOUNT, "amount", "the opening balance, 0 by default", "1000"),
-            Field("CurrencyID", INTEGER, "currency_id", "the ID of the currency", 1, required=True),
-        ),
-        ignored=("ID", "CurrencyName"),
-        function="create_account",
-        answers=Place("/account/"),
-    ),
-    Operation(
-        name="getAccount",
-        group="Accounts",
-        method="GET",
-        path="/account/{id}",
-        summary="Returns an account with its current or a past balance",
-        about="With `at`, Amount is the balance after the last payment up to that time, and `details` has no effect.",
-        in_path=(_ACCOUNT_ID,),
-        query=(Field("at", MOMENT, "at", "the time of the balance, now by default"), _DETAILS),
-        function="get_account",
-        answers=One(_ACCOUNT, _BRIEF_ACCOUNT),
-    ),
-    Operation(
-        name="getStatement",
-        group="Accounts",
-        method="GET",
-        path="/account/{id}/statement",
-        summary="Lists the changes of an account's balance, oldest first",
-        about=_LISTS,
-        in_path=(_ACCOUNT_ID,),
-        query=(*_PAGE, _FROM, _TO),
-        function="get_statement",
-        answers=Statement("Lines", _LINE),
-    ),
-    Operation(
-        name="setAccountStatus",
-        group="Accounts",
-        method="POST",
-        path="/account/{id}/status",
-        summary="Freezes, closes or reactivates an account",
-        about="A frozen account receives payments, but makes none. A closed account does neither.",
-        in_path=(_ACCOUNT_ID,),
-        body=(Field("Status", TEXT, "status", "the new status", "active", required=True),),
-        function="set_account_status",
-        answers=One(_ACCOUNT),
-    ),
-    Operation(
-        name="setCreditLimit",
-        group="Accounts",
-        method="POST",
-        path="/account/{id}/credit-limit",
-        summary="Sets how far below zero an account's balance may go",
-        in_path=(_ACCOUNT_ID,),
-        body=(Field("Amount", AMOUNT, "amount", "the new credit limit, 0 for none", "100", required=True),),
-        function="set_credit_limit",
-        answers=One(_ACCOUNT),
-    ),
-)
 
-_PAYMENTS = (
-    Operation(
-        name="listPayments",
-        group="Payments",
-        method="GET",
-        path=payments.PATH,
-        summary="Lists payments, oldest first",
-        about=f"{_LISTS} If a filter matches few payments, a page may have fewer than `limit`, even none, and still "
-        "have a next page.",
-        query=(
-            *_PAGE,
-            Field("account", INTEGER, "account_id", "only payments from or to this account"),
-            Field("buyer", INTEGER, "buyer_account_id", "only payments from this account"),
-            Field("seller", INTEGER, "seller_account_id", "only payments to this account"),
-            _CURRENCY_FILTER,
-            _FROM,
-            _TO,
-            Field("min", AMOUNT, "min", "only this amount or more"),
-            Field("max", AMOUNT, "max", "only this amount or less"),
-            Field("reference", TEXT, "reference", "only payments with this reference"),
-        ),
-        function="list_payments",
-        answers=Listing("Payments", _LISTED_PAYMENT),
-    ),
-    *payments.OPERATIONS,
-    Operation(
-        name="getPayment",
-        group="Payments",
-        method="GET",
-        path="/payment/{id}",
-        summary="Returns a payment and how much of it has been refunded",
-        in_path=(_PAYMENT_ID,),
-        function="get_payment",
-        answers=One(_FOUND_PAYMENT),
-    ),
-    Operation(
-        name="refundPayment",
-        group="Payments",
-        method="POST",
-        path="/payment/{id}/refund",
-        summary="Refunds a payment, fully or partly",
-        about="A refund is a payment from the seller to the buyer.",
-        in_path=(_PAYMENT_ID,),
-        body=(
-            Field("Amount", AMOUNT, "amount", "the amount, all that has not been refunded by default", "0.1"),
-            *payments.TERMS,
-        ),
-        function="refund_payment",
-        # The original payment has two accounts of one currency; refusals of the accounts have codes of a refund.
-        impossible=frozenset({"WB001", "WB004", "WB005", "WB006", "WB007", "WB010", "WB014", "WB015"}),
-        answers=One(_REFUND, pays=True),
-    ),
-)
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A method of a path: operations.toml explains what it consists of.
 
-_HOLDS = (
-    Operation(
-        name="createHold",
-        group="Holds",
-        method="POST",
-        path="/holds",
-        summary="Creates a hold: reserves an amount for a later payment",
-        about="The buyer cannot spend the amount until the hold is captured, voided or expired.",
-        body=(
-            *payments.PARTIES,
-            payments.AMOUNT_PAID,
-            Field(
-                "ExpiresIn",
-                INTEGER,
-                "expires_in",
-                "seconds until the hold expires, a week by default",
-                3600,
-                defaults=True,
-            ),
-            *payments.TERMS,
-        ),
-        function="create_hold",
-        answers=One(_HOLD),
-    ),
-    Operation(
-        name="getHold",
-        group="Holds",
-        method="GET",
-        path="/hold/{id}",
-        summary="Returns a hold and its status",
-        in_path=(_HOLD_ID,),
-        function="get_hold",
-        answers=One(_HOLD),
-    ),
-    Operation(
-        name="captureHold",
-        group="Holds",
-        method="POST",
-        path="/hold/{id}/capture",
-        summary="Captures a hold: pays its amount, fully or partly",
-        about="The rest is released.",
-        in_path=(_HOLD_ID,),
-        body=(Field("Amount", AMOUNT, "amount", "the amount, all of the hold by default", "0.1"),),
-        function="capture_hold",
-        # The hold was checked for these.
-        impossible=frozenset({"WB001", "WB004", "WB005", "WB016", "WB017"}),
-        answers=One(_CAPTURE, pays=True),
-    ),
-    Operation(
-        name="voidHold",
-        group="Holds",
-        method="POST",
-        path="/hold/{id}/void",
-        summary="Voids a hold: releases its amount without a payment",
-        in_path=(_HOLD_ID,),
-        body=(),
-        function="void_hold",
-        answers=One(_HOLD),
-    ),
-)
+    `body` is None if the body is not read. A request may omit the body if no field is required. An operation with a
+    body accepts an idempotency key, which is the last field, and its function returns `replayed`. `columns` are those
+    of the response, of which a request has to ask for `details`.
+    """
 
-_CURRENCIES = (
-    Operation(
-        name="listCurrencies",
-        group="Currencies",
-        method="GET",
-        path="/currencies",
-        summary="Lists all currencies, by ID",
-        function="list_currencies",
-        answers=Few("Currencies", _CURRENCY),
-    ),
-    Operation(
-        name="createCurrency",
-        group="Currencies",
-        method="POST",
-        path="/currencies",
-        summary="Creates a currency",
-        about="A currency cannot be changed or deleted.",
-        body=(
-            Field("Name", TEXT, "name", "the name, unique among currencies", "EUR", required=True),
-            Field("Scale", INTEGER, "scale", "the number of decimals that amounts may have", 2, required=True),
-        ),
-        function="create_currency",
-        answers=One(_CURRENCY),
-    ),
-)
+    name: str
+    method: str
+    path: str
+    function: str
+    in_path: tuple[Field, ...]
+    query: tuple[Field, ...]
+    body: tuple[Field, ...] | None
+    ignored: tuple[str, ...]
+    body_limit: int
+    columns: tuple[str, ...]
+    details: tuple[str, ...]
+    list_name: str
+    location: str
+    pays: bool
 
-ALL = (*_ACCOUNTS, *_PAYMENTS, *_HOLDS, *_CURRENCIES, *probes.OPERATIONS, *documents.OPERATIONS)
+    @property
+    def keyed(self) -> bool:
+        """Whether the operation accepts an idempotency key."""
+        return self.body is not None
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether the function returns pages, each with a column that says whether there is `more`."""
+        return "more" in FUNCTIONS.get(self.function, {"columns": ()})["columns"]
+
+    @functools.cached_property
+    def needs_body(self) -> bool:
+        """Whether a request must have a body."""
+        return any(field.required for field in self.body or ())
+
+    @functools.cached_property
+    def argument_names(self) -> dict[str, str]:
+        """The names of the fields, by function argument."""
+        return {field.argument: field.name for field in self._passed}
+
+    @functools.cached_property
+    def _passed(self) -> list[Field]:
+        return [field for field in (*self.query, *self.in_path, *(self.body or ())) if field.argument]
+
+    @functools.cached_property
+    def _parameters(self) -> frozenset[str]:
+        return frozenset(field.key for field in self.query)
+
+    @functools.cached_property
+    def _known_fields(self) -> frozenset[str]:
+        return frozenset([field.key for field in self.body or ()] + [name.lower() for name in self.ignored])
+
+    @functools.cached_property
+    def _shown_fields(self) -> list[str]:
+        return [field.name for field in self.body or ()]
+
+    @functools.cached_property
+    def _reader(self) -> Callable[[Getter], tuple[Any, ...]]:
+        return reader(self.body or ())
+
+    def refuse_unknown_parameters(self, query_string: bytes) -> None:
+        """Refuses a query string with an unknown parameter."""
+        names = [field.name for field in self.query]
+        codec.decode_query(query_string).refuse_unknown(self._parameters, refusals.UNKNOWN_PARAMETER, names)
+
+    def read_fields(self, fields: codec.Fields) -> tuple[Any, ...]:
+        """The values of the body's fields, in order. Refuses unknown fields."""
+        fields.refuse_unknown(self._known_fields, refusals.UNKNOWN_FIELD, self._shown_fields)
+        return self._reader(fields.get)
+
+    async def read(self, request: Request) -> dict[str, Any]:
+        """The values of all fields, by name; a missing or null field is None."""
+        values = self._read_url(request)
+        if self.body is not None:
+            body = await messages.body(request, self.body_limit)
+            fields = codec.decode(body if self.needs_body or body.strip() else b"{}")
+            values.update(zip(self._shown_fields, self.read_fields(fields), strict=True))
+            key = self.body[-1].name
+            values[key] = one_key(header_key(request), values[key])
+        return values
+
+    def _read_url(self, request: Request) -> dict[str, Any]:
+        """The values of the path and query parameters."""
+        values: dict[str, Any] = {}
+        for field in self.in_path:
+            try:
+                values[field.name] = field.kind.from_text(request.path_params[field.name], IN_PATH)
+            except Refused as refused:
+                refused.field = field.name
+                raise
+        if self.query:
+            query = codec.decode_query(request.scope["query_string"])
+            for field in self.query:
+                text = query.get(field.key)
+                values[field.name] = None if text is None else field.kind.from_text(text, field.name)
+        return values
+
+    def call(self, columns: Sequence[str], request: Request, values: dict[str, Any]) -> tuple[str, list[Any]]:
+        """The query that calls the function with a request's values, and its arguments."""
+        passed = [field for field in self._passed if not (field.defaults and values[field.name] is None)]
+        query = _query(self.function, tuple(columns), (*[field.argument for field in passed], "api_key_id"))
+        return query, [*[values[field.name] for field in passed], key_id(request.scope)]
+
+
+@functools.cache
+def _query(function: str, columns: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+    named = ", ".join([f"p_{argument} => %s" for argument in arguments])
+    return f"select {', '.join(columns)} from wallet.{function}({named})"  # noqa: S608
+
+
+def header_key(request: Request) -> str | None:
+    """The idempotency key in the request's headers, if any.
+
+    Refuses several keys, one that is not UTF-8, and a misspelt header name.
+    """
+    found = [header for header in request.scope["headers"] if _KEY_WORD in header[0]]
+    if not found:
+        return None
+    values: list[bytes] = [value for name, value in found if name == _KEY_HEADER]
+    if len(values) < len(found):
+        other = next(name for name, _ in found if name != _KEY_HEADER).decode("latin-1")
+        raise Refused(refusals.KEY_MISNAMED, other)
+    if len(values) > 1:
+        raise Refused(refusals.KEY_TWICE, "Idempotency-Key")
+    try:
+        return values[0].strip(b" \t").decode()
+    except UnicodeDecodeError:
+        raise Refused(refusals.KEY_NOT_UTF8, "Idempotency-Key") from None
+
+
+def one_key(header: str | None, field: str | None) -> str | None:
+    """The idempotency key of a request, from its header or its field. Refuses two different ones."""
+    if header is None:
+        return field
+    if field not in (None, header):
+        raise Refused(refusals.KEYS_DIFFER, "IdempotencyKey")
+    return header
+
+
+def columns_of(function: str) -> tuple[str, ...]:
+    """The result columns of a function that responses show."""
+    return tuple(column for column in FUNCTIONS[function]["columns"] if column not in TABLE["hidden"])
+
+
+def _operation(name: str, entry: dict[str, Any]) -> Operation:
+    method, _, path = entry["route"].partition(" ")
+    body = [*entry["body"], "IdempotencyKey"] if "body" in entry else None
+    returns = entry.get("returns")
+    return Operation(
+        name=name,
+        method=method,
+        path=path,
+        function=entry.get("function", ""),
+        in_path=(_field(name, entry, "id"),) if "id" in entry else (),
+        query=tuple(_field(name, entry, field) for field in entry.get("query", ())),
+        body=None if body is None else tuple(_field(name, entry, field) for field in body),
+        ignored=tuple(entry.get("ignored", ())),
+        body_limit=entry.get("body_limit", messages.BODY_LIMIT),
+        columns=columns_of(entry["function"]) if returns else (),
+        details=tuple(TABLE["objects"][returns].get("details", ())) if returns else (),
+        list_name=entry.get("list", ""),
+        location=entry.get("location", ""),
+        pays=entry.get("pays", False),
+    )
+
+
+def _field(operation: str, entry: dict[str, Any], name: str) -> Field:
+    about = TABLE["fields"].get(name, {}) | entry.get("fields", {}).get(name, {})
+    if "type" in about:
+        return Field(name, about["type"], "", required=not about.get("optional", name in entry.get("query", ())))
+    argument = entry["id"] if name == "id" else about.get("argument", codec.column_name(name))
+    known = FUNCTIONS[entry["function"]]["arguments"].get(argument)
+    if known is None:
+        raise ValueError(f"operations.toml: {operation}: {name} is no argument of wallet.{entry['function']}")
+    default = known.get("default")
+    return Field(
+        name,
+        known["type"],
+        argument,
+        required=default is None and not about.get("optional", False),
+        defaults=default is not None and not default.startswith("NULL"),
+    )
+
+
+ALL = {name: _operation(name, entry) for name, entry in TABLE["operations"].items()}

@@ -11,47 +11,24 @@ from starlette.responses import Response
 from wallet_api.database.batching import Batcher, Call, Full, repeated
 from wallet_api.database.pool import Database
 from wallet_api.database.rows import Rows
-from wallet_api.http import codec, errors, messages, operation, refusals
-from wallet_api.http.answers import REPLAYED, Special, component, json
+from wallet_api.http import codec, errors, messages, refusals
+from wallet_api.http.answers import REPLAYED
 from wallet_api.http.authentication import key_id
 from wallet_api.http.codec import Fields
 from wallet_api.http.errors import Error
-from wallet_api.http.fields import AMOUNT, BOOLEAN, INTEGER, TEXT, Field, Shape, array_of, reader
-from wallet_api.http.operation import Operation
+from wallet_api.http.operations import ALL, Operation, header_key, one_key
 from wallet_api.http.refusals import Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record, record_of
 
-PATH = "/payments"
-BATCH_LIMIT = 4 * 1024 * 1024
-MOST_PAYMENTS = 10_000
+MAKE_PAYMENT = ALL["makePayment"]
+_IN_BATCH = replace(MAKE_PAYMENT, ignored=())
 
-PARTIES = (
-    Field("BuyerAccountID", INTEGER, "buyer_account_id", "the account that pays", 1, required=True),
-    Field("SellerAccountID", INTEGER, "seller_account_id", "the account that is paid", 2, required=True),
-)
-AMOUNT_PAID = Field("Amount", AMOUNT, "amount", "the amount, in the accounts' currency", "500.1", required=True)
-TERMS = (
-    Field("Description", TEXT, "description", "the purpose, for people", "Two books"),
-    Field("Reference", TEXT, "reference", "your own reference, for example an order; searchable", "order 17"),
-)
-FIELDS = (*PARTIES, AMOUNT_PAID, *TERMS)
-MADE = Shape(
-    "Payment",
-    ("id", "currency_id", "amount", "buyer_account_id", "seller_account_id", "operation_timestamp"),
-    ("description", "reference"),
-)
-
-# A requested payment: buyer, seller, amount, description, reference, idempotency key, API key.
+# A requested payment: the fields of MAKE_PAYMENT in order, then the API key.
 Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
-_FIELDS = (*FIELDS, operation.KEY)
-_read = reader(_FIELDS)
-_KNOWN_FIELDS = frozenset(asked.key for asked in _FIELDS)
-_SHOWN_FIELDS = [asked.name for asked in _FIELDS]
-_FIELD_NAMES = {asked.argument: asked.name for asked in _FIELDS}
 
 _MAKE_PAYMENTS = f"""
-    select {", ".join(MADE.columns)}, replayed, error_code, error, error_field
+    select {", ".join(MAKE_PAYMENT.columns)}, replayed, error_code, error, error_field
     from wallet.make_payments(
         p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_descriptions => %s,
         p_references => %s, p_idempotency_keys => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s,
@@ -113,19 +90,20 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
 
 def _refusal(replayed: str | None, code: str, sentence: str, argument: str | None) -> Error:
     status = 503 if code == errors.LOCKED else errors.status_of(code)
-    return Error(status, code, sentence, _FIELD_NAMES.get(argument or "", ""), replayed=bool(replayed))
+    field = MAKE_PAYMENT.argument_names.get(argument or "", "")
+    return Error(status, code, sentence, field, replayed=bool(replayed))
 
 
-async def make_payment(request: Request) -> Response:
+async def make_payment(operation: Operation, request: Request) -> Response:
     """Makes a payment, batched with those of concurrent requests."""
     payments: Batcher[Payment, Outcome] = request.app.state.payments
     client = key_id(request.scope)
     if payments.is_full(client):
         raise Full  # before the body is read
-    header = operation.header_key(request)
-    asked = MAKE_PAYMENT.read_fields(codec.decode(await messages.body(request)))
+    header = header_key(request)
+    asked = operation.read_fields(codec.decode(await messages.body(request, operation.body_limit)))
     if header is not None:
-        asked = (*asked[:-1], operation.one_key(header, asked[-1]))
+        asked = (*asked[:-1], one_key(header, asked[-1]))
     record = record_of(request)
     record.outcome = "failed"
     outcome = await payments.submit((*asked, client), client, record)
@@ -161,12 +139,10 @@ def _answer(text: str, *made: Outcome) -> messages.Answer:
     return answer
 
 
-async def make_payments(request: Request) -> Response:
+async def make_payments(operation: Operation, request: Request) -> Response:
     """Makes many payments, each with its own outcome; if the batch is atomic, all or none."""
-    request.scope[errors.FIELD_NAMES] = _FIELD_NAMES
-    header = operation.header_key(request)
-    listed, atomic, field = MAKE_PAYMENTS.read_fields(codec.decode(await messages.body(request, BATCH_LIMIT)))
-    key = operation.one_key(header, field)
+    request.scope[errors.FIELD_NAMES] = MAKE_PAYMENT.argument_names
+    listed, atomic, key = (await operation.read(request)).values()
     if listed is None:
         raise Refused(refusals.NOT_AN_ARRAY, "Payments")
     asked = [_payment_or_error(item) for item in listed]
@@ -178,7 +154,7 @@ async def make_payments(request: Request) -> Response:
     payments = [item for item in asked if not isinstance(item, Error)]
     record = record_of(request)
     client = key_id(request.scope)
-    make = maker(operation.database(request), atomic=atomic or False, api_key_id=client, key=key, record=record)
+    make = maker(request.app.state.database, atomic=atomic or False, api_key_id=client, key=key, record=record)
     record.outcome, record.batch = "failed", len(payments)  # counts as one failure if the call raises
     asks = payments or key is not None
     outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if asks else []
@@ -195,8 +171,7 @@ def _payment_or_error(item: object) -> Payment | Error:
     try:
         if not isinstance(item, Fields):
             raise Refused(refusals.NOT_A_PAYMENT)
-        item.refuse_unknown(_KNOWN_FIELDS, refusals.UNKNOWN_FIELD, _SHOWN_FIELDS)
-        return (*_read(item.get), None)
+        return (*_IN_BATCH.read_fields(item), None)
     except Refused as refused:
         return errors.error_of(refused)
 
@@ -206,60 +181,3 @@ def _result(outcome: Outcome) -> str:
         return outcome
     field = {"Field": outcome.field} if outcome.field else {}
     return codec.encode({"Error": outcome.sentence, "Code": outcome.code} | field)
-
-
-_PAYMENTS = array_of(component("MakePaymentRequest"), MOST_PAYMENTS)
-_EXAMPLE = {asked.name: asked.example for asked in (*PARTIES, AMOUNT_PAID)}
-_BATCH = (
-    Field("Payments", _PAYMENTS, "", "the payments, made in this order", [_EXAMPLE], required=True),
-    Field("Atomic", BOOLEAN, "", "whether to make no payment if one is refused", True),
-)
-
-
-MAKE_PAYMENT = Operation(
-    name="makePayment",
-    group="Payments",
-    method="POST",
-    path=PATH,
-    summary="Makes a payment",
-    about="Concurrent payments share one transaction.",
-    body=FIELDS,
-    ignored=("ID", "CurrencyID", "CurrencyName", "OperationTimestamp"),
-    function="make_payments",
-    answers=Special(make_payment, json(component(MADE.name)), (MADE,)),
-)
-
-MAKE_PAYMENTS = Operation(
-    name="makePayments",
-    group="Payments",
-    method="POST",
-    path=f"{PATH}/batch",
-    summary="Makes a batch of payments, independent or atomic",
-    about="The payments are made in order. A refused payment does not stop the others. In an atomic batch, a refusal "
-    "cancels all payments; the response is the first refusal, with its Index, counted from 0. Each payment may have "
-    "its own IdempotencyKey. The batch may have one too: a repetition returns the outcomes of the first request. A "
-    "batch with a key is refused as a whole if one of its payments is malformed.",
-    body=_BATCH,
-    body_limit=BATCH_LIMIT,
-    function="make_payments",
-    refusals=(
-        (refusals.NOT_A_PAYMENT, ""),
-        *((wrong, asked.name) for asked in _FIELDS for wrong in asked.kind.wrong),
-    ),
-    error="BatchError",
-    answers=Special(
-        make_payments,
-        json(
-            {
-                "type": "object",
-                "properties": {
-                    "Results": {"type": "array", "items": {"anyOf": [component(MADE.name), component("Refused")]}}
-                },
-                "required": ["Results"],
-            }
-        ),
-        (MADE,),
-    ),
-)
-
-OPERATIONS = (MAKE_PAYMENT, MAKE_PAYMENTS)

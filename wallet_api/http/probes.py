@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import errors, messages, refusals
-from wallet_api.http.answers import NOTHING, Special
-from wallet_api.http.operation import Operation
+from wallet_api.http.operations import Operation
 from wallet_api.http.refusals import Refusal
 
 # Paths that are served even beyond the limit of clients.
@@ -21,12 +20,12 @@ _READINESS = "select wallet.schema_version(), current_setting('transaction_read_
 _PATIENCE = 2.0
 
 
-async def live(request: Request) -> Response:
+async def live(operation: Operation, request: Request) -> Response:
     """Succeeds whatever the state of the database."""
     return messages.Answer("{}")
 
 
-async def ready(request: Request) -> Response:
+async def ready(operation: Operation, request: Request) -> Response:
     """Succeeds if the database answers, accepts changes and is at this version, and the process is not stopping."""
     state = request.app.state
     found = refusals.STOPPING if state.is_stopping() else await trouble(state)
@@ -63,34 +62,3 @@ async def _go_stale(state: State) -> None:
     """Replaces the connections: this pool's now, the others' when the database is usable again."""
     state.stale = True
     await state.readiness.renew()
-
-
-OPERATIONS = (
-    Operation(
-        name="live",
-        group="Probes",
-        method="GET",
-        path="/livez",
-        summary="Checks that the process answers, whatever the state of the database",
-        answers=Special(live, NOTHING),
-    ),
-    Operation(
-        name="ready",
-        group="Probes",
-        method="GET",
-        path="/readyz",
-        summary="Checks that the database answers, accepts changes and is at the version of this process",
-        refusals=tuple(
-            (refusal, "")
-            for refusal in (
-                refusals.STOPPING,
-                refusals.NO_DATABASE,
-                refusals.READ_ONLY,
-                refusals.OTHER_VERSION,
-                refusals.POOL_EMPTY,
-                refusals.POOLER_CHANGED,
-            )
-        ),
-        answers=Special(ready, NOTHING),
-    ),
-)

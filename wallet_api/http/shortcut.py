@@ -9,22 +9,24 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from wallet_api.http import errors
+from wallet_api.http.operations import Operation
 from wallet_api.observability.record import RECORD
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Operation, Request], Awaitable[Response]]
 
 
 class Shortcut:
-    """ASGI application: passes requests for `method` and `path` to `handler`, and all others to `app`.
+    """ASGI application: passes requests for `operation` to `handler`, and all others to `app`.
 
     `app` has the same handler. Responses are the same on both paths; wallet_api.http.errors handles errors on both.
     Starlette's path costs about 30 us more CPU time.
     """
 
-    def __init__(self, app: Starlette, method: str, path: str, handler: Handler) -> None:
+    def __init__(self, app: Starlette, operation: Operation, handler: Handler) -> None:
         self._app = app
-        self._method = method
-        self._path = path
+        self._operation = operation
+        self._method = operation.method
+        self._path = operation.path
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +38,7 @@ class Shortcut:
         scope["app"] = self._app
         request = Request(scope, receive)
         try:
-            response = await self._handler(request)
+            response = await self._handler(self._operation, request)
         except asyncio.CancelledError:
             response = errors.cancelled(scope)
         except Exception as error:

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+from wallet_api.http.refusals import STATUS, Refusal
 from wallet_api.settings import PROJECT
 
 _FUNCTIONS = PROJECT / "db/functions"
@@ -24,6 +25,16 @@ def registry() -> dict[str, dict[str, Any]]:
     assert found is not None
     entries: dict[str, dict[str, Any]] = json.loads(found[1])
     return entries
+
+
+@functools.cache
+def refusals() -> dict[str, Refusal]:
+    """The refusals of the wallet's rules, by code."""
+    return {
+        code: Refusal(code, STATUS[code[:2]], about["message"], about["cause"], about["cure"])
+        for code, about in registry().items()
+        if code[:2] in STATUS
+    }
 
 
 def refusals_of(function: str) -> list[str]:
