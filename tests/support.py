@@ -16,6 +16,8 @@ from typing import Any
 import httpx2
 import psycopg
 
+from wallet_api.http import refusals
+
 PROJECT = Path(__file__).parent.parent
 PATIENCE = 20.0
 DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "error"}
@@ -110,6 +112,41 @@ def open_account(api: httpx2.Client, name: str, amount: object = 0, currency_id:
     """Creates an account over HTTP. Returns its id."""
     response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency_id})
     return int(response.headers["location"].rpartition("/")[2])
+
+
+def payment(buyer: object, seller: object, amount: object = 1, **fields: object) -> dict[str, object]:
+    """The JSON of a payment, as clients ask for it."""
+    return {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount, **fields}
+
+
+def pay(
+    api: httpx2.Client, buyer: object, seller: object, amount: object = 1, key: str | None = None, **fields: object
+) -> httpx2.Response:
+    """Asks for a payment over HTTP, under an idempotency key if one is given. Returns the response, also a refusal."""
+    headers = {} if key is None else {b"Idempotency-Key": key.encode()}
+    return api.post("/payments", json=payment(buyer, seller, amount, **fields), headers=headers)
+
+
+_REFUSALS = {refusal.code: refusal for refusal in refusals.registry()}
+
+
+def sentence(code: str, **details: object) -> str:
+    """The sentence that the registry has for a code. `details` fill in its placeholders."""
+    return _REFUSALS[code].sentence.format(**details)
+
+
+def refused(response: httpx2.Response, code: str, *, index: int | None = None, **details: object) -> None:
+    """Fails unless a response is this refusal, with its status, its headers and its sentence, and nothing else.
+
+    `details` fill in the placeholders of the sentence. `index` is that of the refused payment in an atomic batch.
+    docs/errors.md has the sentences byte for byte; tests/http/test_refusals.py proves those of the contract.
+    """
+    status = _REFUSALS[code].status
+    body = {"Error": sentence(code, **details)} | ({} if index is None else {"Index": index})
+    expected = (status, code, "application/json", "1" if status == 503 else None, body)
+    headers = [response.headers.get(name) for name in ("error-code", "content-type", "retry-after")]
+    found = (response.status_code, *headers, response.json())
+    assert found == expected, f"{found} instead of {expected}"
 
 
 def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:

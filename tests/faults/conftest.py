@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import model, postgres, scene
+from tests.faults import contradictions, postgres, scene
 from tests.faults.postgres import Postgres
 from tests.faults.scene import Scene
 from tests.pgbouncer import pgbouncer
@@ -16,8 +16,8 @@ from tests.pgbouncer import pgbouncer
 def _faults_are_told(record_property: Callable[[str, object], None]) -> Iterator[None]:
     """With the test's report, so that tests/conftest.py can sum them up, whatever process the test ran in."""
     yield
-    record_property("faults", [(fault.kind, fault.in_flight) for fault in model.STRUCK])
-    model.STRUCK.clear()
+    record_property("faults", [(fault.kind, fault.in_flight) for fault in contradictions.STRUCK])
+    contradictions.STRUCK.clear()
 
 
 @pytest.fixture

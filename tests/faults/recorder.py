@@ -45,6 +45,7 @@ class Attempt:
     replayed: bool = False
     retry_after: str | None = None
     broke: str = ""
+    code: str = ""
 
     @property
     def settled(self) -> bool:
@@ -283,4 +284,5 @@ def _exchange(connection: http.client.HTTPConnection, order: Order, attempt: Att
     attempt.body = response.read().decode()
     attempt.replayed = response.headers.get("Idempotency-Replayed") == "true"
     attempt.retry_after = response.headers.get("Retry-After")
+    attempt.code = response.headers.get("Error-Code", "")
     attempt.status = response.status

@@ -17,7 +17,7 @@ from random import Random
 from psycopg.conninfo import make_conninfo
 
 from tests.faults import postgres
-from tests.faults.model import verdict
+from tests.faults.contradictions import verdict
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Fault, Recorder, open_accounts
 from tests.faults.scene import Scene, scene

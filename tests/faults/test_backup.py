@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.conftest import postgres_programs
-from tests.faults.model import Payment, stored_payments
+from tests.faults.contradictions import Payment, stored_payments
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.model import agree, stored_payments
+from tests.faults.contradictions import agree, stored_payments
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import scene

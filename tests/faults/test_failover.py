@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.faults.model import agree
+from tests.faults.contradictions import agree
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Instance, scene

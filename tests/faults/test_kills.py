@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.model import agree
+from tests.faults.contradictions import agree
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene

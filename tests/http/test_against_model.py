@@ -1,4 +1,4 @@
-"""Whatever is asked over HTTP, in whatever order, with keys used again and instances that die: a few lines tell the answer."""
+"""The service answers as the reference model: in any order of requests, with keys used again and instances killed."""
 
 import contextlib
 import decimal
@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import Connection
-from tests.http.model import Account, Answered, Hold, Made, Model, Outcome, Refused, Terms, decimals
-from tests.support import Server, wait_until
+from tests.model import Account, Answered, Hold, Made, Model, Outcome, Refused, Terms, decimals
+from tests.support import Server, payment, refused, sentence, wait_until
 
-NOBODY = 10**18
+UNKNOWN = 10**18  # an id that no account, payment or hold has
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 # A payment that waits for an account goes on waiting.
 PATIENT = {"WALLET_LOCK_TIMEOUT": "20", "WALLET_COALESCE_LOCK_TIMEOUT": "20"}
@@ -48,8 +48,8 @@ class Action(NamedTuple):
     def outcome(self, model: Model) -> Outcome:
         try:
             return self.judge(model)
-        except Refused as refused:
-            return Outcome(error=refused.sentence, status=refused.status)
+        except Refused as refusal:
+            return Outcome(code=refusal.code)
 
     def send(self, client: httpx2.Client) -> httpx2.Response:
         headers = {} if self.key is None else {b"Idempotency-Key": self.key.encode()}
@@ -97,9 +97,10 @@ class Instances:
         assert [server.stop() for server in self.servers] == [0, 0]
 
 
-def heard(response: httpx2.Response) -> tuple[int, bool, str]:
-    """What a response says, as Outcome.told does."""
-    return response.status_code, "idempotency-replayed" in response.headers, response.json().get("Error", "")
+def agrees(response: httpx2.Response, outcome: Outcome) -> bool:
+    """Whether a response has the code of the outcome, or none, and whether it says that it is a replay."""
+    code, replayed = response.headers.get("error-code", ""), "idempotency-replayed" in response.headers
+    return (code, replayed) == (outcome.code, outcome.replayed)
 
 
 def texts(terms: Terms) -> dict[str, object]:
@@ -155,11 +156,11 @@ class Wallet(RuleBasedStateMachine):
         return terms
 
     def _account(self, place: int) -> int:
-        ids = [*self.model.accounts, NOBODY]
+        ids = [*self.model.accounts, UNKNOWN]
         return ids[place % len(ids)]
 
     def _told(self, place: int, things: list[Any]) -> int:
-        ids = [*(thing.json["ID"] for thing in things), NOBODY]
+        ids = [*(thing.json["ID"] for thing in things), UNKNOWN]
         return int(ids[place % len(ids)])
 
     def _parties(self, draw: st.DataObject) -> tuple[int, int, str, dict[str, object]]:
@@ -168,7 +169,7 @@ class Wallet(RuleBasedStateMachine):
         if amount in ("all", "too much"):
             most = self.model.available(buyer) if buyer in self.model.accounts else Decimal(1)
             amount = plain(most + (amount == "too much"))
-        return buyer, seller, amount, {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+        return buyer, seller, amount, payment(buyer, seller, amount)
 
     def _pay(self, draw: st.DataObject) -> Action:
         buyer, seller, amount, body = self._parties(draw)
@@ -227,7 +228,7 @@ class Wallet(RuleBasedStateMachine):
         body = {"Name": name, "Amount": amount, "CurrencyID": currency}
         response = self.instances.client().post("/accounts", json=body)
         if decimals(Decimal(amount)) > self.model.scales[currency]:
-            assert heard(response) == (400, False, "Amount should have no more decimals than its currency has")
+            refused(response, "WB009")
             return
         assert (response.status_code, response.json()) == (200, {})
         id_ = int(response.headers["location"].rpartition("/")[2])
@@ -240,7 +241,7 @@ class Wallet(RuleBasedStateMachine):
         responses = [
             client.post("/currencies", json={"Name": name, "Scale": scale}) for client in self.instances.clients
         ]
-        assert heard(responses[1]) == (409, False, "Currency name already exists")
+        refused(responses[1], "WC051")
         currency = responses[0].json()
         assert currency == {"ID": currency["ID"], "Name": name, "Scale": scale}
         assert currency in self.instances.client().get("/currencies").json()["Currencies"]
@@ -268,12 +269,11 @@ class Wallet(RuleBasedStateMachine):
         asked = [first, first if same else self.action(draw)]
         with ThreadPoolExecutor(2) as threads:
             responses = list(threads.map(Action.send, asked, self.instances.clients))
-        told = [heard(response) for response in responses]
         for order in ((0, 1), (1, 0)):
             model = self.model.copy()
             by_number = {number: asked[number].outcome(model) for number in order}
             outcomes = [by_number[0], by_number[1]]
-            if [outcome.told() for outcome in outcomes] == told:
+            if all(map(agrees, responses, outcomes)):
                 break
         self.model = model
         for number in order:
@@ -293,14 +293,14 @@ class Wallet(RuleBasedStateMachine):
         response = self.instances.client().post("/payments/batch", json={"Payments": items, "Atomic": atomic})
         model = self.model.copy() if atomic else self.model
         outcomes = [one.outcome(model) for one in asked]
-        refused = [(index, outcome) for index, outcome in enumerate(outcomes) if outcome.error]
-        if atomic and refused:
-            index, outcome = refused[0]
-            assert (response.status_code, response.json()) == (outcome.status, {"Error": outcome.error, "Index": index})
+        refusals = [(index, outcome.code) for index, outcome in enumerate(outcomes) if outcome.code]
+        if atomic and refusals:
+            index, code = refusals[0]
+            refused(response, code, index=index)
             return
         self.model = model
         assert response.status_code == 200
-        replayed = [outcome.replayed for outcome in outcomes if not outcome.error]
+        replayed = [outcome.replayed for outcome in outcomes if not outcome.code]
         assert ("idempotency-replayed" in response.headers) == (replayed != [] and all(replayed))
         for result, outcome in zip(response.json()["Results"], outcomes, strict=True):
             self.check_result(result, outcome)
@@ -314,12 +314,12 @@ class Wallet(RuleBasedStateMachine):
             self.admin.execute("set local session_replication_role = replica")
             self.admin.execute(EXPIRE, [hold.json["ID"]])
         hold.status = "expired"
-        hold.expires_in = None  # nobody can ask for it again as it is now
+        hold.expires_in = None  # no request has the content that is stored now
 
     @precondition(lambda self: not self.restarted and self.model.payments)
     @rule(draw=st.data())
     def restart_during_a_payment(self, draw: st.DataObject) -> None:
-        """Who got no answer asks again, under the key. The database may have gone on, and made the payment."""
+        """A client without an answer repeats its request under the key. The database may have made the payment."""
         self.restarted = True
         buyer, seller, amount, body = self._parties(draw)
         key = f"{self.name} restart"
@@ -336,19 +336,23 @@ class Wallet(RuleBasedStateMachine):
             self.check(first.result(), outcome)
             outcome = asked.outcome(self.model)
         response = asked.send(self.instances.client())
-        if first.exception() is not None and not outcome.error:
+        if first.exception() is not None and not outcome.code:
             outcome = outcome._replace(replayed="idempotency-replayed" in response.headers)
         self.check(response, outcome)
 
     # What is answered.
 
     def check(self, response: httpx2.Response, outcome: Outcome) -> None:
-        assert heard(response) == outcome.told()
-        self.check_result(response.json(), outcome)
+        assert agrees(response, outcome), (response.headers, response.text, outcome)
+        if outcome.code:
+            refused(response, outcome.code)
+        else:
+            assert response.status_code == 200
+            self.check_result(response.json(), outcome)
 
     def check_result(self, result: dict[str, Any], outcome: Outcome) -> None:
-        if outcome.error:
-            assert result["Error"] == outcome.error
+        if outcome.code:
+            assert (result["Code"], result["Error"]) == (outcome.code, sentence(outcome.code))
         elif isinstance(outcome.thing, Made):
             made = outcome.thing
             made.json = made.json or result
@@ -466,7 +470,7 @@ class Wallet(RuleBasedStateMachine):
             assert told == self.hold_json(hold, told)
 
     @invariant()
-    def the_lists_and_the_books_agree(self) -> None:
+    def the_lists_and_the_ledger_agree(self) -> None:
         accounts = self.instances.client().get("/accounts").json()["Accounts"]
         balances = {one["ID"]: one["Amount"] for one in accounts if one["ID"] in self.model.accounts}
         assert balances == {id_: plain(account.balance) for id_, account in self.model.accounts.items()}

@@ -1,4 +1,4 @@
-"""The wallet once more, single-threaded and in a few lines: what becomes of each request, one after another."""
+"""The reference model: the rules of the wallet in a few lines, for one request after another, refusals by code."""
 
 import copy
 from collections.abc import Callable
@@ -8,31 +8,16 @@ from typing import Any, NamedTuple
 
 LIMIT = Decimal("1e15")
 MOST_SECONDS = 31_536_000
-
-SELF = "Could not make payment to self"
-NOT_POSITIVE = "Amount should be positive"
-NOT_AN_AMOUNT = "Amount should be a number of at most 15 integer digits and 15 decimals"
-TAKEN = "Idempotency key belongs to another payment"
-TAKEN_BY_HOLD = "Idempotency key belongs to another hold"
-TAKEN_BY_REQUEST = "Idempotency key belongs to another request"
-# The seller of a payment pays its refund.
-OF_REFUNDS = {
-    "Buyer account does not have sufficient balance": "Seller account does not have sufficient balance for this refund",
-    "Buyer account is frozen": "Seller account is frozen and cannot refund",
-    "Buyer account is closed": "Seller account is closed and cannot refund",
-    "Seller account is closed": "Buyer account is closed and cannot be refunded",
-    "Seller account balance would have more than 15 integer digits": "Buyer account balance would have more than 15 "
-    "integer digits",
-}
+# The seller of a payment pays its refund: the codes of a payment, and those of its refund in their place.
+OF_REFUNDS = {"WB006": "WB023", "WB010": "WB024", "WB014": "WB025", "WB015": "WB026", "WB007": "WB027"}
 
 
 class Refused(Exception):
-    """A request is refused: with a status and a sentence."""
+    """A request is refused, with this code."""
 
-    def __init__(self, sentence: str, status: int = 400) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
-        self.status = status
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Terms(NamedTuple):
@@ -41,6 +26,9 @@ class Terms(NamedTuple):
     key: str | None = None
     description: str | None = None
     reference: str | None = None
+
+
+NO_TERMS = Terms()
 
 
 @dataclass
@@ -98,12 +86,7 @@ class Outcome(NamedTuple):
 
     thing: Made | Hold | Account | Answered | None = None
     replayed: bool = False
-    error: str = ""
-    status: int = 200
-
-    def told(self) -> tuple[int, bool, str]:
-        """How an answer tells it: its status, whether it was made before, the error."""
-        return self.status, self.replayed, self.error
+    code: str = ""  # of the refusal
 
 
 def is_amount(amount: Decimal) -> bool:
@@ -157,14 +140,13 @@ class Model:
         self._check_key(terms)
         if terms.key in self.keys:
             return self._replay(terms, (buyer, seller, amount, terms.description, terms.reference, None, None))
-        self._check_request(buyer, seller, amount, terms)
-        self._check_parties(buyer, seller, amount, self.held(buyer) if buyer in self.accounts else Decimal(0))
-        return self._make(buyer, seller, amount, terms)
+        self.check_payment(buyer, seller, amount, terms)
+        return self.make(buyer, seller, amount, terms)
 
     def refund(self, payment: int, amount: Decimal | None, terms: Terms) -> Outcome:
         original = self.payment(payment)
         if original is None:
-            raise Refused("Payment not found", 404)
+            raise Refused("WN002")
         self._check_key(terms)
         before = self.keys.get(terms.key or "")
         earlier = self.payments[: self.payments.index(before)] if before else self.payments
@@ -173,15 +155,15 @@ class Model:
         if before:
             return self._replay(terms, (buyer, seller, asked, terms.description, terms.reference, payment, None))
         if original.refunded is not None:
-            raise Refused("A refund cannot be refunded")
+            raise Refused("WB022")
         self._check_request(buyer, seller, original.amount if amount is None else amount, terms)
         if left == 0 or asked > left:
-            raise Refused("Refunds should not exceed the payment")
+            raise Refused("WB021")
         try:
-            self._check_parties(buyer, seller, asked, self.held(buyer))
+            self._check_parties(buyer, seller, asked)
         except Refused as refused:
-            raise Refused(OF_REFUNDS.get(refused.sentence, refused.sentence)) from None
-        return self._make(buyer, seller, asked, terms, refunded=payment)
+            raise Refused(OF_REFUNDS.get(refused.code, refused.code)) from None
+        return self.make(buyer, seller, asked, terms, refunded=payment)
 
     def create_hold(self, buyer: int, seller: int, amount: Decimal, expires_in: int, terms: Terms) -> Outcome:
         self._check_key(terms)
@@ -189,12 +171,12 @@ class Model:
             hold = self.hold_keys[terms.key]
             content = (hold.buyer, hold.seller, hold.amount, hold.expires_in, hold.description, hold.reference)
             if content != (buyer, seller, amount, expires_in, terms.description, terms.reference):
-                raise Refused(TAKEN_BY_HOLD, 422)
+                raise Refused("WK002")
             return Outcome(hold, replayed=True)
         self._check_request(buyer, seller, amount, terms)
         if not 1 <= expires_in <= MOST_SECONDS:
-            raise Refused("ExpiresIn should be 1 to 31536000 seconds")
-        self._check_parties(buyer, seller, amount, self.held(buyer) if buyer in self.accounts else Decimal(0))
+            raise Refused("WB031")
+        self._check_parties(buyer, seller, amount)
         hold = Hold(buyer, seller, amount, expires_in, terms.description, terms.reference)
         self.holds.append(hold)
         if terms.key is not None:
@@ -204,7 +186,7 @@ class Model:
     def capture(self, id_: int, amount: Decimal | None, terms: Terms) -> Outcome:
         hold = self.hold(id_)
         if hold is None:
-            raise Refused("Hold not found", 404)
+            raise Refused("WN003")
         self._check_key(terms)
         asked = hold.amount if amount is None else amount
         of_hold = Terms(terms.key, hold.description, hold.reference)
@@ -213,15 +195,15 @@ class Model:
         self._check_open(hold)
         self._check_request(hold.buyer, hold.seller, asked, of_hold)
         if asked > hold.amount:
-            raise Refused("Amount should not exceed the hold")
-        self._check_parties(hold.buyer, hold.seller, asked, self.held(hold.buyer) - hold.amount)
+            raise Refused("WB032")
+        self._check_parties(hold.buyer, hold.seller, asked, released=hold.amount)
         hold.status, hold.captured = "captured", asked
-        return self._make(hold.buyer, hold.seller, asked, of_hold, hold=id_)
+        return self.make(hold.buyer, hold.seller, asked, of_hold, hold=id_)
 
     def void(self, id_: int, key: str | None = None) -> Outcome:
         hold = self.hold(id_)
         if hold is None:
-            raise Refused("Hold not found", 404)
+            raise Refused("WN003")
         return self._once("void", key, (id_,), lambda: self._void(hold))
 
     def _void(self, hold: Hold) -> Hold:
@@ -234,12 +216,12 @@ class Model:
 
     def _set_status(self, id_: int, status: str) -> Account:
         if status not in ("active", "frozen", "closed"):
-            raise Refused("Status should be active, frozen or closed")
+            raise Refused("WB041")
         account = self._account(id_)
         if status == "closed" and account.balance != 0:
-            raise Refused("Account should have a balance of 0 to be closed", 409)
+            raise Refused("WC041")
         if status == "closed" and self.held(id_) != 0:
-            raise Refused("Account should have nothing held to be closed", 409)
+            raise Refused("WC042")
         account.status = status
         return account
 
@@ -248,13 +230,13 @@ class Model:
 
     def _set_limit(self, id_: int, amount: Decimal) -> Account:
         if amount < 0:
-            raise Refused("Amount should not be negative")
+            raise Refused("WB012")
         if not is_amount(amount):
-            raise Refused(NOT_AN_AMOUNT)
+            raise Refused("WB003")
         account = self._account(id_)
         self._check_scale(account, amount)
         if account.balance + amount < self.held(id_):
-            raise Refused("Credit limit should cover what is used of it", 409)
+            raise Refused("WC043")
         account.limit = amount
         return account
 
@@ -270,56 +252,61 @@ class Model:
             answered = self.request_keys[operation, key] = Answered(content, change())
             return Outcome(answered)
         if answered.content != content:
-            raise Refused(TAKEN_BY_REQUEST, 422)
+            raise Refused("WK003")
         return Outcome(answered, replayed=True)
 
     # The rules that several share.
 
     def _account(self, id_: int) -> Account:
         if id_ not in self.accounts:
-            raise Refused("Account not found", 404)
+            raise Refused("WN001")
         return self.accounts[id_]
 
     def _check_key(self, terms: Terms) -> None:
         if not has_length(terms.key):
-            raise Refused("Idempotency key should have 1 to 255 characters")
+            raise Refused("WB008")
+
+    def check_payment(self, buyer: int, seller: int, amount: Decimal, terms: Terms = NO_TERMS) -> None:
+        """Raises Refused if this payment cannot be made now."""
+        self._check_request(buyer, seller, amount, terms)
+        self._check_parties(buyer, seller, amount)
 
     def _check_request(self, buyer: int, seller: int, amount: Decimal, terms: Terms) -> None:
         if buyer == seller:
-            raise Refused(SELF)
+            raise Refused("WB001")
         if amount <= 0:
-            raise Refused(NOT_POSITIVE)
+            raise Refused("WB002")
         if not is_amount(amount):
-            raise Refused(NOT_AN_AMOUNT)
+            raise Refused("WB003")
         if not has_length(terms.description):
-            raise Refused("Description should have 1 to 255 characters")
+            raise Refused("WB016")
         if not has_length(terms.reference):
-            raise Refused("Reference should have 1 to 255 characters")
+            raise Refused("WB017")
 
     def _check_scale(self, account: Account, amount: Decimal) -> None:
         if decimals(amount) > self.scales[account.currency]:
-            raise Refused("Amount should have no more decimals than its currency has")
+            raise Refused("WB009")
 
-    def _check_parties(self, buyer_id: int, seller_id: int, amount: Decimal, held: Decimal) -> None:
+    def _check_parties(self, buyer_id: int, seller_id: int, amount: Decimal, released: Decimal = Decimal(0)) -> None:
+        """`released` is the amount of the hold that this payment captures."""
         if buyer_id not in self.accounts or seller_id not in self.accounts:
-            raise Refused("Account not found")
+            raise Refused("WB004")
         buyer, seller = self.accounts[buyer_id], self.accounts[seller_id]
         if buyer.currency != seller.currency:
-            raise Refused("Payment allowed only when account currencies match")
+            raise Refused("WB005")
         self._check_scale(buyer, amount)
         if buyer.status != "active":
-            raise Refused(f"Buyer account is {buyer.status}")
+            raise Refused({"frozen": "WB010", "closed": "WB014"}[buyer.status])
         if seller.status == "closed":
-            raise Refused("Seller account is closed")
-        if buyer.balance + buyer.limit - held < amount:
-            raise Refused("Buyer account does not have sufficient balance")
+            raise Refused("WB015")
+        if self.available(buyer_id) + released < amount:
+            raise Refused("WB006")
         if not is_amount(seller.balance + amount):
-            raise Refused("Seller account balance would have more than 15 integer digits")
+            raise Refused("WB007")
 
     def _check_open(self, hold: Hold) -> None:
         if hold.status != "open":
-            was = {"captured": "was captured already", "voided": "was voided already", "expired": "has expired"}
-            raise Refused(f"Hold {was[hold.status]}", 409)
+            raise Refused({"captured": "WC031", "voided": "WC032", "expired": "WC033"}[hold.status])
 
     def _replay(self, terms: Terms, content: tuple[Any, ...]) -> Outcome:
         made = self.keys[terms.key or ""]
@@ -333,18 +320,19 @@ class Model:
             made.hold,
         )
         if of_made != content:
-            raise Refused(TAKEN, 422)
+            raise Refused("WK001")
         return Outcome(made, replayed=True)
 
-    def _make(
+    def make(
         self,
         buyer: int,
         seller: int,
         amount: Decimal,
-        terms: Terms,
+        terms: Terms = NO_TERMS,
         refunded: int | None = None,
         hold: int | None = None,
     ) -> Outcome:
+        """Makes a payment, whatever the rules say of it."""
         self.accounts[buyer].balance -= amount
         self.accounts[seller].balance += amount
         balances = (self.accounts[buyer].balance, self.accounts[seller].balance)

@@ -1,6 +1,7 @@
-"""The wallet once more, single-threaded and in a few lines, and what its clients were told held against it."""
+"""Compares what clients were told, and what is stored, with the reference model."""
 
 import http.client
+import itertools
 import json
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -14,20 +15,17 @@ from psycopg.rows import class_row
 
 from tests.faults.recorder import Account, Attempt, Fault, Order, Recorder
 from tests.faults.scene import Address
-from tests.support import PATIENCE, broken_books, wait_until
+from tests.model import Account as ModelAccount
+from tests.model import Model, Refused
+from tests.support import PATIENCE, broken_books, sentence, wait_until
 
 T = TypeVar("T")
 
 # What a client cannot tell from "it took effect, and the answer was lost".
 UNKNOWN = (502, 503, 504)
 
-SELF = "Could not make payment to self"
-NOT_POSITIVE = "Amount should be positive"
-NO_AMOUNT = "Amount should be a number of at most 15 integer digits and 15 decimals"
-NOT_FOUND = "Account not found"
-MISMATCH = "Payment allowed only when account currencies match"
-TOO_POOR = "Buyer account does not have sufficient balance"
-TOO_RICH = "Seller account balance would have more than 15 integer digits"
+# The currencies of the accounts, with as many decimals as there can be.
+_SCALES = {1: 15, 2: 15}
 
 # Two clocks are read, one after the other, and one of them has whole microseconds.
 _TOLERANCE = 0.001
@@ -61,70 +59,74 @@ def stored_payments(admin: psycopg.Connection[Any], accounts: Sequence[Account])
         ).fetchall()
 
 
-class Model:
-    """The accounts, and how they stood from when on."""
+class History:
+    """The accounts of the reference model, and their balances over time."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        self._accounts = {account.id: account for account in accounts}
-        self.balances = {account.id: account.opening for account in accounts}
-        self._history = {account.id: [(0.0, account.opening)] for account in accounts}
+        self._model = _model(accounts)
+        self._balances = {account.id: [(0.0, account.opening)] for account in accounts}
+
+    def balances(self) -> dict[int, Decimal]:
+        """The balances after all payments so far."""
+        return {id_: account.balance for id_, account in self._model.accounts.items()}
 
     def make(self, payment: Payment) -> Iterator[str]:
         """Makes a payment, and yields what is wrong with it."""
-        buyer, seller = payment.buyer_account_id, payment.seller_account_id
-        if refusal := self.refusal(buyer, seller, payment.amount) or self.refusal_now(buyer, seller, payment.amount):
-            yield f"payment {payment.id} should have been refused: {refusal}"
-        if not {buyer, seller} <= self._accounts.keys():
+        accounts, buyer, seller = self._model.accounts, payment.buyer_account_id, payment.seller_account_id
+        if code := _refusal(self._model, buyer, seller, payment.amount):
+            yield f"payment {payment.id} should have been refused with {code}"
+        if not {buyer, seller} <= accounts.keys():
             return
-        if payment.currency_id != self._accounts[buyer].currency_id:
+        if payment.currency_id != accounts[buyer].currency:
             yield f"payment {payment.id} has another currency than its buyer"
-        self.balances[buyer] -= payment.amount
-        self.balances[seller] += payment.amount
+        self._model.make(buyer, seller, payment.amount)
         for role, account, after in (
             ("buyer", buyer, payment.buyer_balance),
             ("seller", seller, payment.seller_balance),
         ):
-            if self.balances[account] != after:
-                yield f"payment {payment.id} left its {role} with {after}, the model with {self.balances[account]}"
-            if self._history[account][-1][0] > payment.time:
+            balance, history = accounts[account].balance, self._balances[account]
+            if balance != after:
+                yield f"payment {payment.id} left its {role} with {after}, the model with {balance}"
+            if history[-1][0] > payment.time:
                 yield f"payment {payment.id} is older than the one before it of account {account}"
-            self._history[account].append((payment.time, self.balances[account]))
+            history.append((payment.time, balance))
 
-    def refusal(self, buyer: int, seller: int, amount: Decimal) -> str | None:
-        """Why a payment can never be made, if so."""
-        if buyer == seller:
-            return SELF
-        if not amount > 0:
-            return NOT_POSITIVE
-        if not _is_amount(amount):
-            return NO_AMOUNT
-        if not {buyer, seller} <= self._accounts.keys():
-            return NOT_FOUND
-        return None if self._accounts[buyer].currency_id == self._accounts[seller].currency_id else MISMATCH
+    def refusals(self, order: Order, attempt: Attempt) -> set[str]:
+        """The codes that an attempt may be refused with, by the balances between its request and its answer.
 
-    def refusal_now(self, buyer: int, seller: int, amount: Decimal) -> str | None:
-        """Why a payment cannot be made as the balances stand, if so."""
-        if not {buyer, seller} <= self._accounts.keys():
-            return None
-        if self.balances[buyer] < amount:
-            return TOO_POOR
-        return None if _is_amount(self.balances[seller] + amount) else TOO_RICH
-
-    def could_refuse(self, order: Order, attempt: Attempt, error: str) -> bool:
-        """Whether there was a moment between request and answer at which a balance was reason to refuse it."""
+        The empty string among them: there was a moment at which it could be made.
+        """
+        parties = [
+            [Account(id_, self._model.accounts[id_].currency, balance) for balance in self._extremes(id_, attempt)]
+            for id_ in (order.buyer, order.seller)
+            if id_ in self._model.accounts
+        ]
         amount = Decimal(order.amount)
-        if error == TOO_POOR:
-            return any(balance < amount for balance in self._balances(order.buyer, attempt))
-        return error == TOO_RICH and any(
-            not _is_amount(balance + amount) for balance in self._balances(order.seller, attempt)
-        )
+        return {
+            _refusal(_model(accounts), order.buyer, order.seller, amount) for accounts in itertools.product(*parties)
+        }
 
-    def _balances(self, account: int, attempt: Attempt) -> list[Decimal]:
-        """The balances in effect between request and answer."""
-        history = self._history[account]
+    def _extremes(self, account: int, attempt: Attempt) -> set[Decimal]:
+        """The lowest and the highest balance between request and answer: the rules ask for no more."""
+        history = self._balances[account]
         first = bisect_right(history, attempt.sent - _TOLERANCE, key=lambda step: step[0]) - 1
         last = bisect_right(history, (attempt.ended or 0) + _TOLERANCE, key=lambda step: step[0])
-        return [balance for _, balance in history[first:last]]
+        balances = [balance for _, balance in history[first:last]]
+        return {min(balances), max(balances)}
+
+
+def _model(accounts: Iterable[Account]) -> Model:
+    opened = {account.id: ModelAccount(account.currency_id, account.opening, account.opening) for account in accounts}
+    return Model(_SCALES, opened)
+
+
+def _refusal(model: Model, buyer: int, seller: int, amount: Decimal) -> str:
+    """The code that a payment is refused with now, or the empty string."""
+    try:
+        model.check_payment(buyer, seller, amount)
+    except Refused as refused:
+        return refused.code
+    return ""
 
 
 def contradictions(
@@ -136,21 +138,21 @@ def contradictions(
     and `orders` with all that the clients were told.
     """
     with localcontext(prec=60):  # 28 digits, Python's default, are fewer than an amount may have
-        return list(_contradictions(Model(accounts), shown, payments, list(orders)))
+        return list(_contradictions(History(accounts), shown, payments, list(orders)))
 
 
 def _contradictions(
-    model: Model, shown: dict[int, Decimal], payments: Sequence[Payment], orders: list[Order]
+    history: History, shown: dict[int, Decimal], payments: Sequence[Payment], orders: list[Order]
 ) -> Iterator[str]:
     for payment in payments:
-        yield from model.make(payment)
-    for account, balance in model.balances.items():
+        yield from history.make(payment)
+    for account, balance in history.balances().items():
         if shown.get(account) != balance:
             yield f"account {account} shows {shown.get(account)}, the model has {balance}"
     by_id = {payment.id: payment for payment in payments}
     for order in orders:
         for attempt in order.attempts:
-            yield from _wrong_answer(model, by_id, order, attempt)
+            yield from _wrong_answer(history, by_id, order, attempt)
     with_key, without_key = _parted(orders, lambda order: order.key is not None)
     rows_with_key, rows_without_key = _parted(payments, lambda payment: payment.idempotency_key is not None)
     yield from _wrong_keys(with_key, rows_with_key)
@@ -165,7 +167,7 @@ def _parted(things: Iterable[T], condition: Callable[[T], bool]) -> tuple[list[T
     return yes, no
 
 
-def _wrong_answer(model: Model, by_id: dict[int, Payment], order: Order, attempt: Attempt) -> Iterator[str]:
+def _wrong_answer(history: History, by_id: dict[int, Payment], order: Order, attempt: Attempt) -> Iterator[str]:
     told = f"{order.buyer} pays {order.amount} to {order.seller} (key {order.key}): {attempt.status} {attempt.body}"
     if attempt.status == 200:
         payment = by_id.get(json.loads(attempt.body).get("ID"))
@@ -178,10 +180,11 @@ def _wrong_answer(model: Model, by_id: dict[int, Payment], order: Order, attempt
         elif not order.attempts[0].sent - _TOLERANCE <= payment.time <= (attempt.ended or 0) + _TOLERANCE:
             yield f"{told}; it was not made between request and answer"
     elif attempt.status == 400:
-        error = json.loads(attempt.body)["Error"]
-        expected = model.refusal(order.buyer, order.seller, Decimal(order.amount))
-        if error != expected and (expected is not None or not model.could_refuse(order, attempt, error)):
-            yield f"{told}; {f'it should say: {expected}' if expected else 'there was no moment to refuse it'}"
+        possible = history.refusals(order, attempt)
+        if attempt.code not in possible:
+            yield f"{told}; refused with {attempt.code}, but at no moment for this reason: {sorted(possible)}"
+        elif json.loads(attempt.body) != {"Error": sentence(attempt.code)}:
+            yield f"{told}; that is not the sentence of {attempt.code}"
     elif attempt.status == 503 and not attempt.retry_after:
         yield f"{told}; without Retry-After"
     elif attempt.status is not None and attempt.status not in UNKNOWN:
@@ -250,11 +253,6 @@ def _wrong_without_key(orders: list[Order], payments: list[Payment]) -> Iterator
             sent.remove(min(earlier))
         else:
             yield f"nobody asked for {payment}, or only once, and got another one"
-
-
-def _is_amount(amount: Decimal) -> bool:
-    exponent = amount.normalize().as_tuple().exponent
-    return abs(amount) < 10**15 and isinstance(exponent, int) and exponent >= -15
 
 
 def _shows(body: str, payment: Payment) -> bool:

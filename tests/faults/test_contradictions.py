@@ -1,4 +1,4 @@
-"""The model that the other tests end with: it sees each kind of contradiction, so that its silence means something."""
+"""The comparison that the other tests end with sees each kind of contradiction."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.faults import model
-from tests.faults.model import Payment
+from tests.faults.contradictions import Payment, contradictions
 from tests.faults.recorder import Account, Attempt, Order
+from tests.support import sentence
 
 BUYER, SELLER, ROUBLES, FULL = 1, 2, 3, 4
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ class Record:
     orders: dict[str, Order]
 
     def contradictions(self) -> list[str]:
-        return model.contradictions(self.accounts, self.shown, self.payments, self.orders.values())
+        return contradictions(self.accounts, self.shown, self.payments, self.orders.values())
 
     def change(self, number: int, **fields: object) -> None:
         self.payments[number] = self.payments[number]._replace(**fields)  # type: ignore[arg-type]
@@ -63,8 +63,10 @@ def paid(sent: float, payment: Payment, *, replayed: bool = False) -> Attempt:
     return attempt(sent, 200, body, replayed=replayed)
 
 
-def refused(sent: float, error: str) -> Attempt:
-    return attempt(sent, 400, {"Error": error})
+def refused(sent: float, code: str) -> Attempt:
+    found = attempt(sent, 400, {"Error": sentence(code)})
+    found.code = code
+    return found
 
 
 @pytest.fixture
@@ -82,10 +84,10 @@ def record() -> Record:
         "repeated": Order(BUYER, SELLER, "4", "key", with_key),
         "lost": Order(BUYER, SELLER, "1", None, [attempt(2.5)]),
         "paid": Order(SELLER, BUYER, "5.0", None, [paid(4.5, payments[2])]),
-        "too poor": Order(SELLER, BUYER, "1", None, [refused(6, model.TOO_POOR)]),
-        "too rich": Order(BUYER, FULL, "1", None, [refused(6, model.TOO_RICH)]),
-        "another currency": Order(BUYER, ROUBLES, "1", None, [refused(7, model.MISMATCH)]),
-        "refused at last": Order(BUYER, SELLER, "100", "other", [attempt(7, 503), refused(8, model.TOO_POOR)]),
+        "too poor": Order(SELLER, BUYER, "1", None, [refused(6, "WB006")]),
+        "too rich": Order(BUYER, FULL, "1", None, [refused(6, "WB007")]),
+        "another currency": Order(BUYER, ROUBLES, "1", None, [refused(7, "WB005")]),
+        "refused at last": Order(BUYER, SELLER, "100", "other", [attempt(7, 503), refused(8, "WB006")]),
     }
     shown = {account.id: account.opening for account in accounts}
     return Record(accounts, shown, payments, orders)
@@ -110,11 +112,11 @@ STORED: list[tuple[Damage, str]] = [
     (lambda r: r.change(1, seller_balance=Decimal(6)), "payment 2 left its seller with 6"),
     (lambda r: r.change(1, currency_id=2), "payment 2 has another currency"),
     (lambda r: r.change(1, operation_timestamp=moment(0)), "payment 2 is older than the one before it of account 1"),
-    (lambda r: r.add(BUYER, SELLER, 11), "payment 4 should have been refused: Buyer account"),
-    (lambda r: r.add(BUYER, FULL, 1), "payment 4 should have been refused: Seller account"),
-    (lambda r: r.add(BUYER, ROUBLES, 1), "payment 4 should have been refused: Payment allowed only"),
-    (lambda r: r.add(BUYER, BUYER, 1), "payment 4 should have been refused: Could not make payment to self"),
-    (lambda r: r.add(BUYER, SELLER, 0), "payment 4 should have been refused: Amount should be positive"),
+    (lambda r: r.add(BUYER, SELLER, 11), "payment 4 should have been refused with WB006"),
+    (lambda r: r.add(BUYER, FULL, 1), "payment 4 should have been refused with WB007"),
+    (lambda r: r.add(BUYER, ROUBLES, 1), "payment 4 should have been refused with WB005"),
+    (lambda r: r.add(BUYER, BUYER, 1), "payment 4 should have been refused with WB001"),
+    (lambda r: r.add(BUYER, SELLER, 0), "payment 4 should have been refused with WB002"),
     (lambda r: r.add(BUYER, SELLER, 4, "key"), "key key (1 pays 4 to 2) has 2 payments"),
     (lambda r: r.add(BUYER, SELLER, 4, "made up"), "nobody sent the key of"),
     (lambda r: r.add(BUYER, SELLER, 1), "nobody asked for"),
@@ -141,14 +143,15 @@ TOLD: list[tuple[Damage, str]] = [
     (lambda r: setattr(r.orders["refused at last"].attempts[0], "retry_after", None), "without Retry-After"),
     (lambda r: r.orders["repeated"].attempts.extend([paid(2, r.payments[0])] * 2), "twice as if it were new"),
     (lambda r: setattr(r.orders["repeated"].attempts[2], "body", json.dumps({})), "was answered in 2 ways"),
-    (lambda r: r.orders["repeated"].attempts.append(refused(6, model.TOO_POOR)), "refused when it was made already"),
-    (lambda r: r.orders["repeated"].attempts.__setitem__(slice(3), [refused(0, model.TOO_POOR)]), "never answered with 200"),
-    (lambda r: r.orders["too poor"].attempts.__setitem__(0, refused(3.5, model.TOO_POOR)), "no moment to refuse it"),
-    (lambda r: setattr(r.orders["too rich"], "seller", SELLER), "no moment to refuse it"),
-    (lambda r: setattr(r.orders["another currency"], "seller", SELLER), "no moment to refuse it"),
-    (lambda r: setattr(r.orders["too poor"], "amount", "0"), "it should say: Amount should be positive"),
-    (lambda r: setattr(r.orders["too poor"], "seller", SELLER), "it should say: Could not make payment to self"),
-    (lambda r: setattr(r.orders["too poor"], "seller", 99), "it should say: Account not found"),
+    (lambda r: r.orders["repeated"].attempts.append(refused(6, "WB006")), "refused when it was made already"),
+    (lambda r: r.orders["repeated"].attempts.__setitem__(slice(3), [refused(0, "WB006")]), "never answered with 200"),
+    (lambda r: r.orders["too poor"].attempts.__setitem__(0, refused(3.5, "WB006")), "for this reason: ['']"),
+    (lambda r: setattr(r.orders["too rich"], "seller", SELLER), "for this reason: ['']"),
+    (lambda r: setattr(r.orders["another currency"], "seller", SELLER), "for this reason: ['']"),
+    (lambda r: setattr(r.orders["too poor"].attempts[0], "body", json.dumps({"Error": ""})), "not the sentence of WB006"),
+    (lambda r: setattr(r.orders["too poor"], "amount", "0"), "for this reason: ['WB002']"),
+    (lambda r: setattr(r.orders["too poor"], "seller", SELLER), "for this reason: ['WB001']"),
+    (lambda r: setattr(r.orders["too poor"], "seller", 99), "for this reason: ['WB004']"),
 ]  # fmt: skip
 
 
