@@ -114,7 +114,7 @@ def open_account(api: httpx2.Client, name: str, amount: object = 0, currency_id:
     return int(response.headers["location"].rpartition("/")[2])
 
 
-def payment(buyer: object, seller: object, amount: object = 1, **fields: object) -> dict[str, object]:
+def payment_body(buyer: object, seller: object, amount: object = 1, **fields: object) -> dict[str, object]:
     """The JSON of a payment, as clients ask for it."""
     return {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount, **fields}
 
@@ -124,7 +124,7 @@ def pay(
 ) -> httpx2.Response:
     """Asks for a payment over HTTP, under an idempotency key if one is given. Returns the response, also a refusal."""
     headers = {} if key is None else {b"Idempotency-Key": key.encode()}
-    return api.post("/payments", json=payment(buyer, seller, amount, **fields), headers=headers)
+    return api.post("/payments", json=payment_body(buyer, seller, amount, **fields), headers=headers)
 
 
 _REFUSALS = {refusal.code: refusal for refusal in refusals.registry()}
@@ -135,7 +135,7 @@ def sentence(code: str, **details: object) -> str:
     return _REFUSALS[code].sentence.format(**details)
 
 
-def refused(response: httpx2.Response, code: str, *, index: int | None = None, **details: object) -> None:
+def assert_refused(response: httpx2.Response, code: str, *, index: int | None = None, **details: object) -> None:
     """Fails unless a response is this refusal, with its status, its headers and its sentence, and nothing else.
 
     `details` fill in the placeholders of the sentence. `index` is that of the refused payment in an atomic batch.

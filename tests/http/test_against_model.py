@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from tests.conftest import Connection
 from tests.model import Account, Answered, Hold, Made, Model, Outcome, Refused, Terms, decimals
-from tests.support import Server, payment, refused, sentence, wait_until
+from tests.support import Server, assert_refused, payment_body, sentence, wait_until
 
 UNKNOWN = 10**18  # an id that no account, payment or hold has
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -169,7 +169,7 @@ class Wallet(RuleBasedStateMachine):
         if amount in ("all", "too much"):
             most = self.model.available(buyer) if buyer in self.model.accounts else Decimal(1)
             amount = plain(most + (amount == "too much"))
-        return buyer, seller, amount, payment(buyer, seller, amount)
+        return buyer, seller, amount, payment_body(buyer, seller, amount)
 
     def _pay(self, draw: st.DataObject) -> Action:
         buyer, seller, amount, body = self._parties(draw)
@@ -228,7 +228,7 @@ class Wallet(RuleBasedStateMachine):
         body = {"Name": name, "Amount": amount, "CurrencyID": currency}
         response = self.instances.client().post("/accounts", json=body)
         if decimals(Decimal(amount)) > self.model.scales[currency]:
-            refused(response, "WB009")
+            assert_refused(response, "WB009")
             return
         assert (response.status_code, response.json()) == (200, {})
         id_ = int(response.headers["location"].rpartition("/")[2])
@@ -241,7 +241,7 @@ class Wallet(RuleBasedStateMachine):
         responses = [
             client.post("/currencies", json={"Name": name, "Scale": scale}) for client in self.instances.clients
         ]
-        refused(responses[1], "WC051")
+        assert_refused(responses[1], "WC051")
         currency = responses[0].json()
         assert currency == {"ID": currency["ID"], "Name": name, "Scale": scale}
         assert currency in self.instances.client().get("/currencies").json()["Currencies"]
@@ -296,7 +296,7 @@ class Wallet(RuleBasedStateMachine):
         refusals = [(index, outcome.code) for index, outcome in enumerate(outcomes) if outcome.code]
         if atomic and refusals:
             index, code = refusals[0]
-            refused(response, code, index=index)
+            assert_refused(response, code, index=index)
             return
         self.model = model
         assert response.status_code == 200
@@ -345,7 +345,7 @@ class Wallet(RuleBasedStateMachine):
     def check(self, response: httpx2.Response, outcome: Outcome) -> None:
         assert agrees(response, outcome), (response.headers, response.text, outcome)
         if outcome.code:
-            refused(response, outcome.code)
+            assert_refused(response, outcome.code)
         else:
             assert response.status_code == 200
             self.check_result(response.json(), outcome)
