@@ -143,10 +143,14 @@ def assert_refused(response: httpx2.Response, code: str, *, index: int | None = 
     """
     status = _REFUSALS[code].status
     body = {"Error": sentence(code, **details)} | ({} if index is None else {"Index": index})
-    expected = (status, code, "application/json", "1" if status == 503 else None, body)
-    headers = [response.headers.get(name) for name in ("error-code", "content-type", "retry-after")]
-    found = (response.status_code, *headers, response.json())
-    assert found == expected, f"{found} instead of {expected}"
+    headers = {
+        "error-code": code,
+        "content-type": "application/json",
+        "retry-after": "1" if status == 503 else None,
+        "idempotency-replayed": None,
+    }
+    found = (response.status_code, {name: response.headers.get(name) for name in headers}, response.json())
+    assert found == (status, headers, body), f"{found} instead of {(status, headers, body)}"
 
 
 def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:

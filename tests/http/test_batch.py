@@ -8,7 +8,16 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.support import account, balance, broken_books, open_account, serving
+from tests.support import (
+    account,
+    assert_refused,
+    balance,
+    broken_books,
+    open_account,
+    payment_body,
+    sentence,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +28,6 @@ def pair(api: httpx2.Client) -> list[int]:
         open_account(api, "batch two", "1e9"),
         open_account(api, "batch poor"),
     ]
-
-
-def payment(buyer: object, seller: object, amount: object) -> dict[str, object]:
-    return {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
 
 
 def post(api: httpx2.Client, payments: object, **fields: object) -> httpx2.Response:
@@ -36,36 +41,38 @@ def amounts(api: httpx2.Client, ids: list[int]) -> list[str]:
 @pytest.mark.parametrize("fields", [{}, {"Atomic": False}, {"Atomic": None}])
 def test_an_outcome_for_each_in_order(api: httpx2.Client, pair: list[int], fields: dict[str, Any]) -> None:
     one, two, poor = pair
-    response = post(api, [payment(one, two, "1.50"), payment(poor, one, 1), payment(two, one, 1.5)], **fields)
+    response = post(
+        api, [payment_body(one, two, "1.50"), payment_body(poor, one, 1), payment_body(two, one, 1.5)], **fields
+    )
     assert response.status_code == 200
     [first, refused, last] = response.json()["Results"]
     assert list(first) == ["ID", "CurrencyID", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
     assert (first["Amount"], first["BuyerAccountID"], first["SellerAccountID"]) == ("1.5", one, two)
-    assert refused == {"Error": "Buyer account does not have sufficient balance", "Code": "WB006"}
+    assert refused == {"Error": sentence("WB006"), "Code": "WB006"}
     assert last["ID"] == first["ID"] + 1
 
 
 def test_what_cannot_be_read_is_an_outcome_too(api: httpx2.Client, pair: list[int]) -> None:
     one, two, _ = pair
     asked = [
-        payment(1.5, two, 1),
+        payment_body(1.5, two, 1),
         5,
-        payment(one, two, "0.5"),
-        payment(one, two, "abc"),
+        payment_body(one, two, "0.5"),
+        payment_body(one, two, "abc"),
         None,
         [],
         {},
-        payment(two, one, 0.5),
+        payment_body(two, one, 0.5),
     ]
     results = post(api, asked).json()["Results"]
     assert [result.get("Error", result.get("Amount")) for result in results] == [
-        "BuyerAccountID should be a 64-bit integer",
-        "A payment should be a JSON object",
+        sentence("WH031", field="BuyerAccountID"),
+        sentence("WH039"),
         "0.5",
-        "Amount should be a number of at most 15 integer digits and 15 decimals",
-        "A payment should be a JSON object",
-        "A payment should be a JSON object",
-        "Amount should be positive",
+        sentence("WB003"),
+        sentence("WH039"),
+        sentence("WH039"),
+        sentence("WB002"),
         "0.5",
     ]
 
@@ -80,16 +87,16 @@ def test_field_names_match_whatever_their_case(api: httpx2.Client, pair: list[in
 def test_each_refusal_has_the_code_and_the_field_that_it_has_alone(api: httpx2.Client, pair: list[int]) -> None:
     one, two, poor = pair
     asked = [
-        payment(one, one, 1),
-        payment(one, two, 0),
-        payment(one, two, {}),
-        payment(0, two, 1),
-        payment(one, 0, 1),
-        payment(poor, two, 1),
-        payment("1", two, 1),
-        payment(one, two, 1) | {"Reference": ""},
-        payment(one, two, 1) | {"IdempotencyKey": ""},
-        payment(one, two, 1) | {"Ammount": 2},
+        payment_body(one, one, 1),
+        payment_body(one, two, 0),
+        payment_body(one, two, {}),
+        payment_body(0, two, 1),
+        payment_body(one, 0, 1),
+        payment_body(poor, two, 1),
+        payment_body("1", two, 1),
+        payment_body(one, two, 1) | {"Reference": ""},
+        payment_body(one, two, 1) | {"IdempotencyKey": ""},
+        payment_body(one, two, 1) | {"Ammount": 2},
     ]
     for item, result in zip(asked, post(api, asked).json()["Results"], strict=True):
         alone = api.post("/payments", json=item)
@@ -109,55 +116,58 @@ def test_an_empty_batch_has_no_outcomes(api: httpx2.Client) -> None:
 
 def test_atomic_payments_are_made_all(api: httpx2.Client, pair: list[int]) -> None:
     one, two, poor = pair
-    results = post(api, [payment(one, poor, 2), payment(poor, two, 2)], Atomic=True).json()["Results"]
+    results = post(api, [payment_body(one, poor, 2), payment_body(poor, two, 2)], Atomic=True).json()["Results"]
     assert [result["Amount"] for result in results] == ["2", "2"]
 
 
 @pytest.mark.parametrize(
-    ("second", "error"),
+    ("second", "code", "field"),
     [
-        (("poor", "one", 1), "Buyer account does not have sufficient balance"),
-        (("one", "one", 1), "Could not make payment to self"),
-        (("one", 0, 1), "Account not found"),
+        (("poor", "one", 1), "WB006", ""),
+        (("one", "one", 1), "WB001", ""),
+        (("one", 0, 1), "WB004", ""),
         (
             ("one", "two", "1.0000000000000001"),
-            "Amount should be a number of at most 15 integer digits and 15 decimals",
+            "WB003",
+            "",
         ),
-        (("one", "two", {}), "Amount should be a number of at most 15 integer digits and 15 decimals"),
-        (("one", True, 1), "SellerAccountID should be a 64-bit integer"),
+        (("one", "two", {}), "WB003", ""),
+        (("one", True, 1), "WH031", "SellerAccountID"),
     ],
 )
-def test_or_none_of_them(api: httpx2.Client, pair: list[int], second: tuple[Any, ...], error: str) -> None:
+def test_or_none_of_them(api: httpx2.Client, pair: list[int], second: tuple[Any, ...], code: str, field: str) -> None:
     names = dict(zip(("one", "two", "poor"), pair, strict=True))
     buyer, seller, amount = (names.get(part, part) if isinstance(part, str) else part for part in second)
     before = amounts(api, pair)
-    response = post(api, [payment(pair[0], pair[1], 1), payment(buyer, seller, amount), payment(0, 0, 0)], Atomic=True)
-    assert (response.status_code, response.json()) == (400, {"Error": error, "Index": 1})
+    response = post(
+        api,
+        [payment_body(pair[0], pair[1], 1), payment_body(buyer, seller, amount), payment_body(0, 0, 0)],
+        Atomic=True,
+    )
+    assert_refused(response, code, index=1, field=field)
     assert amounts(api, pair) == before
 
 
 @pytest.mark.parametrize(
-    ("body", "error"),
+    ("body", "code", "field"),
     [
-        ({}, "Payments should be an array"),
-        ({"Payments": None}, "Payments should be an array"),
-        ({"Payments": {}}, "Payments should be an array"),
-        ({"Payments": "x"}, "Payments should be an array"),
-        ({"Payments": [], "Atomic": 1}, "Atomic should be true or false"),
-        ({"Payments": [], "Atomic": "true"}, "Atomic should be true or false"),
-        ({"Payments": [{}] * 10_001}, "Payments should have at most 10000 elements"),
+        ({}, "WH037", "Payments"),
+        ({"Payments": None}, "WH037", "Payments"),
+        ({"Payments": {}}, "WH037", "Payments"),
+        ({"Payments": "x"}, "WH037", "Payments"),
+        ({"Payments": [], "Atomic": 1}, "WH035", "Atomic"),
+        ({"Payments": [], "Atomic": "true"}, "WH035", "Atomic"),
+        ({"Payments": [{}] * 10_001}, "WH038", "Payments"),
     ],
 )
-def test_bad_batches(api: httpx2.Client, body: object, error: str) -> None:
-    response = api.post("/payments/batch", json=body)
-    assert (response.status_code, response.json()) == (400, {"Error": error})
+def test_bad_batches(api: httpx2.Client, body: object, code: str, field: str) -> None:
+    assert_refused(api.post("/payments/batch", json=body), code, field=field, limit=10_000)
 
 
 def test_a_body_may_have_4_mib_and_no_more(api: httpx2.Client) -> None:
     empty = b'{"Payments":[]}'
     assert api.post("/payments/batch", content=empty.rjust(4 * 1024 * 1024)).status_code == 200
-    response = api.post("/payments/batch", content=empty.rjust(4 * 1024 * 1024 + 1))
-    assert (response.status_code, response.json()) == (413, {"Error": "The body should have at most 4194304 bytes"})
+    assert_refused(api.post("/payments/batch", content=empty.rjust(4 * 1024 * 1024 + 1)), "WH011", limit=4_194_304)
 
 
 def test_other_methods(api: httpx2.Client) -> None:
@@ -167,7 +177,7 @@ def test_other_methods(api: httpx2.Client) -> None:
 
 def test_ten_thousand_payments(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(10)]
-    asked = [payment(ids[n % 10], ids[(n + 1) % 10], "0.01") for n in range(10_000)]
+    asked = [payment_body(ids[n % 10], ids[(n + 1) % 10], "0.01") for n in range(10_000)]
     with serving(DATABASE_URL=database) as server, server.client() as api:
         results = api.post("/payments/batch", content=json.dumps({"Payments": asked})).json()["Results"]
     assert [result["Amount"] for result in results] == ["0.01"] * 10_000
@@ -183,6 +193,6 @@ def test_an_atomic_batch_that_cannot_be_made_now_is_made_not_at_all(admin: Conne
         psycopg.connect(database) as holder,
     ):
         holder.execute("select from ledger.account where id = %s for update", [three])
-        response = post(api, [payment(one, two, 1), payment(one, three, 1)], Atomic=True)
-        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        response = post(api, [payment_body(one, two, 1), payment_body(one, three, 1)], Atomic=True)
+        assert_refused(response, "55P03")
     assert [balance(admin, id_) for id_ in (one, two, three)] == [100] * 3
