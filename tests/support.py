@@ -111,6 +111,7 @@ def account(connection: psycopg.Connection[Any], name: str, amount: object = 0, 
 def open_account(api: httpx2.Client, name: str, amount: object = 0, currency_id: int = 1) -> int:
     """Creates an account over HTTP. Returns its id."""
     response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency_id})
+    assert response.status_code == 200, response.text
     return int(response.headers["location"].rpartition("/")[2])
 
 

@@ -14,15 +14,24 @@ import pytest
 from tests.conftest import Connection
 from tests.http.examples import example
 from tests.sql.calls import row, rows
-from tests.support import PATIENCE, account, serving, waiting_for_locks
+from tests.support import (
+    PATIENCE,
+    account,
+    assert_refused,
+    open_account,
+    pay,
+    payment_body,
+    sentence,
+    serving,
+    waiting_for_locks,
+)
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.database.rows import Rows
 from wallet_api.http import operations
 from wallet_api.http.authentication import Keys
 from wallet_api.http.operations import Operation
 
-INVALID = {"Error": "API key is not valid"}
-MISSING = {"Error": "Authorization should be given once, as Bearer and an API key"}
+INVALID, MISSING = "WA001", "WA002"
 GUARDED = [operation for operation in operations.ALL.values() if operation.function]
 
 
@@ -62,7 +71,7 @@ def ask(api: httpx2.Client, operation: Operation, **headers: str) -> httpx2.Resp
 @pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: str(operation.name))
 def test_without_a_valid_key_it_is_401(keyed_url: str, operation: Operation) -> None:
     with httpx2.Client(base_url=keyed_url) as api:
-        for headers, error in (
+        for headers, code in (
             ({}, MISSING),
             ({"Authorization": "Bearer"}, MISSING),
             ({"Authorization": "Basic d2FsbGV0"}, MISSING),
@@ -71,14 +80,14 @@ def test_without_a_valid_key_it_is_401(keyed_url: str, operation: Operation) -> 
             ({"Authorization": "Bearer " + "x" * 10_000}, INVALID),
         ):
             response = ask(api, operation, **headers)
-            assert (response.status_code, response.json()) == (401, error)
+            assert_refused(response, code)
             assert response.headers["WWW-Authenticate"] == 'Bearer realm="wallet"'
 
 
 def test_two_keys_are_none(keyed_url: str, keeper: Connection) -> None:
     secret = key(keeper)["secret"]
     headers = [("Authorization", f"Bearer {secret}"), ("Authorization", f"Bearer {secret}")]
-    assert httpx2.get(f"{keyed_url}/accounts", headers=headers).json() == MISSING
+    assert_refused(httpx2.get(f"{keyed_url}/accounts", headers=headers), MISSING)
 
 
 UNGUARDED = ["/livez", "/readyz", "/openapi.json", "/docs"]
@@ -106,19 +115,15 @@ def test_with_a_key_that_has_not_the_scope_it_is_403(keyed_url: str, keeper: Con
         with client(keyed_url, key(keeper, scope)["secret"]) as api:
             response = ask(api, operation)
             if response.status_code == 403:
-                assert response.json() == {"Error": "API key does not have the scope for this"}
+                assert_refused(response, "WF001")
                 refused.append(scope)
     assert len(refused) == 2
 
 
 def test_a_key_as_clients_use_it(keyed_url: str, keeper: Connection) -> None:
     with client(keyed_url, key(keeper)["secret"]) as api:
-        ids = []
-        for name in ("buyer", "seller"):
-            response = api.post("/accounts", json={"Name": f"{name} of a key", "Amount": 100, "CurrencyID": 1})
-            ids.append(int(response.headers["location"].rpartition("/")[2]))
-        payment = {"BuyerAccountID": ids[0], "SellerAccountID": ids[1], "Amount": 10}
-        assert api.post("/payments", json=payment).json()["Amount"] == "10"
+        ids = [open_account(api, f"{name} of a key", 100) for name in ("buyer", "seller")]
+        assert pay(api, ids[0], ids[1], 10).json()["Amount"] == "10"
         assert (
             api.get(f"/account/{ids[0]}", headers={"authorization": f"bEARER  {key(keeper)['secret']}"}).json()[
                 "Amount"
@@ -130,22 +135,16 @@ def test_a_key_as_clients_use_it(keyed_url: str, keeper: Connection) -> None:
 def test_a_key_that_is_bound_pays_only_from_its_account(keyed_url: str, keeper: Connection) -> None:
     mine, other = account(keeper, "mine", 100), account(keeper, "not mine", 100)
     bound = key(keeper, "read", "pay", accounts=[mine])
-    to, back = (
-        {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
-        for buyer, seller in ((mine, other), (other, mine))
-    )
-    refusal = {"Error": "API key is bound to other accounts"}
+    to, back = payment_body(mine, other), payment_body(other, mine)
     with client(keyed_url, bound["secret"]) as api:
         made = api.post("/payments", json=to)
         assert made.status_code == 200
-        assert [
-            (answer.status_code, answer.json())
-            for answer in (api.post("/payments", json=back), api.get(f"/account/{other}"))
-        ] == [(403, refusal)] * 2
+        assert_refused(api.post("/payments", json=back), "WF002")
+        assert_refused(api.get(f"/account/{other}"), "WF002")
         batch = api.post("/payments/batch", json={"Payments": [to, back, to]})
-        assert [result.get("Error") for result in batch.json()["Results"]] == [None, refusal["Error"], None]
+        assert [result.get("Error") for result in batch.json()["Results"]] == [None, sentence("WF002"), None]
         atomic = api.post("/payments/batch", json={"Payments": [to, back], "Atomic": True})
-        assert (atomic.status_code, atomic.json()) == (403, refusal | {"Index": 1})
+        assert_refused(atomic, "WF002", index=1)
         assert [found["ID"] for found in api.get("/accounts").json()["Accounts"]] == [mine]
         assert api.get("/accounts?limit=1").json() == api.get("/accounts").json()
     made_by = row(keeper, "get_payment", made.json()["ID"])["made_by"]
@@ -153,7 +152,7 @@ def test_a_key_that_is_bound_pays_only_from_its_account(keyed_url: str, keeper: 
 
 
 def test_a_batch_of_a_key_that_may_not_pay_is_refused_as_a_whole(keyed_url: str, keeper: Connection) -> None:
-    payments = {"Payments": [{"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1}] * 3}
+    payments = {"Payments": [payment_body(1, 2)] * 3}
     with client(keyed_url, key(keeper, "read")["secret"]) as api:
         assert api.post("/payments/batch", json=payments).status_code == 403
 
@@ -166,7 +165,7 @@ def test_payments_of_several_keys_at_once_are_each_of_its_own(keyed_url: str, ke
         keys.append((key(keeper, "pay", accounts=[own]), own))
     barrier = threading.Barrier(len(keys))
 
-    def pay(number: int) -> list[tuple[int, int]]:
+    def pay_in_turn(number: int) -> list[tuple[int, int]]:
         made, own = keys[number]
         others = keys[(number + 1) % len(keys)][1]
         with client(keyed_url, made["secret"]) as api:
@@ -174,13 +173,11 @@ def test_payments_of_several_keys_at_once_are_each_of_its_own(keyed_url: str, ke
             return [
                 (response.status_code, response.json().get("ID"))
                 for buyer in [own, others] * 10
-                for response in [
-                    api.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1})
-                ]
+                for response in [pay(api, buyer, seller)]
             ]
 
     with ThreadPoolExecutor(len(keys)) as threads:
-        for number, outcomes in enumerate(threads.map(pay, range(len(keys)))):
+        for number, outcomes in enumerate(threads.map(pay_in_turn, range(len(keys)))):
             assert [status for status, _ in outcomes] == [200, 403] * 10
             for status, payment in outcomes:
                 if status == 200:
@@ -200,10 +197,9 @@ def test_a_key_that_is_revoked_is_of_no_use_from_the_next_request_on(
         assert api.get(path).status_code == 200
         row(keeper, "revoke_api_key", made["id"])
         for _ in range(2):
-            response = api.get(path)
-            assert (response.status_code, response.json()) == (401, INVALID)
-        payment = api.post("/payments", json={"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1})
-        assert (payment.status_code, payment.json()) == (401, INVALID)
+            assert_refused(api.get(path), INVALID)
+        payment = pay(api, 1, 2)
+        assert_refused(payment, INVALID)
         assert "WWW-Authenticate" in payment.headers
 
 
@@ -224,12 +220,12 @@ def test_who_has_no_key_does_not_wait_for_what_others_do(database: str, admin: C
         psycopg.connect(database) as other,
         ThreadPoolExecutor() as threads,
         client(server.url, made["secret"]) as api,
-        client(server.url, "wallet_none") as nobody,
+        client(server.url, "wallet_none") as unknown,
     ):
         row(other, "set_credit_limit", frozen, 1)  # and does not commit
         waiting = threads.submit(api.post, f"/account/{frozen}/status", json={"Status": "frozen"})
         waiting_for_locks(admin, 1)
-        assert nobody.get("/currencies").json() == INVALID
+        assert_refused(unknown.get("/currencies"), INVALID)
         assert api.get("/currencies").status_code == 503
         other.rollback()
         assert waiting.result().status_code == 200

@@ -8,15 +8,9 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.support import serving
+from tests.support import open_account, pay, serving
 
 _names = (f"operations {number}" for number in count())
-
-
-def create(api: httpx2.Client, amount: object = "0", currency: int = 1) -> int:
-    response = api.post("/accounts", json={"Name": next(_names), "Amount": amount, "CurrencyID": currency})
-    assert response.status_code == 200, response.text
-    return int(response.headers["location"].rpartition("/")[2])
 
 
 def get(api: httpx2.Client, path: str) -> Any:
@@ -54,7 +48,7 @@ def test_an_account_without_an_amount_has_0(api: httpx2.Client, amount: str) -> 
 
 
 def test_accounts_are_listed_by_id(api: httpx2.Client) -> None:
-    created = [create(api, "1.50", currency) for currency in (4, 3)]
+    created = [open_account(api, next(_names), "1.50", currency) for currency in (4, 3)]
     accounts = get(api, "/accounts")["Accounts"]
     assert [account["ID"] for account in accounts] == sorted(account["ID"] for account in accounts)
     shown = [account for account in accounts if account["ID"] in created]
@@ -63,8 +57,8 @@ def test_accounts_are_listed_by_id(api: httpx2.Client) -> None:
 
 
 def test_a_payment_is_answered_flat_and_without_the_currency_s_name(api: httpx2.Client) -> None:
-    buyer, seller = create(api, 1000), create(api)
-    response = api.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": "500.10"})
+    buyer, seller = open_account(api, next(_names), 1000), open_account(api, next(_names))
+    response = pay(api, buyer, seller, "500.10")
     payment = response.json()
     assert response.status_code == 200
     assert list(payment) == ["ID", "CurrencyID", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
@@ -73,11 +67,8 @@ def test_a_payment_is_answered_flat_and_without_the_currency_s_name(api: httpx2.
 
 
 def test_payments_are_listed_oldest_first_with_the_currency_s_name(api: httpx2.Client) -> None:
-    buyer, seller = create(api, 1000, 2), create(api, 0, 2)
-    made = [
-        api.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}).json()
-        for amount in (3, 1, 2)
-    ]
+    buyer, seller = open_account(api, next(_names), 1000, 2), open_account(api, next(_names), 0, 2)
+    made = [pay(api, buyer, seller, amount).json() for amount in (3, 1, 2)]
     listed = [payment for payment in get(api, "/payments")["Payments"] if payment["BuyerAccountID"] == buyer]
     assert listed == [payment | {"CurrencyName": "RUB"} for payment in made]
     assert list(listed[0]) == [
