@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import psycopg
 
-from wallet_api.http import refusals
+from tools import errors
 
 PROJECT = Path(__file__).parent.parent
 PATIENCE = 20.0
@@ -128,7 +128,7 @@ def pay(
     return api.post("/payments", json=payment_body(buyer, seller, amount, **fields), headers=headers)
 
 
-_REFUSALS = {refusal.code: refusal for refusal in refusals.registry()}
+_REFUSALS = {refusal.code: refusal for refusal in errors.registry()}
 
 
 def sentence(code: str, **details: object) -> str:
