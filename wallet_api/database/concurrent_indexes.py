@@ -8,10 +8,10 @@ a file may hold only a few kinds of statements, which are checked before anythin
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from wallet_api.database.installer import FileFailed, MigrationRefused, SqlFile
 
@@ -19,12 +19,14 @@ from wallet_api.database.installer import FileFailed, MigrationRefused, SqlFile
 # index concurrently in a transaction.
 MARK = "-- migrate: outside a transaction"
 
-# The statements that it may hold. `drop index` needs the schema: the search_path does not contain it.
-_DROP = re.compile(r"drop index concurrently if exists ledger\.(\w+)")
-_CREATE = re.compile(r"create (?:unique )?index concurrently (?!if\b)(\w+) on ledger\..+")
-_COMMENT = re.compile(r"comment on index ledger\.\w+ is .+")
-# Checks the existing rows while payments continue.
-_VALIDATE = re.compile(r"alter table ledger\.\w+ validate constraint \w+")
+# The statements that it may hold, without their semicolons. `drop index` needs the schema: the search_path does not
+# contain it. `validate constraint` checks the existing rows while payments continue.
+_STATEMENT = re.compile(
+    r"drop index concurrently if exists ledger\.(?P<dropped>\w+)"
+    r"|create (?:unique )?index concurrently (?!if\b)(?P<created>\w+) on ledger\.[^;]+"
+    r"|comment on index ledger\.\w+ is [^;]+"
+    r"|alter table ledger\.\w+ validate constraint \w+"
+)
 
 # A build has to wait for other transactions, so the limits of the database or the user are lifted.
 _LIMITS = ["lock_timeout", "statement_timeout", "transaction_timeout"]
@@ -46,71 +48,57 @@ def statements(file: SqlFile) -> list[str]:
     parser is needed. Lines that begin with -- are skipped.
     """
     lines = [line for line in file.text.splitlines() if not line.lstrip().startswith("--")]
-    *found, rest = re.split(r";[ \t]*(?:\n|\Z)", "\n".join(lines))
+    *found, rest = map(str.strip, re.split(r";[ \t]*(?:\n|\Z)", "\n".join(lines)))
     dropped = set()
-    for statement in map(str.strip, found):
-        words = " ".join(statement.split())
-        if match := _DROP.fullmatch(words):
-            dropped.add(match[1])
-        elif match := _CREATE.fullmatch(words):
-            if match[1] not in dropped:
-                raise MigrationRefused(
-                    f"{file.name} should say: drop index concurrently if exists ledger.{match[1]}; before it creates "
-                    "that index: an earlier attempt may have left an invalid one."
-                )
-        elif not (_COMMENT.fullmatch(words) or _VALIDATE.fullmatch(words)):
-            raise _unfit(file, words)
-        if ";" in words:
-            raise _unfit(file, words)
-    if rest.strip():
-        raise _unfit(file, " ".join(rest.split()))
-    return [statement.strip() for statement in found]
+    for statement in found:
+        match = _STATEMENT.fullmatch(" ".join(statement.split()))
+        if match is None:
+            raise _unfit(file, statement)
+        dropped.add(match["dropped"])
+        if match["created"] and match["created"] not in dropped:
+            raise MigrationRefused(
+                f"{file.path} should say: drop index concurrently if exists ledger.{match['created']}; before it "
+                "creates that index: an earlier attempt may have left an invalid one."
+            )
+    if rest:
+        raise _unfit(file, rest)
+    return found
 
 
-def _unfit(file: SqlFile, words: str) -> MigrationRefused:
+def _unfit(file: SqlFile, statement: str) -> MigrationRefused:
     return MigrationRefused(
-        f"{file.name} runs outside a transaction, so it should hold nothing but: drop index concurrently if exists "
+        f"{file.path} runs outside a transaction, so it should hold nothing but: drop index concurrently if exists "
         "ledger.…, create index concurrently … on ledger.…, comment on index ledger.…, alter table ledger.… validate "
-        f"constraint …, in lower case, each with one semicolon, at the end of a line. It also holds: {words}"
+        "constraint …, in lower case, each with one semicolon, at the end of a line. It also holds: "
+        + " ".join(statement.split())
     )
 
 
-def run(connection: psycopg.Connection, file: SqlFile, conninfo: str, tell: Tell) -> None:
+def run(connection: psycopg.Connection[Any], file: SqlFile, conninfo: str, tell: Tell) -> None:
     """Runs a file's statements on a connection in autocommit mode, without a time limit.
 
     Meanwhile, tells which transactions they wait for. Raises FileFailed.
     """
-    # Older versions of PostgreSQL do not have all of them.
-    found = connection.execute("select name from pg_settings where name = any (%s)", [_LIMITS]).fetchall()
-    limits = [sql.Identifier(name) for (name,) in found]
-    for limit in limits:
-        connection.execute(sql.SQL("set {} = 0").format(limit))
-    with _telling(connection.info.backend_pid, file, conninfo, tell):
-        for statement in statements(file):
-            try:
-                connection.execute(statement)
-            except psycopg.Error as error:
-                if error.sqlstate is None:
-                    raise
-                raise FileFailed(file.name, error, "an invalid index may remain") from error
-    for limit in limits:
-        connection.execute(sql.SQL("reset {}").format(limit))
-
-
-@contextlib.contextmanager
-def _telling(pid: int, file: SqlFile, conninfo: str, tell: Tell) -> Iterator[None]:
-    """Tells, from a thread, which transactions the process waits for, whenever they change."""
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(pid, file, conninfo, tell, over), daemon=True)
-    thread.start()
+    watch = threading.Thread(target=_watch, args=(connection.info.backend_pid, file, conninfo, tell, over), daemon=True)
+    # Older versions of PostgreSQL do not have all of these settings.
+    connection.execute("select set_config(name, '0', false) from pg_settings where name = any (%s)", [_LIMITS])
+    watch.start()
     try:
-        yield
+        for statement in statements(file):
+            connection.execute(statement)
+    except psycopg.Error as error:
+        if error.sqlstate is None:
+            raise
+        raise FileFailed(file.path, error) from error
     finally:
         over.set()
-        thread.join()
+        watch.join()
+    connection.execute("select set_config(name, reset_val, false) from pg_settings where name = any (%s)", [_LIMITS])
 
 
 def _watch(pid: int, file: SqlFile, conninfo: str, tell: Tell, over: threading.Event) -> None:
+    """Tells which transactions the process waits for, whenever they change, until `over`."""
     told: list[str] = []
     # Nothing depends on these reports: if no connection is left for them, there are none.
     with contextlib.suppress(psycopg.Error):
@@ -120,13 +108,13 @@ def _watch(pid: int, file: SqlFile, conninfo: str, tell: Tell, over: threading.E
             while True:
                 others = _waited_for(connection, pid)
                 if others and others != told:
-                    tell(f"{file.name} waits for the end of a transaction: {'; '.join(others)}")
+                    tell(f"{file.path} waits for the end of a transaction: {'; '.join(others)}")
                 told = others
                 if over.wait(LOOK_INTERVAL):
                     return
 
 
-def _waited_for(connection: psycopg.Connection, pid: int) -> list[str]:
+def _waited_for(connection: psycopg.Connection[Any], pid: int) -> list[str]:
     """Descriptions of the transactions that a process waits for."""
     rows = connection.execute(
         """select case when blocking.pid = 0 then 'a prepared one'

@@ -17,15 +17,15 @@ Concurrent callers take turns; all but the first find nothing to do. Two advisor
 
 import hashlib
 import itertools
-import re
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from wallet_api.database import concurrent_indexes, installer, roles, session
 from wallet_api.database.concurrent_indexes import Tell
-from wallet_api.database.installer import NO_WALLET, FileFailed, MigrationRefused, SqlFile
+from wallet_api.database.installer import NO_WALLET, FileFailed, MigrationRefused, SqlFile, call
 from wallet_api.database.roles import Roles
 from wallet_api.settings import PROJECT
 
@@ -54,16 +54,16 @@ def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 
     files = []
     for path in sorted(folder.glob("*.sql")):
         content = path.read_bytes()
-        name = f"db/{folder.name}/{path.name}"
-        files.append(SqlFile(name, names.named(content.decode()), hashlib.sha256(content).hexdigest()))
+        text = names.named(content.decode())
+        files.append(SqlFile(f"db/{folder.name}/{path.name}", text, hashlib.sha256(content).hexdigest()))
     return files
 
 
 def version(db: Path = DB) -> str:
-    """The fingerprint of all files of db/, which wallet.schema_version() returns once they are installed."""
+    """The fingerprint of migrations and functions, which wallet.schema_version() returns once they are installed."""
     digest = hashlib.sha256()
     for file in _read(db / "migrations") + _read(db / "functions"):
-        digest.update(f"{file.name} {file.checksum}\n".encode())
+        digest.update(f"{file.path} {file.checksum}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -105,18 +105,19 @@ def migrate(
     or, if a file ran outside a transaction, the text says which files stay applied, and the functions are unchanged.
     """
     names = Roles(role_prefix)
+    tell = tell or (lambda line: None)
     try:
-        if app_password is not None and not shared_password:
-            roles.check_password(conninfo, names, app_password)
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
-            if session.is_shared_for(connection, conninfo):
-                raise MigrationRefused(
-                    "A pooler in transaction mode is in front of the database, and a migration needs a session of its "
-                    "own: give migrate a DATABASE_URL that leads to PostgreSQL itself."
-                )
-            notes = _migrate(connection, conninfo, db, names, back, tell or (lambda line: None))
-        if app_password is not None:
-            roles.set_password(conninfo, names.app, app_password)
+            _check_database(connection, conninfo)
+            connection.execute(_SESSION)
+            _take_turn(connection, tell)
+            connection.execute(names.named((db / "install.sql").read_text("utf8")))
+            if app_password is not None and not shared_password:
+                roles.check_password(connection, conninfo, names.app, app_password)
+            notes = _Migration(connection, conninfo, db, names, back, tell).run()
+            if app_password is not None:
+                roles.set_password(connection, names.app, app_password)
+            connection.execute("discard temp")
     except psycopg.Error as error:
         if error.sqlstate is None:
             raise
@@ -124,48 +125,17 @@ def migrate(
     return notes
 
 
-def _migrate(
-    connection: psycopg.Connection, conninfo: str, db: Path, names: Roles, back: bool, tell: Tell
-) -> list[str]:
-    connection.execute(_SESSION)
-    _take_turn(connection, tell)
-    this = version(db)
-    files, functions = _read(db / "migrations", names), _read(db / "functions", names)
-    applied: list[SqlFile] = []
-    building: SqlFile | None = None
-    try:
-        while True:
-            with connection.transaction():
-                pending = _begin(connection, files, names, None if back else this)
-                together = list(itertools.takewhile(lambda file: not concurrent_indexes.is_one(file), pending))
-                _apply(connection, together, names)
-                last = together == pending
-                notes = _install(connection, functions, names, this) if last else []
-            applied += together
-            if last:
-                return [f"applied {_name(file)}" for file in applied] + notes
-            building = pending[len(together)]
-            _apply_alone(connection, building, names, conninfo, tell)
-            applied.append(building)
-            building = None
-    except FileFailed as failure:
-        raise FileFailed(failure.name, failure.error, _left(applied, building)) from failure.error
-    except (MigrationRefused, psycopg.Error) as error:
-        if not (applied or building) or (isinstance(error, psycopg.Error) and error.sqlstate is None):
-            raise
-        raise MigrationRefused(f"The migration ended, and {_left(applied, building)}: {error}") from error
+def _check_database(connection: psycopg.Connection[Any], conninfo: str) -> None:
+    if session.is_shared_for(connection, conninfo):
+        raise MigrationRefused(
+            "A pooler in transaction mode is in front of the database, and a migration needs a session of its "
+            "own: give migrate a DATABASE_URL that leads to PostgreSQL itself."
+        )
+    if connection.info.parameter_status("server_encoding") != "UTF8":
+        raise MigrationRefused("The wallet needs a database with the encoding UTF8: create database … encoding 'UTF8'.")
 
 
-def _left(applied: list[SqlFile], building: SqlFile | None) -> str:
-    """What a failed migration has left behind."""
-    if not applied and building is None:
-        return "nothing was changed"
-    left = [f"what was applied before it stays ({', '.join(map(_name, applied))})"] if applied else []
-    left += ["an invalid index may remain until it has run again"] if building is not None else []
-    return f"{', '.join(left)}; the functions are as they were"
-
-
-def _take_turn(connection: psycopg.Connection, tell: Tell) -> None:
+def _take_turn(connection: psycopg.Connection[Any], tell: Tell) -> None:
     """Takes the session lock, by polling: see the module's docstring."""
     begin = time.monotonic()
     told = False
@@ -182,7 +152,7 @@ def _take_turn(connection: psycopg.Connection, tell: Tell) -> None:
         time.sleep(_TURN_INTERVAL)
 
 
-def _turn_holder(connection: psycopg.Connection) -> str:
+def _turn_holder(connection: psycopg.Connection[Any]) -> str:
     row = connection.execute(
         """select lock.pid from pg_locks as lock join pg_database as database on database.oid = lock.database
            where lock.locktype = 'advisory' and lock.granted and database.datname = current_database()
@@ -192,116 +162,78 @@ def _turn_holder(connection: psycopg.Connection) -> str:
     return f" (process {row[0]} in pg_stat_activity)" if row else ""
 
 
-def _begin(
-    connection: psycopg.Connection, files: list[SqlFile], names: Roles, not_back_to: str | None
-) -> list[SqlFile]:
-    """Takes the transaction lock and returns the pending files. Refuses a database that does not match."""
-    connection.execute("select set_config('lock_timeout', %s, true)", [f"{_TURN_LIMIT}s"])
-    connection.execute("select pg_advisory_xact_lock(%s)", [_TRANSACTION_LOCK])
-    connection.execute("select set_config('lock_timeout', %s, true)", [_LOCK_LIMIT])
-    _check_encoding(connection)
-    applied: list[tuple[str, str]] = []
-    # to_regclass would require a right on the schema.
-    known = connection.execute(
-        "select from pg_tables where schemaname = 'ledger' and tablename = 'migration'"
-    ).fetchone()
-    if known is not None:
-        roles.check_names(connection, names)
-        roles.become_owner(connection, names)
-        applied = connection.execute("select name, checksum from ledger.migration order by name").fetchall()
-    pending = _pending(files, applied)
-    if known is not None and not_back_to is not None:
-        _check_direction(connection, not_back_to)
-    connection.execute("reset role")
-    return pending
+class _Migration:
+    """One migration of a database, by a session that has its turn and the functions of db/install.sql."""
 
+    def __init__(
+        self, connection: psycopg.Connection[Any], conninfo: str, db: Path, names: Roles, back: bool, tell: Tell
+    ) -> None:
+        self._connection = connection
+        self._conninfo = conninfo
+        self._tell = tell
+        self._files = _read(db / "migrations", names)
+        self._functions = _read(db / "functions", names)
+        self._version = version(db)
+        self._not_back_to = None if back else self._version
+        self._applied: list[str] = []
+        # Whether a file runs outside a transaction at the moment.
+        self._building = False
 
-def _apply(connection: psycopg.Connection, files: list[SqlFile], names: Roles) -> None:
-    """Applies files within the transaction, and acts as the owner afterwards."""
-    for file in files:
-        installer.execute(connection, file)
-        connection.execute("reset role")
-    roles.check_weak(connection, names)
-    roles.become_owner(connection, names)
-    for file in files:
-        _record(connection, file)
+    def run(self) -> list[str]:
+        """Applies all pending files and installs the functions. Returns notes."""
+        try:
+            while True:
+                with self._connection.transaction():
+                    pending = self._begin()
+                    together = list(itertools.takewhile(lambda file: not concurrent_indexes.is_one(file), pending))
+                    self._apply(together)
+                    last = together == pending
+                    notes = installer.install(self._connection, self._functions, self._version) if last else []
+                self._applied += [file.name for file in together]
+                if last:
+                    return [f"applied {name}" for name in self._applied] + notes
+                self._apply_alone(pending[len(together)])
+        except FileFailed as failure:
+            raise FileFailed(failure.path, failure.error, self._left()) from failure.error
+        except (MigrationRefused, psycopg.Error) as error:
+            if not (self._applied or self._building) or (isinstance(error, psycopg.Error) and error.sqlstate is None):
+                raise
+            raise MigrationRefused(f"The migration ended, and {self._left()}: {error}") from error
 
+    def _left(self) -> str:
+        """What a failed migration has left behind."""
+        left = [f"what was applied before it stays ({', '.join(self._applied)})"] if self._applied else []
+        left += ["an invalid index may remain until it has run again"] if self._building else []
+        return f"{', '.join(left)}; the functions are as they were" if left else "nothing was changed"
 
-def _apply_alone(connection: psycopg.Connection, file: SqlFile, names: Roles, conninfo: str, tell: Tell) -> None:
-    """Applies a file that cannot run in a transaction, as the owner."""
-    roles.become_owner(connection, names, for_good=True)
-    concurrent_indexes.run(connection, file, conninfo, tell)
-    _record(connection, file)
-    connection.execute("reset role")
+    def _begin(self) -> list[SqlFile]:
+        """Takes the transaction lock and returns the pending files. Refuses a database that does not match."""
+        self._connection.execute("select set_config('lock_timeout', %s, true)", [f"{_TURN_LIMIT}s"])
+        self._connection.execute("select pg_advisory_xact_lock(%s)", [_TRANSACTION_LOCK])
+        self._connection.execute("select set_config('lock_timeout', %s, true)", [_LOCK_LIMIT])
+        names, checksums = [file.name for file in self._files], [file.checksum for file in self._files]
+        pending = call(self._connection, "pending_files", names, checksums, self._not_back_to)
+        files = [file for file in self._files if file.name in pending]
+        for file in filter(concurrent_indexes.is_one, files):
+            concurrent_indexes.statements(file)  # refuses a bad file before anything is applied
+        return files
 
+    def _apply(self, files: list[SqlFile]) -> None:
+        """Applies files within the transaction, and acts as the owner afterwards."""
+        for file in files:
+            installer.execute(self._connection, file)
+            self._connection.execute("reset role")
+        self._record(files)
 
-def _record(connection: psycopg.Connection, file: SqlFile) -> None:
-    connection.execute("insert into ledger.migration (name, checksum) values (%s, %s)", [_name(file), file.checksum])
+    def _apply_alone(self, file: SqlFile) -> None:
+        """Applies a file that cannot run in a transaction, as the owner."""
+        self._building = True
+        call(self._connection, "become_owner", False)
+        concurrent_indexes.run(self._connection, file, self._conninfo, self._tell)
+        self._record([file])
+        self._connection.execute("reset role")
+        self._building = False
+        self._applied.append(file.name)
 
-
-def _install(connection: psycopg.Connection, functions: list[SqlFile], names: Roles, this: str) -> list[str]:
-    """Installs the functions, and records that the database is at this version."""
-    notes = installer.install(connection, functions, names.doors)
-    connection.execute(
-        """insert into ledger.rulebook (version)
-           select %(version)s where wallet.schema_version() is distinct from %(version)s""",
-        {"version": this},
-    )
-    connection.execute("reset role")
-    for role in (names.ops, names.reporting):
-        notes += roles.set_search_path(connection, role)
-    return notes + roles.limit_connect(connection, names)
-
-
-def _name(file: SqlFile) -> str:
-    return Path(file.name).name
-
-
-def _check_encoding(connection: psycopg.Connection) -> None:
-    if connection.execute("show server_encoding").fetchone() != ("UTF8",):
-        raise MigrationRefused("The wallet needs a database with the encoding UTF8: create database … encoding 'UTF8'.")
-
-
-def _check_direction(connection: psycopg.Connection, this: str) -> None:
-    """Refuses to go back: an instance of an old version that restarts must not restore its old rules."""
-    rows = connection.execute("select version from ledger.rulebook order by id").fetchall()
-    versions = [installed for (installed,) in rows]
-    if this in versions[:-1] and versions[-1] != this:
-        raise MigrationRefused(
-            f"This program has version {this}, which this database has left for version {versions[-1]}. "
-            "Run that version; or, to go back, run: server.py migrate."
-        )
-
-
-def _pending(files: list[SqlFile], applied: list[tuple[str, str]]) -> list[SqlFile]:
-    """The files still to be applied, in order. Refuses files that do not continue those already applied."""
-    by_name = {_name(file): file for file in files}
-    numbers: dict[str, str] = {}
-    for name in by_name:
-        if not re.fullmatch(r"\d{4}_\w+\.sql", name):
-            raise MigrationRefused(f"db/migrations/{name} should have a name like 0007_what_it_does.sql.")
-        if (other := numbers.setdefault(name[:4], name)) != name:
-            raise MigrationRefused(f"{other} and {name} of db/migrations/ have the same number.")
-
-    for name, checksum in applied:
-        if name not in by_name:
-            raise MigrationRefused(
-                f"This database was migrated with {name}, which is missing in db/migrations/: "
-                "it belongs to another version of the wallet. Run that version, or a newer one."
-            )
-        if by_name[name].checksum != checksum:
-            raise MigrationRefused(
-                f"db/migrations/{name} was edited after this database was migrated with it. "
-                "Put it back as it was, and make the change in a new file."
-            )
-    known = {name for name, _ in applied}
-    pending = [name for name in by_name if name not in known]
-    if applied and pending and pending[0] < applied[-1][0]:
-        raise MigrationRefused(
-            f"db/migrations/{pending[0]} comes before {applied[-1][0]}, which this database was already "
-            "migrated with. Give it a higher number."
-        )
-    for name in pending:
-        if concurrent_indexes.is_one(by_name[name]):
-            concurrent_indexes.statements(by_name[name])  # refuses a bad file before anything is applied
-    return [by_name[name] for name in pending]
+    def _record(self, files: list[SqlFile]) -> None:
+        call(self._connection, "record_files", [file.name for file in files], [file.checksum for file in files])

@@ -1,0 +1,435 @@
+-- What `server.py migrate` does in SQL, around the files of migrations/ and functions/. Its session runs this file
+-- first, and calls these functions, which exist in that session only. They are in PL/pgSQL, which looks up a table when
+-- it is used: at first, there is none.
+--
+-- Before the file runs, the roles' names get the prefix WALLET_ROLE_PREFIX. Refusals are raised as P0001; their message
+-- is what the operator reads. Notes are rows.
+
+-- pg_temp.become_owner(until_commit)
+--
+-- Acts as the owner until `reset role`, or with p_until_commit until the transaction ends.
+
+create function pg_temp.become_owner(p_until_commit boolean)
+    returns void
+    language plpgsql
+as $$
+begin
+    perform set_config('role', 'wallet_owner', p_until_commit);
+exception
+    when insufficient_privilege then
+        raise exception 'This database user may not migrate: it should be a superuser or a member of the role wallet_owner.';
+    when invalid_parameter_value then
+        raise exception 'The ledger exists, but the role wallet_owner does not: was the database restored from another cluster? Copy the roles as well: pg_dumpall --roles-only.';
+end
+$$;
+
+-- pg_temp.check_prefix()
+--
+-- Raises: if the database was first migrated with another role prefix
+
+create function pg_temp.check_prefix()
+    returns void
+    language plpgsql
+as $$
+declare
+    v_owner text;
+    v_prefix text;
+begin
+    select role.rolname into v_owner
+    from pg_namespace as namespace join pg_roles as role on role.oid = namespace.nspowner
+    where namespace.nspname = 'ledger';
+    -- Written so that this name gets no prefix.
+    v_prefix := substring(v_owner from '^(.*)wallet[_]owner$');
+    if v_owner <> 'wallet_owner' and v_prefix is not null then
+        raise exception 'The ledger of this database belongs to %: WALLET_ROLE_PREFIX should be ''%'', as it was at the first migration.',
+            v_owner, v_prefix;
+    end if;
+end
+$$;
+
+-- pg_temp.pending_files(names, checksums, not_back_to)
+--
+-- Returns: the names of the files of migrations/ that are still to be applied
+-- Raises:  if the files do not continue those already applied; if p_not_back_to is a version that the database has
+--          left: an instance of an old version that restarts must not restore its old rules
+
+create function pg_temp.pending_files(p_names text[], p_checksums text[], p_not_back_to text)
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_name text;
+    v_other text;
+begin
+    select file.name into v_name from unnest(p_names) as file (name) where file.name !~ '^\d{4}_\w+\.sql$';
+    if found then
+        raise exception 'db/migrations/% should have a name like 0007_what_it_does.sql.', v_name;
+    end if;
+    select min(file.name), max(file.name) into v_name, v_other
+    from unnest(p_names) as file (name) group by left(file.name, 4) having count(*) > 1;
+    if found then
+        raise exception '% and % of db/migrations/ have the same number.', v_name, v_other;
+    end if;
+
+    -- to_regclass would require a right on the schema.
+    if not exists (select from pg_tables where schemaname = 'ledger' and tablename = 'migration') then
+        return query select unnest(p_names);
+        return;
+    end if;
+    perform pg_temp.check_prefix();
+    perform pg_temp.become_owner(true);
+
+    select migration.name into v_name
+    from ledger.migration as migration where migration.name <> all (p_names) order by migration.name;
+    if found then
+        raise exception 'This database was migrated with %, which is missing in db/migrations/: it belongs to another version of the wallet. Run that version, or a newer one.',
+            v_name;
+    end if;
+    select file.name into v_name
+    from unnest(p_names, p_checksums) as file (name, checksum) join ledger.migration as migration using (name)
+    where file.checksum <> migration.checksum order by file.name;
+    if found then
+        raise exception 'db/migrations/% was edited after this database was migrated with it. Put it back as it was, and make the change in a new file.',
+            v_name;
+    end if;
+    select file.name, migration.name into v_name, v_other
+    from unnest(p_names) as file (name) join ledger.migration as migration on left(file.name, 4) < left(migration.name, 4)
+    where file.name not in (select applied.name from ledger.migration as applied)
+    order by file.name, migration.name desc;
+    if found then
+        raise exception 'db/migrations/% comes before %, which this database was already migrated with. Give it a higher number.',
+            v_name, v_other;
+    end if;
+    select rulebook.version into v_other from ledger.rulebook as rulebook order by rulebook.id desc limit 1;
+    if v_other <> p_not_back_to
+        and exists (select from ledger.rulebook as rulebook where rulebook.version = p_not_back_to)
+    then
+        raise exception 'This program has version %, which this database has left for version %. Run that version; or, to go back, run: server.py migrate.',
+            p_not_back_to, v_other;
+    end if;
+
+    return query select unnest(p_names) except select migration.name from ledger.migration as migration;
+    reset role;
+end
+$$;
+
+-- pg_temp.record_files(names, checksums)
+--
+-- Records that files were applied, and acts as the owner from then on, until the transaction ends.
+--
+-- Raises: if a role existed before and has more rights than migrate gives: it could reach the tables
+
+create function pg_temp.record_files(p_names text[], p_checksums text[])
+    returns void
+    language plpgsql
+as $$
+declare
+    v_doors constant text[] := '{wallet_app, wallet_ops, wallet_reporting}';
+    v_role text;
+begin
+    select role.rolname into v_role
+    from pg_roles as role
+    where role.rolname = any (v_doors || 'wallet_owner'::text) and (role.rolsuper or role.rolcreaterole or role.rolbypassrls)
+        or role.rolname = any (v_doors) and pg_has_role(role.oid, 'wallet_owner', 'member');
+    if found then
+        raise exception 'The role % may do more than it should: be superuser, create roles, bypass row security, or act as wallet_owner. Revoke that.',
+            v_role;
+    end if;
+    perform pg_temp.become_owner(true);
+    insert into ledger.migration (name, checksum) select * from unnest(p_names, p_checksums);
+end
+$$;
+
+-- The functions of the schema wallet are replaced in place, so that the rights and views of others that depend on them
+-- survive. The table ledger.installed_function lists the wallet's own. A new row version in pg_proc shows that a
+-- function was created or replaced. The setting wallet.before, for this transaction only, holds what there was before.
+
+-- pg_temp.functions()
+--
+-- Returns: the functions of the schema wallet; whether an earlier version installed them (is_ours), and whether they
+--          were created or replaced since begin_install (is_new)
+
+create function pg_temp.functions()
+    returns table (signature text, name text, is_ours boolean, is_new boolean)
+    language plpgsql
+as $$
+begin
+    return query
+        select function.oid::regprocedure::text,
+               function.proname::text,
+               exists (
+                   select from ledger.installed_function as installed
+                   where installed.signature = function.oid::regprocedure::text
+               ),
+               not current_setting('wallet.before')::jsonb -> 'rows' ? concat_ws(' ', function.oid, function.xmin)
+        from pg_proc as function
+        where function.pronamespace = 'wallet'::regnamespace
+        order by 1;
+end
+$$;
+
+-- pg_temp.begin_install()
+--
+-- Revokes all rights of the wallet's roles on its functions: their files grant them again.
+--
+-- Returns: notes
+
+create function pg_temp.begin_install()
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_signature text;
+begin
+    grant usage on schema wallet to wallet_app, wallet_ops, wallet_reporting;
+    for v_signature in
+        select to_regprocedure(installed.signature)::text from ledger.installed_function as installed
+        where to_regprocedure(installed.signature) is not null
+    loop
+        execute format('revoke all on function %s from wallet_app, wallet_ops, wallet_reporting', v_signature);
+    end loop;
+    perform set_config('wallet.before', jsonb_build_object(
+        'rows', (
+            select coalesce(jsonb_agg(concat_ws(' ', function.oid, function.xmin)), '[]')
+            from pg_proc as function where function.pronamespace = 'wallet'::regnamespace
+        ),
+        'ours', (
+            select coalesce(jsonb_agg(installed.signature), '[]')
+            from ledger.installed_function as installed where to_regprocedure(installed.signature) is not null
+        ),
+        'rights', (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                'function', function.oid,
+                'signature', function.oid::regprocedure,
+                'grantee', case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end,
+                'option', case when acl.is_grantable then ' with grant option' else '' end
+            )), '[]')
+            from ledger.installed_function as installed
+            join pg_proc as function on function.oid = to_regprocedure(installed.signature),
+                aclexplode(function.proacl) as acl
+            where acl.grantee <> function.proowner
+        )
+    )::text, true);
+    return query
+        select format('%s had been changed by hand; it is again what db/functions/ says', installed.signature)
+        from ledger.installed_function as installed
+        where md5(pg_get_functiondef(to_regprocedure(installed.signature))) <> installed.checksum;
+end
+$$;
+
+-- pg_temp.drop_functions(signatures)
+--
+-- Drops functions, in one statement, as they may depend on each other. NULL stands for none.
+--
+-- Raises: if anything else depends on them
+
+create function pg_temp.drop_functions(p_signatures text)
+    returns void
+    language plpgsql
+as $$
+declare
+    v_detail text;
+begin
+    if p_signatures is not null then
+        execute 'drop function ' || p_signatures;
+    end if;
+exception
+    when dependent_objects_still_exist then
+        get stacked diagnostics v_detail = pg_exception_detail;
+        raise exception 'This version changes or removes a function that something in the database uses: %. Drop that first, and create it again afterwards.',
+            v_detail;
+end
+$$;
+
+-- pg_temp.drop_replaced(names)
+--
+-- Drops the wallet's functions of these names that were not replaced.
+
+create function pg_temp.drop_replaced(p_names text[])
+    returns void
+    language plpgsql
+as $$
+begin
+    perform pg_temp.drop_functions(string_agg(function.signature, ', '))
+    from pg_temp.functions() as function
+    where function.is_ours and not function.is_new and function.name = any (p_names);
+end
+$$;
+
+-- pg_temp.finish_install(names, version)
+--
+-- Drops the functions that an earlier version installed and this one, whose functions have p_names, has not. Grants the
+-- rights of others again on functions that had to be dropped and created. Revokes all rights on helpers, which only the
+-- wallet's functions call. Records the functions and the version.
+--
+-- Returns: notes
+
+create function pg_temp.finish_install(p_names text[], p_version text)
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_before constant jsonb := current_setting('wallet.before');
+    v_right record;
+    v_current text[];
+    v_helper text;
+begin
+    perform pg_temp.drop_functions(string_agg(function.signature, ', '))
+    from pg_temp.functions() as function where function.is_ours and function.name <> all (p_names);
+    return query
+        select format('dropped %s, which this version does not have', gone.signature)
+        from jsonb_array_elements_text(v_before -> 'ours') as gone (signature)
+        where to_regprocedure(gone.signature) is null order by 1;
+    return query
+        select format('left alone %s, which is not the wallet''s', function.signature)
+        from pg_temp.functions() as function
+        where not function.is_ours and not (function.is_new and function.name = any (p_names));
+
+    for v_right in
+        select * from jsonb_to_recordset(v_before -> 'rights')
+            as lost (function oid, signature text, grantee text, option text)
+        where to_regprocedure(lost.signature)::oid is distinct from lost.function
+    loop
+        if to_regprocedure(v_right.signature) is null then
+            return next format('%s no longer exists, so %s has lost the right to execute it',
+                               v_right.signature, v_right.grantee);
+        else
+            execute format('grant execute on function %s to %s%s',
+                           v_right.signature, v_right.grantee, v_right.option);
+        end if;
+    end loop;
+
+    v_current := array(
+        select function.signature from pg_temp.functions() as function
+        where function.is_new and function.name = any (p_names)
+    );
+    delete from ledger.installed_function;
+    insert into ledger.installed_function (signature, checksum)
+    select signature, md5(pg_get_functiondef(signature::regprocedure)) from unnest(v_current) as signature;
+    for v_helper in
+        select function.signature from pg_temp.functions() as function
+        where function.is_ours and function.name like '\_%'
+    loop
+        execute format('revoke all on function %s from public, wallet_app, wallet_ops, wallet_reporting', v_helper);
+    end loop;
+    insert into ledger.rulebook (version) select p_version where wallet.schema_version() is distinct from p_version;
+end
+$$;
+
+-- pg_temp.set_search_path()
+--
+-- Lets wallet_ops and wallet_reporting write make_payment(…) instead of wallet.make_payment(…). Checked by every
+-- migration, because a copy of a database (a clone, a restored dump) lacks this setting.
+--
+-- Returns: notes
+
+create function pg_temp.set_search_path()
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_role text;
+begin
+    for v_role in
+        select door from unnest('{wallet_ops, wallet_reporting}'::text[]) as door
+        where not exists (
+            select from pg_db_role_setting as setting
+            join pg_database as database on database.oid = setting.setdatabase, unnest(setting.setconfig) as entry
+            where database.datname = current_database() and setting.setrole = door::regrole
+                and entry like 'search_path=%'
+        )
+    loop
+        begin
+            execute format('alter role %I in database %I set search_path = wallet', v_role, current_database());
+        exception
+            when insufficient_privilege then
+                return next format(
+                    '%s has to write wallet.make_payment(…): this database user may not set its search_path', v_role);
+        end;
+    end loop;
+end
+$$;
+
+-- pg_temp.may_connect()
+--
+-- Returns: the roles that may log in and connect to this database
+
+create function pg_temp.may_connect()
+    returns setof text
+    language plpgsql
+as $$
+begin
+    return query
+        select role.rolname::text from pg_roles as role
+        where role.rolcanlogin and has_database_privilege(role.oid, current_database(), 'connect');
+end
+$$;
+
+-- pg_temp.limit_connect()
+--
+-- Revokes the right to connect from PUBLIC, and grants it to the roles that use this database. Otherwise every role of
+-- the server could connect, for example that of another wallet. Roles that own or may use an object here, or are
+-- members of a wallet role, keep the right.
+--
+-- Returns: a note that names those that have lost it
+
+create function pg_temp.limit_connect()
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_doors constant text[] := '{wallet_app, wallet_ops, wallet_reporting}';
+    v_was_public constant boolean := has_database_privilege('public', current_database(), 'connect');
+    v_before constant text[] := array(select pg_temp.may_connect());
+    v_users text;
+    v_lost text;
+begin
+    select string_agg(quote_ident(role.rolname), ', ') into v_users
+    from pg_roles as role
+    where role.rolname = any (v_doors) or v_was_public and not role.rolsuper and role.rolname !~ '^pg_' and (
+        exists (
+            select from pg_shdepend as used
+            where used.refclassid = 'pg_authid'::regclass and used.refobjid = role.oid
+                and used.dbid = (select oid from pg_database where datname = current_database())
+        )
+        or exists (select from unnest(v_doors) as door where pg_has_role(role.oid, door, 'member'))
+    );
+    begin
+        execute format('grant connect on database %I to %s', current_database(), v_users);
+        if v_was_public then
+            execute format('revoke connect on database %I from public', current_database());
+        end if;
+    exception
+        when insufficient_privilege then
+            null; -- Detected below, as in the cases in which PostgreSQL only warns.
+    end;
+    if v_was_public and has_database_privilege('public', current_database(), 'connect') then
+        return next 'every role may still connect to this database: only its owner can change that';
+        return;
+    end if;
+    select string_agg(lost, ', ' order by lost) into v_lost
+    from unnest(v_before) as lost where lost not in (select pg_temp.may_connect());
+    if v_lost is not null then
+        return next format('took the right to connect from PUBLIC, and so from %s', v_lost);
+    end if;
+end
+$$;
+
+-- pg_temp.other_databases()
+--
+-- Returns: the other databases of the server that use the role wallet_app
+
+create function pg_temp.other_databases()
+    returns setof text
+    language plpgsql
+as $$
+begin
+    return query
+        select distinct database.datname::text
+        from pg_shdepend as used
+        join pg_roles as role on used.refclassid = 'pg_authid'::regclass and used.refobjid = role.oid
+        join pg_database as database on database.oid = used.dbid
+        where role.rolname = 'wallet_app' and database.datname <> current_database()
+        order by 1;
+end
+$$;
