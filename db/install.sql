@@ -153,6 +153,8 @@ create function pg_temp.functions()
     returns table (signature text, name text, is_ours boolean, is_new boolean)
     language plpgsql
 as $$
+declare
+    v_rows constant jsonb := current_setting('wallet.before')::jsonb -> 'rows';
 begin
     return query
         select function.oid::regprocedure::text,
@@ -161,7 +163,7 @@ begin
                    select from ledger.installed_function as installed
                    where installed.signature = function.oid::regprocedure::text
                ),
-               not current_setting('wallet.before')::jsonb -> 'rows' ? concat_ws(' ', function.oid, function.xmin)
+               not v_rows ? concat_ws(' ', function.oid, function.xmin)
         from pg_proc as function
         where function.pronamespace = 'wallet'::regnamespace
         order by 1;

@@ -163,6 +163,16 @@ def test_the_rights_given_to_everybody_and_to_pass_on_are_kept_too(admin: Connec
     assert sorted(rights) == [("-", False), ("pg_monitor", True)]
 
 
+def test_the_rights_on_a_function_that_is_no_more_are_named(admin: Connection, database: str, db: Path) -> None:
+    add_function(db, "going", "id bigint", "select 1::bigint")
+    migrations.migrate(database, db=db)
+    admin.execute("grant execute on function wallet.going() to pg_monitor")
+    assert migrations.migrate(database) == [
+        "dropped wallet.going(), which this version does not have",
+        "wallet.going() no longer exists, so pg_monitor has lost the right to execute it",
+    ]
+
+
 def test_an_argument_with_a_default_can_be_added_to_a_function_that_another_one_calls(database: str, db: Path) -> None:
     add_function(db, "base", "id bigint", "select 1::bigint", "p_a int")
     add_function(db, "calling", "id bigint", "select id from wallet.base(1)")
@@ -281,9 +291,11 @@ def test_a_role_that_may_do_more_than_ours_is_refused(admin: Connection, databas
         admin.execute("revoke wallet_owner from wallet_ops")
 
 
-def test_a_file_that_ends_the_transaction_is_refused(database: str, db: Path) -> None:
-    (db / "migrations/9000_commits.sql").write_text("commit")
-    with pytest.raises(MigrationRefused, match=r"9000_commits\.sql ends the transaction"):
+@pytest.mark.parametrize("file", ["migrations/9000_commits.sql", "functions/zz_commits.sql"])
+@pytest.mark.parametrize("text", ["commit", "commit; begin"])
+def test_a_file_that_ends_the_transaction_is_refused(database: str, db: Path, file: str, text: str) -> None:
+    (db / file).write_text(text)
+    with pytest.raises(MigrationRefused, match=rf"{file} ends the transaction"):
         migrations.migrate(database, db=db)
 
 
