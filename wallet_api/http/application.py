@@ -19,6 +19,7 @@ from wallet_api.http import answers, documents, errors, operations, payments, pr
 from wallet_api.http.authentication import Keys
 from wallet_api.http.operations import Operation
 from wallet_api.http.origins import AllowedOrigins, OwnPagesOnly
+from wallet_api.http.reception import Reception
 from wallet_api.http.sampling import look_on
 from wallet_api.http.shortcut import Shortcut
 from wallet_api.observability.record import Observer, record_of
@@ -111,7 +112,7 @@ def create_app(
         application = OwnPagesOnly(application, settings.hosts)
     elif settings.cors_origins:
         application = AllowedOrigins(application, settings.cors_origins)
-    return Observer(application)
+    return Observer(Reception(application))
 
 
 def _routes() -> list[Route]:

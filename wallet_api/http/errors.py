@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 from wallet_api.database.batching import Full, Verdict
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import refusals
+from wallet_api.http.client import CLIENT
 from wallet_api.http.codec import encode
 from wallet_api.http.refusals import Refusal, Refused
 from wallet_api.observability import metrics
@@ -152,7 +153,7 @@ def _crowded(seconds: int, refusal: Refusal, as_problem: bool) -> Response:
 def full(scope: Scope) -> Response:
     """The 503 for a full queue. The client's connection is not read until Retry-After has passed."""
     metrics.queue_full.inc()
-    return crowded(scope, scope["come_back_later"]())
+    return crowded(scope, scope[CLIENT].come_back_later())
 
 
 def status_of(code: str) -> int:

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.database.rows import Rows
 from wallet_api.http import refusals
+from wallet_api.http.client import CLIENT, Client
 from wallet_api.http.refusals import Refused
 from wallet_api.settings import Settings
 
@@ -28,10 +29,22 @@ _JSON = (b"content-type", b"application/json")
 
 
 async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
-    """Reads a body of at most `limit` bytes. wallet_api.serving.protocol enforces the timeout."""
+    """Reads a body of at most `limit` bytes. Raises Refused if it is larger, or does not arrive in time."""
     for name, value in request.scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
+    client: Client = request.scope[CLIENT]
+    if not client.is_sending():
+        return await _read(request, limit)  # asyncio.timeout would cost more than the rest
+    settings: Settings = request.app.state.settings
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            return await _read(request, limit)
+    except TimeoutError:
+        raise Refused(refusals.BODY_LATE, headers={"Connection": "close"}, seconds=settings.body_timeout) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
     content = b""
     more = True
     while more:
@@ -104,11 +117,12 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the list, until it ends or the client disconnects."""
-        while (await receive()).get("more_body"):
-            pass  # discards the body of a GET request
-        gone = asyncio.ensure_future(receive())
+        gone: asyncio.Future[Message] | None = None
         try:
             async with contextlib.aclosing(self._pages), asyncio.timeout(self._limit):
+                while (await receive()).get("more_body"):
+                    pass  # discards the body of a GET request
+                gone = asyncio.ensure_future(receive())
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if scope["method"] != "HEAD":
                     await self._send_pages(send, gone)
@@ -116,10 +130,11 @@ class _Stream(Response):
         except (psycopg.Error, ConnectionLost, TimeoutError, asyncio.CancelledError) as error:
             reason = _REASONS.get(type(error), error)
             logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], reason)
-            scope["abort"]()
-            await gone
+            scope[CLIENT].cut_off()
+            await receive()  # until the connection is closed
         finally:
-            gone.cancel()
+            if gone is not None:
+                gone.cancel()
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
         """Sends pages as they arrive. A filtered list may have slow or empty pages."""

@@ -20,7 +20,7 @@ RECORD = "wallet.record"
 # The route of a request that matches none.
 NO_ROUTE = "other"
 # The status if the client disconnected before the answer, as in nginx's log.
-_GONE = 499
+GONE = 499
 _GIVEN_ID = re.compile(rb"[\w.:/+=@-]{1,128}")
 # W3C Trace Context: version, trace id, parent span id, flags, additions of later versions.
 _TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:-.*)?")
@@ -73,7 +73,7 @@ class Record:
 class Observer:
     """ASGI application: creates the record of each request, and ends it when `app` is done.
 
-    serving.protocol sets the status and sends the id as X-Request-ID.
+    http.reception sets the status and sends the id as X-Request-ID.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -91,7 +91,7 @@ class Observer:
         try:
             await self._app(scope, receive, send)
         finally:
-            record.status = record.status or _GONE
+            record.status = record.status or GONE
             if (key := scope.get("wallet.key")) is not None:
                 record.key = key.name
             end(record)

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -70,14 +70,9 @@ class StopSignals:
 
 
 class _Server(uvicorn.Server):
-    def stop(self, *_: object) -> None:
-        """Stops gracefully, even when called twice: uvicorn would abort everything on the second signal."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops gracefully, even at the second signal: uvicorn would abort everything, or raise the signal again."""
         self.should_exit = True
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Leaves signals to StopSignals: uvicorn would raise them again at exit and change the exit code."""
-        yield
 
 
 def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
@@ -112,11 +107,11 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
         if configuration.workers > 1:
             supervisor = Multiprocess(config, [listener])  # installs its own signal handlers
-            signals.tell(lambda *_: supervisor.should_exit.set())
+            signals.tell(lambda *_: supervisor.handle_term())
             supervisor.run()
         else:
             server = _Server(config)
-            signals.tell(server.stop)
+            signals.tell(server.handle_exit)
             server.run([listener])
 
 
@@ -161,7 +156,6 @@ def application() -> ASGIApp:
         read_with(log.write_requests)
     if configuration.metrics_port is not None:
         read_with(metrics.count_requests)
-    Protocol.body_timeout = configuration.body_timeout
     Protocol.reader_timeout = configuration.reader_timeout
     Protocol.most_connections = most = _most_clients(configuration)
     if most < configuration.connections:

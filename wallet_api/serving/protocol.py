@@ -3,19 +3,20 @@
 It limits the request head, slow readers and the number of clients, answers requests that offer an upgrade, and answers
 invalid HTTP in the contract's form.
 
-It relies on these private or undocumented parts of uvicorn (checked with 0.54):
+It relies on these private or undocumented parts of uvicorn (checked with 0.54). No other module uses any but those
+listed with its name. tests/http/test_uvicorn.py has a test for each part.
 
 - HttpToolsProtocol, RequestResponseCycle: uvicorn exports neither.
 - connection_made() sets transport, flow and client. A later replacement of transport carries all answers.
-- An answer's head is one write(), from "HTTP/1.1 " and three digits of status to the empty line; its body follows.
-- "100 Continue" is the one other write() before the head, exactly the bytes of _CONTINUE.
-- app is read once per request, in on_headers_complete().
+- An answer's head is one write(); its body follows. "100 Continue" is the one other write() before the head, exactly
+  the bytes of _CONTINUE.
 - on_message_begin() creates the scope of each request. scope["headers"] and headers are the same list.
 - on_header() converts names to lower case. url is the raw request target.
 - on_headers_complete() sets cycle to the new request; connection_lost() and shutdown() use it.
 - pipeline is a deque of (cycle, app): the requests that wait for an earlier answer.
 - on_response_complete() runs when an answer is complete, after close() if it is the last one.
 - connection_lost() marks only cycle as disconnected; each other cycle needs disconnected and message_event.set().
+- A disconnected cycle sends nothing.
 - cycle.scope is that scope. cycle.more_body is true until the body is complete.
 - cycle.keep_alive = False closes the connection after the answer.
 - flow.pause_reading() and flow.resume_reading() may be repeated.
@@ -24,6 +25,8 @@ It relies on these private or undocumented parts of uvicorn (checked with 0.54):
 - parser may be replaced between two calls of feed_data(); connection_lost() sets it to None.
 - server_state.default_headers are the headers of every answer.
 - For event_loop.py: Server calls create_server() with sock and backlog; of its result, only close() and wait_closed().
+- For processes.py: Server handles SIGINT and SIGTERM with handle_exit(), and stops gracefully if should_exit is true.
+  Multiprocess stops its workers and returns after handle_term().
 
 And of httptools (checked with 0.9):
 
@@ -47,9 +50,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wallet_api.http import errors, refusals
-from wallet_api.http.probes import ALWAYS
+from wallet_api.http.client import CLIENT
 from wallet_api.http.refusals import Refused
-from wallet_api.observability.record import Observer, Record, end, record_in, request_id
+from wallet_api.observability.record import Record, end, record_in, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +71,12 @@ def _head_too_large() -> Refused:
 class _Transport:
     """Sends the head of an answer together with the start of its body, in one system call.
 
-    `begin` may change the head. `linger` is called if data remains unsent at close().
+    `linger` is called if data remains unsent at close().
     """
 
-    def __init__(
-        self, transport: asyncio.Transport, linger: Callable[[], object], begin: Callable[[bytes], bytes]
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, linger: Callable[[], object]) -> None:
         self._transport = transport
         self._linger = linger
-        self._begin = begin
         self._head = b""
         self._begun = False
 
@@ -89,11 +89,11 @@ class _Transport:
             self._transport.write(data)
         else:
             self._begun = True
-            self._head = self._begin(data)
+            self._head = data
 
     def end_answer(self) -> None:
         """Sends a kept head. The next write() is a head again."""
-        if self._head and not self._transport.is_closing():
+        if self._head:
             self._transport.write(self._head)
         self._head = b""
         self._begun = False
@@ -105,37 +105,28 @@ class _Transport:
         if self._transport.get_write_buffer_size() > 0:
             self._linger()
 
-    def cut_off(self) -> None:
-        """Resets the connection, which drops unsent data from the system's buffers too."""
-        with contextlib.suppress(OSError, ValueError):  # already closed
-            connection = self._transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
     def __getattr__(self, name: str) -> Any:
         """Delegates everything else to the transport."""
         return getattr(self._transport, name)
 
 
 class Protocol(HttpToolsProtocol):
-    """One client connection, with pipelining.
+    """One client connection, with pipelining. Requests find it in their scope, as http.client.Client.
 
     uvicorn starts its keep-alive timer after an answer and stops it at the next byte. Here it also starts with the
     connection, and runs until a request head is complete: this closes clients that send nothing or half a head.
     """
 
-    # Seconds for a request body to arrive after its head, and for a client to drain the send buffer.
-    body_timeout = 10.0
+    # Seconds for a client to drain the send buffer.
     reader_timeout = 30.0
     # Connections a process serves. Up to twice as many are accepted but get 503; the rest wait in the backlog.
     most_connections = 10_000
     # All connections of this process.
     _open: ClassVar[set["Protocol"]] = set()
-
-    _body_timer: asyncio.TimerHandle | None = None
-    _reader_timer: asyncio.TimerHandle | None = None
-    # Connections that are not read until they may return.
+    # How many of them are not read until they may return.
     _away: ClassVar[int] = 0
+
+    _reader_timer: asyncio.TimerHandle | None = None
     # Seconds to stop reading this connection after the current answer.
     _pause = 0
     _upgrading = False
@@ -148,25 +139,20 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts a connection."""
         super().connection_made(transport)
-        self._application = self.app
-        self.transport = _Transport(transport, self._start_reader_timer, self._begin_answer)  # type: ignore[assignment]
+        self.transport = _Transport(transport, self._start_reader_timer)  # type: ignore[assignment]
         self._open.add(self)
         # Whether this connection exceeds the limit. Older connections are served.
         self._late = len(self._open) > self.most_connections
         # Requests with a complete head and an incomplete answer; all but the first one wait in `pipeline`.
         self._unanswered: deque[RequestResponseCycle] = deque()
-        self._start_timer()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cleans up after a connection."""
         super().connection_lost(exc)
         self._open.discard(self)
-        self._stop_body_timer()
         self._stop_reader_timer()
-        # uvicorn notifies only the last one.
-        for cycle in self._unanswered:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._abandon_requests()
 
     @classmethod
     def clients(cls) -> int:
@@ -186,17 +172,25 @@ class Protocol(HttpToolsProtocol):
                 connection.transport.abort()
             await asyncio.sleep(0)
 
-    def on_response_complete(self) -> None:
-        """Continues with the next request."""
-        self.transport.end_answer()  # type: ignore[attr-defined]
-        self._unanswered.popleft()
-        super().on_response_complete()
-        self._start_body_timer()
-        if self._pause:
-            self.flow.pause_reading()
-            self.loop.call_later(self._pause, self._read_on)
-            self._pause = 0
-            Protocol._away += 1
+    def is_late(self) -> bool:
+        """Whether more clients are connected than the process serves, and this one is not among the first."""
+        self._late = self._late and len(self._open) > self.most_connections
+        return self._late
+
+    def is_gone(self) -> bool:
+        """Whether nothing more can be sent to this client."""
+        return self.transport.is_closing()
+
+    def is_sending(self) -> bool:
+        """Whether the body of the last request is still incomplete."""
+        return not self._in_head
+
+    def cut_off(self) -> None:
+        """Resets the connection, which drops unsent data from the system's buffers too."""
+        with contextlib.suppress(OSError, ValueError):  # already closed
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def come_back_later(self) -> int:
         """Stops reading from this client after the current answer. Returns for how many seconds, for Retry-After.
@@ -205,6 +199,17 @@ class Protocol(HttpToolsProtocol):
         """
         self._pause = 1 + self._away // _RETURNING
         return self._pause
+
+    def on_response_complete(self) -> None:
+        """Continues with the next request."""
+        self.transport.end_answer()  # type: ignore[attr-defined]
+        self._unanswered.popleft()
+        super().on_response_complete()
+        if self._pause:
+            self.flow.pause_reading()
+            self.loop.call_later(self._pause, self._read_on)
+            self._pause = 0
+            Protocol._away += 1
 
     def _read_on(self) -> None:
         Protocol._away -= 1
@@ -234,7 +239,7 @@ class Protocol(HttpToolsProtocol):
         if self._unanswered:
             scope = self._unanswered[0].scope
             logger.warning("%s %s was cut off: its reader is too slow", scope["method"], scope["path"])
-        self.transport.cut_off()  # type: ignore[attr-defined]
+        self.cut_off()
 
     def data_received(self, data: bytes) -> None:
         """Parses received bytes: part of a request, or several requests."""
@@ -253,8 +258,6 @@ class Protocol(HttpToolsProtocol):
                 return
         if self._overhead > _HEAD_LIMIT:
             self._refuse(_head_too_large())
-        elif not self._in_head:
-            self._start_body_timer()
 
     def on_headers_complete(self) -> None:
         """Starts a request, whose body may still be incomplete."""
@@ -264,13 +267,7 @@ class Protocol(HttpToolsProtocol):
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
-            self.app = self._application
-            self._late = self._late and len(self._open) > self.most_connections
-            if self._late and self.url not in ALWAYS:
-                wait = self.come_back_later()
-                self.app = Observer(errors.crowded(self.scope, wait, refusals.TOO_MANY_CLIENTS))  # type: ignore[arg-type]
-            self.scope["abort"] = self.transport.cut_off  # type: ignore[attr-defined, typeddict-unknown-key]
-            self.scope["come_back_later"] = self.come_back_later  # type: ignore[typeddict-unknown-key]
+            self.scope[CLIENT] = self  # type: ignore[literal-required]
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
             self._in_head = False
@@ -285,7 +282,6 @@ class Protocol(HttpToolsProtocol):
         """Ends a request body."""
         self._in_head = True
         self._overhead = 0
-        self._stop_body_timer()
         if not self._upgrading:
             super().on_message_complete()
 
@@ -309,22 +305,6 @@ class Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _start_timer(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-
-    def _start_body_timer(self) -> None:
-        """Starts the body timer, unless reading is paused until earlier requests are answered."""
-        if not self._in_head and self._body_timer is None and len(self._unanswered) <= 1:
-            self._body_timer = self.loop.call_later(self.body_timeout, self._give_up_body)
-
-    def _stop_body_timer(self) -> None:
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
-
-    def _give_up_body(self) -> None:
-        self._refuse(Refused(refusals.BODY_LATE, seconds=self.body_timeout))
-
     def _ends_after_answers(self) -> bool:
         """Closes the connection after the answer to the last complete request. Returns False if there is none."""
         if self._unanswered and not self._in_head and self._unanswered[-1].more_body:
@@ -346,22 +326,23 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()  # already answered without its body
             return
         refused.headers = {"Connection": "close"}
-        scope = self._unanswered[0].scope if self._unanswered else None
-        response = errors.refused(scope, refused)  # type: ignore[arg-type]
-        status = response.status_code
-        head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
-        head += [name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]]
+        scope: Any = self._unanswered[0].scope if self._unanswered else None
+        if scope is not None:
+            record = record_in(scope)
+        else:  # its head is refused
+            record = Record(request_id(self.headers or ()), self.client[0] if self.client else "")
+            end(record)
+        response = errors.refused(scope, refused)
+        record.status = response.status_code
+        self._abandon_requests()  # or a handler that does not read the body would send a second answer
+        head = [f"HTTP/1.1 {record.status} {http.HTTPStatus(record.status).phrase}".encode()]
+        headers = [*self.server_state.default_headers, (b"x-request-id", record.id.encode()), *response.raw_headers]
+        head += [name + b": " + value for name, value in headers]
         self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))
         self.transport.close()
 
-    def _begin_answer(self, answer: bytes) -> bytes:
-        """Records the status and adds X-Request-ID: much cheaper here, where uvicorn does not validate the header."""
-        if self._unanswered:
-            record = record_in(self._unanswered[0].scope)  # type: ignore[arg-type]
-            # a refusal from here has already set the status; the handler's answer is never sent
-            record.status = record.status or int(answer[9:12])
-        else:  # no request: its head was refused
-            record = Record(request_id(self.headers or ()), self.client[0] if self.client else "")
-            record.status = int(answer[9:12])
-            end(record)
-        return answer.replace(b"\r\n", b"\r\nx-request-id: %b\r\n" % record.id.encode(), 1)
+    def _abandon_requests(self) -> None:
+        """Tells the handlers of unanswered requests that the client is gone. uvicorn tells only the last one."""
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
