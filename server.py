@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import logging
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from wallet_api import settings
 from wallet_api.commands import CommandRefused, check, key
 from wallet_api.database import embedded, installer, migrations
 from wallet_api.database.roles import Roles
-from wallet_api.observability import log, tracing
+from wallet_api.observability import log
 from wallet_api.serving import processes
 from wallet_api.serving.processes import StopSignals
 from wallet_api.settings import Kind, Settings
@@ -120,7 +121,7 @@ def _database(configuration: Settings) -> AbstractContextManager[str]:
 def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     settings.check_for_serving(configuration)
     if configuration.otlp_endpoint is not None:
-        tracing.check()
+        _check_tracing()
     log.begin(configuration.log)
     with _database(configuration) as conninfo:
         try:
@@ -133,6 +134,16 @@ def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) 
             logger.warning("The database is not reachable yet: %s", error)
         processes.serve(configuration, conninfo, signals)
     return 0
+
+
+def _check_tracing() -> None:
+    try:
+        importlib.import_module("wallet_api.observability.tracing")
+    except ImportError:
+        raise settings.BadSetting(
+            "OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed: "
+            "pip install -r requirements-tracing.lock"
+        ) from None
 
 
 def _migrate(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:

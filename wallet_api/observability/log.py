@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
 
 from wallet_api.observability.record import Record, current_id
@@ -100,13 +101,13 @@ class _Handler(logging.Handler):
 
 def _fitting(fields: Fields) -> str:
     """A line short enough for an atomic write. Texts lose their beginning, as the end says what happened."""
-    while (
-        len((line := _text(fields) if _is_text else json.dumps(fields, separators=(",", ":"))).encode()) >= _MOST_BYTES
-    ):
+    while True:
+        line = _text(fields) if _is_text else json.dumps(fields, separators=(",", ":"))
+        if len(line.encode()) < _MOST_BYTES:
+            return line
         name = max(fields, key=lambda name: len(str(fields[name])))
         text = str(fields[name])
         fields[name] = f"…{text[len(text) // 4 + 1 :]}"
-    return line
 
 
 def _text(fields: Fields) -> str:
@@ -128,32 +129,20 @@ def printable(text: str) -> str:
     return "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in text])
 
 
-_second = 0
-_prefix = ""
-
-
-def _moment(now: float) -> str:
+def _moment(seconds: float) -> str:
     """Seconds since 1970 as an RFC 3339 timestamp."""
-    global _second, _prefix
-    second = int(now)
-    if second != _second:
-        _second, _prefix = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return f"{_prefix}.{int((now - second) * 1000):03}Z"
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _write(lines: Iterable[str]) -> None:
     """Writes lines, joined into pieces of up to _MOST_BYTES."""
-    piece = b""
+    pieces = [b""]
     for line in lines:
         written = line.encode() + b"\n"
-        if len(piece) + len(written) > _MOST_BYTES:
-            _put(piece)
-            piece = b""
-        piece += written
-    _put(piece)
-
-
-def _put(piece: bytes) -> None:
-    # Keep serving if the log's reader is gone or the disk is full.
-    with suppress(OSError):
-        os.write(_STDOUT, piece)
+        if len(pieces[-1]) + len(written) > _MOST_BYTES:
+            pieces.append(b"")
+        pieces[-1] += written
+    for piece in pieces:
+        # Keep serving if the log's reader is gone or the disk is full.
+        with suppress(OSError):
+            os.write(_STDOUT, piece)

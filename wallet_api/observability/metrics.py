@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -48,46 +48,36 @@ class _Histogram(prometheus_client.Histogram):
             self._buckets[place].inc(number)
 
 
-def _counter(name: str, meaning: str, *labels: str) -> prometheus_client.Counter:
-    return prometheus_client.Counter(name, meaning, labels, registry=REGISTRY)
-
-
-def _histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> _Histogram:
-    return _Histogram(name, meaning, labels, buckets=buckets, registry=REGISTRY)
-
-
-def _gauge(name: str, meaning: str, *labels: str, of_workers: str = "livesum") -> Gauge:
-    return Gauge(name, meaning, labels, registry=REGISTRY, multiprocess_mode=of_workers)  # type: ignore[arg-type]
-
+_counter = functools.partial(prometheus_client.Counter, registry=REGISTRY)
+_histogram = functools.partial(_Histogram, registry=REGISTRY, buckets=_SECONDS)
+# Over the live workers: a sum, unless the metric says otherwise.
+_gauge = functools.partial(prometheus_client.Gauge, registry=REGISTRY, multiprocess_mode="livesum")
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-_requests = _counter("wallet_requests", "Answered requests", "route", "method", "status")
-_durations = _histogram("wallet_request_duration_seconds", "Total duration of requests", "route", "method")
+_requests = _counter("wallet_requests", "Answered requests", ["route", "method", "status"])
+_durations = _histogram("wallet_request_duration_seconds", "Total duration of requests", ["route", "method"])
 _payments = _counter(
-    "wallet_payments",
-    "Requested payments: made, replayed, refused (with a code) or failed",
-    "outcome",
-    "code",
+    "wallet_payments", "Requested payments: made, replayed, refused (with a code) or failed", ["outcome", "code"]
 )
 batch = _histogram("wallet_batch_payments", "Payments per batch, which is one call of make_payments", buckets=_PAYMENTS)
-_calls = _histogram("wallet_call_duration_seconds", "Duration of database function calls", "function")
+_calls = _histogram("wallet_call_duration_seconds", "Duration of database function calls", ["function"])
 queue = _gauge("wallet_queue_payments", "Payments waiting for a batch")
 queue_full = _counter("wallet_queue_full", "Requests refused because too many were waiting")
-retries = _counter("wallet_retries", "Repeated database calls, by SQLSTATE of the failure", "sqlstate")
-pool_connections = _gauge("wallet_pool_connections", "Database connections", "pool", "state")
-pool_waiting = _gauge("wallet_pool_waiting", "Requests waiting for a database connection", "pool")
+retries = _counter("wallet_retries", "Repeated database calls, by SQLSTATE of the failure", ["sqlstate"])
+pool_connections = _gauge("wallet_pool_connections", "Database connections", ["pool", "state"])
+pool_waiting = _gauge("wallet_pool_waiting", "Requests waiting for a database connection", ["pool"])
 _lock_waits = _histogram("wallet_lock_wait_seconds", "Time that payments waited for a locked account, if they met one")
-database_up = _gauge("wallet_database_up", "1 if the database answers, else 0", of_workers="livemin")
-database_writable = _gauge("wallet_database_writable", "1 if the database accepts writes, else 0", of_workers="livemin")
 clients = _gauge("wallet_clients", "Client connections")
-info = _gauge("wallet_info", "Always 1; the label is the version of db/", "version", of_workers="livemax")
-ledger_check_problems = _gauge(
-    "wallet_ledger_check_problems", "Problems found by the last recorded ledger check", of_workers="livemax"
-)
-ledger_check_moment = _gauge(
-    "wallet_ledger_check_timestamp_seconds", "Time of the last recorded ledger check; 0: never", of_workers="livemax"
-)
+
+_least = functools.partial(_gauge, multiprocess_mode="livemin")
+database_up = _least("wallet_database_up", "1 if the database answers, else 0")
+database_writable = _least("wallet_database_writable", "1 if the database accepts writes, else 0")
+
+_most = functools.partial(_gauge, multiprocess_mode="livemax")
+info = _most("wallet_info", "Always 1; the label is the version of db/", ["version"])
+ledger_check_problems = _most("wallet_ledger_check_problems", "Problems found by the last recorded ledger check")
+ledger_check_moment = _most("wallet_ledger_check_timestamp_seconds", "Time of the last recorded ledger check; 0: never")
 
 
 @functools.cache

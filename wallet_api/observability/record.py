@@ -29,6 +29,9 @@ _TRACEPARENT = re.compile(rb"(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\
 _PREFIX = f"{random.getrandbits(80):020x}"
 _number = itertools.count(10**11)
 
+# Creates the span of a request, if tracing is on. It may return None.
+begin_span: Callable[["Record", Scope], Any] | None = None
+
 # The id of the current request, for log lines written meanwhile.
 current_id: ContextVar[str] = ContextVar("current_id", default="")
 
@@ -86,8 +89,8 @@ class Observer:
             return
         record = record_in(scope)
         current_id.set(record.id)
-        if _begin_span is not None:
-            record.span = _begin_span(record, scope)
+        if begin_span is not None:
+            record.span = begin_span(record, scope)
         try:
             await self._app(scope, receive, send)
         finally:
@@ -125,15 +128,8 @@ def record_of(request: Request) -> Record:
 
 Reader = Callable[[list[Record]], None]
 
-_begin_span: Callable[[Record, Scope], Any] | None = None
 _readers: list[Reader] = []
 _ended: list[Record] = []
-
-
-def begin_spans_with(begin_span: Callable[[Record, Scope], Any]) -> None:
-    """Creates the span of each request with `begin_span`, which may return None."""
-    global _begin_span
-    _begin_span = begin_span
 
 
 def read_with(reader: Reader) -> None:

@@ -1,49 +1,29 @@
-"""OpenTelemetry traces of requests, their waits and their database calls. Off and not imported by default.
+"""OpenTelemetry traces of requests, their waits and their database calls. Imported only if they are on.
 
 A batch with payments of many requests is one span in the trace of the first request, linked with the spans of all.
 OpenTelemetry reads its other settings from its own variables (OTEL_…).
 """
 
 import asyncio
-import importlib.util
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import Scope
 
-from wallet_api.observability.record import Record, begin_spans_with, read_with
-from wallet_api.settings import BadSetting
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
-
-_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-
-
-def check() -> None:
-    """Raises BadSetting if OpenTelemetry is not installed."""
-    try:
-        if all(importlib.util.find_spec(name) for name in _PACKAGES):
-            return
-    except ModuleNotFoundError:
-        pass
-    raise BadSetting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed: "
-        "pip install -r requirements-tracing.lock"
-    )
+from wallet_api.observability import record as records
+from wallet_api.observability.record import Record
 
 
 class Tracing:
     """Creates spans from the records of requests, once begun. A span has at most `most_links` links."""
 
     def __init__(self, most_links: int) -> None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
         os.environ.setdefault("OTEL_SERVICE_NAME", "wallet")
         self._provider = TracerProvider(span_limits=SpanLimits(max_links=most_links))
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -54,8 +34,8 @@ class Tracing:
 
     def begin(self) -> None:
         """Starts to trace requests."""
-        begin_spans_with(self._begin_request)
-        read_with(self._end_requests)
+        records.begin_span = self._begin_request
+        records.read_with(self._end_requests)
 
     async def end(self) -> None:
         """Sends the remaining spans."""
@@ -64,9 +44,7 @@ class Tracing:
     def _moment(self, seconds: float) -> int:
         return self._epoch + int(seconds * 1e9)
 
-    def _begin_request(self, record: Record, scope: Scope) -> "Span | None":
-        from opentelemetry.trace import SpanKind
-
+    def _begin_request(self, record: Record, scope: Scope) -> Span | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         span = self._tracer.start_span(
             record.method,
@@ -77,8 +55,6 @@ class Tracing:
         return span if span.is_recording() else None
 
     def _end_requests(self, records: Sequence[Record]) -> None:
-        from opentelemetry.trace import StatusCode
-
         for record in records:
             if (span := record.span) is None:
                 continue
@@ -101,8 +77,7 @@ class Tracing:
                 self._span(name, began, ended, span)
             span.end(self._moment(record.started + record.seconds))
 
-    def _span(self, name: str, began: float, ended: float, parent: "Span", links: Sequence[Any] = ()) -> "Span":
-        from opentelemetry.trace import set_span_in_context
+    def _span(self, name: str, began: float, ended: float, parent: Span, links: Sequence[Link] = ()) -> Span:
 
         context = set_span_in_context(parent)
         span = self._tracer.start_span(name, context, links=links, start_time=self._moment(began))
@@ -111,8 +86,6 @@ class Tracing:
 
     def add_call(self, began: float, ended: float, carried: Sequence[tuple[Record, float]]) -> None:
         """Creates the span of a batch. `carried` has its requests, each with the time since when it waited."""
-        from opentelemetry.trace import Link
-
         for record, since in carried:
             record.add_step("wait for a call", since, began)
         spans = [record.span for record, _ in carried if record.span is not None]

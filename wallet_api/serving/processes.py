@@ -25,7 +25,6 @@ from wallet_api import settings
 from wallet_api.http.application import connections_of_worker, create_app
 from wallet_api.observability import log, metrics
 from wallet_api.observability.record import read_with
-from wallet_api.observability.tracing import Tracing
 from wallet_api.serving.event_loop import Loop
 from wallet_api.serving.protocol import Protocol
 from wallet_api.settings import Settings
@@ -164,8 +163,11 @@ def application() -> ASGIApp:
         )
     Loop.rooms.append(Protocol.has_room)
     stopping = _Stopping(configuration.drain_time)
-    traces = Tracing(configuration.coalesce_most) if configuration.otlp_endpoint else None
-    if traces is not None:
+    traces = None
+    if configuration.otlp_endpoint is not None:
+        from wallet_api.observability.tracing import Tracing  # OpenTelemetry may not be installed
+
+        traces = Tracing(configuration.coalesce_most)
         traces.begin()
 
     async def finish() -> None:
