@@ -102,7 +102,7 @@ def create_app(
 
     app = Starlette(
         routes=_routes(),
-        middleware=[Middleware(errors.AnswerWhenCancelled)],
+        middleware=[Middleware(errors.AnswerErrors)],
         exception_handlers=errors.HANDLERS,
         lifespan=lifespan,
     )

@@ -5,11 +5,12 @@ import functools
 import http
 import logging
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import psycopg_pool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -32,12 +33,7 @@ _INDEX = re.compile("Index: ([0-9]+)")
 LOCKED = "55P03"
 
 # The 503s of every operation that calls a function.
-UNAVAILABLE = (
-    *refusals.BY_STATE.values(),
-    refusals.TOO_BUSY,
-    refusals.NO_CONNECTION,
-    refusals.UNKNOWN_OUTCOME,
-)
+UNAVAILABLE = (*refusals.BY_STATE.values(), refusals.TOO_BUSY, refusals.NO_CONNECTION, refusals.UNKNOWN_OUTCOME)
 CHALLENGE = 'Bearer realm="wallet"'
 
 # The scope key of the names of a request's fields, by the function's arguments.
@@ -49,9 +45,8 @@ _LOST_STATES = ("08", "57P")
 # SQLSTATE classes: the cause is the state of the database, not the request.
 _ENVIRONMENT = ("0A", "25", "3F", "53", "57")
 
-_ROUTING = {404: refusals.NOT_FOUND, 405: refusals.METHOD_NOT_ALLOWED}
-
 _PROBLEM = "application/problem+json"
+_WEIGHT = re.compile(r"[01](\.[0-9]*)?")
 # Error-Field names an unknown field only if its name fits in a header.
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
@@ -101,21 +96,13 @@ def _note(scope: Scope | None, code: str) -> None:
 
 def _accepts_problem(scope: Scope) -> bool:
     """Whether Accept names application/problem+json, and does not prefer application/json."""
-    quality = {"application/json": 0.0, _PROBLEM: 0.0}
-    for name, value in scope["headers"]:
-        if name == b"accept":
-            for choice in value.decode("latin-1").lower().split(","):
-                media_type, *parameters = [part.strip() for part in choice.split(";")]
-                if media_type in quality:
-                    quality[media_type] = _quality(parameters)
-    return quality[_PROBLEM] > 0 and quality[_PROBLEM] >= quality["application/json"]
-
-
-def _quality(parameters: list[str]) -> float:
-    try:
-        return next((float(value[2:]) for value in parameters if value.startswith("q=")), 1.0)
-    except ValueError:
-        return 0.0
+    weights = {"application/json": 0.0, _PROBLEM: 0.0}
+    for choice in ",".join(Headers(scope=scope).getlist("accept")).lower().split(","):
+        media_type, *parameters = [part.strip() for part in choice.split(";")]
+        if media_type in weights:
+            weight = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+            weights[media_type] = float(weight) if _WEIGHT.fullmatch(weight) else 0.0
+    return weights[_PROBLEM] > 0 and weights[_PROBLEM] >= weights["application/json"]
 
 
 def refused(scope: Scope | None, refused: Refused) -> Response:
@@ -126,11 +113,6 @@ def refused(scope: Scope | None, refused: Refused) -> Response:
 def error_of(refused: Refused) -> Error:
     """The error of a request that the HTTP layer refuses."""
     return Error(refused.refusal.status, refused.refusal.code, refused.sentence, refused.field)
-
-
-def rule_error(code: str, sentence: str, field: str) -> Error:
-    """The error of a request that one of the wallet's rules refuses."""
-    return Error(status_of(code), code, sentence, field)
 
 
 def unavailable(scope: Scope | None, refusal: Refusal, seconds: int = 1) -> Response:
@@ -161,17 +143,21 @@ def status_of(code: str) -> int:
     return refusals.STATUS[code[:2]]
 
 
+def _sqlstate(error: Exception) -> str:
+    return (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether one of the wallet's rules raised the error."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in refusals.STATUS
+    return _sqlstate(error)[:2] in refusals.STATUS
 
 
 def judge(error: Exception) -> Verdict:
     """Classifies an exception of make_payments, for batching."""
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    if isinstance(error, ConnectionLost) or (state or "").startswith(_LOST_STATES):
+    state = _sqlstate(error)
+    if isinstance(error, ConnectionLost) or state.startswith(_LOST_STATES):
         return Verdict.UNKNOWN
-    if state is None or state.startswith(_ENVIRONMENT) or state in ("42703", "42883"):
+    if state == "" or state.startswith(_ENVIRONMENT) or state in ("42703", "42883"):
         return Verdict.COMMON
     if state in ("40001", "40P01"):
         return Verdict.PASSING
@@ -179,40 +165,30 @@ def judge(error: Exception) -> Verdict:
 
 
 def tell_repeated(error: Exception) -> None:
-    """Logs and counts that a call is retried, and why."""
-    state = sqlstate(error)
+    """Logs and counts that a call is retried, and why: a lost connection counts as 08006, connection failure."""
+    state = _sqlstate(error) or "08006"
     logger.warning("Retrying a call: %s %s", state, error)
     metrics.retries.labels(state).inc()
 
 
-def sqlstate(error: Exception) -> str:
-    """The SQLSTATE of an exception; 08006 (connection failure) if it has none."""
-    return (error.sqlstate if isinstance(error, psycopg.Error) else None) or "08006"
-
-
-def cancelled(scope: Scope) -> Response:
-    """The response to a request that is cancelled because the shutdown timeout has passed."""
-    return unavailable(scope, refusals.UNKNOWN_OUTCOME)
-
-
-async def respond(request: Request, error: Exception) -> Response:
-    """The response to a request whose handler raised `error`. If it is a 500, the caller re-raises the error."""
-    handle = next(_HANDLERS[cls] for cls in type(error).__mro__ if cls in _HANDLERS)
+def respond(scope: Scope, error: BaseException) -> Response:
+    """The response to a request whose handler raised `error`. Logs an error that is not expected."""
     try:
-        return await handle(request, error)
+        return _response(scope, error)
     except Exception:
-        return await _internal_error(request, error)
+        logger.exception("Cannot answer %s %s", scope["method"], scope["path"])
+        return refused(scope, Refused(refusals.INTERNAL, headers={"Connection": "close"}))
 
 
-class AnswerWhenCancelled:
-    """Middleware: sends a response to a request that is cancelled before its response has started."""
+class AnswerErrors:
+    """Middleware: sends the response to a request that fails, or is cancelled, before its response has started."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a request."""
-        started = False
+        started = scope["type"] != "http"
 
         async def note_and_send(message: Message) -> None:
             nonlocal started
@@ -221,75 +197,60 @@ class AnswerWhenCancelled:
 
         try:
             await self._app(scope, receive, note_and_send)
-        except asyncio.CancelledError:
+        except (Exception, asyncio.CancelledError) as error:
             if started:
                 raise
-            await cancelled(scope)(scope, receive, send)
-
-
-async def _database_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, psycopg.Error)
-    state = error.sqlstate or ""
-    record: Record = request.scope[RECORD]
-    record.code = state
-    if status := refusals.STATUS.get(state[:2]):
-        record.outcome = "refused" if record.outcome else ""
-        index = _INDEX.fullmatch(error.diag.message_detail or "")
-        field = request.scope[FIELD_NAMES].get(error.diag.column_name, "")
-        sentence = error.diag.message_primary or ""
-        return answer(request.scope, Error(status, state, sentence, field, int(index[1]) if index else None))
-    words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
-    logger.warning("%s %s: %s %s", request.method, request.url.path, state or type(error).__name__, words)
-    if isinstance(error, psycopg_pool.TooManyRequests):
-        return full(request.scope)
-    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
-        return unavailable(request.scope, refusals.NO_CONNECTION)
-    if state.startswith(_LOST_STATES):
-        return unavailable(request.scope, refusals.UNKNOWN_OUTCOME)
-    refusal = refusals.BY_STATE.get("53000" if state.startswith("53") else state)
-    if refusal is None:
-        raise error
-    return unavailable(request.scope, refusal)
-
-
-async def _request_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return refused(request.scope, error)
-
-
-async def _too_many_requests(request: Request, error: Exception) -> Response:
-    return full(request.scope)
-
-
-async def _connection_lost(request: Request, error: Exception) -> Response:
-    logger.warning("%s %s: %s", request.method, request.url.path, error)
-    return unavailable(request.scope, refusals.UNKNOWN_OUTCOME)
+            await respond(scope, error)(scope, receive, send)
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    return refused(request.scope, Refused(_ROUTING[error.status_code], headers=headers))
+    return respond(request.scope, error)
 
 
-async def _client_gone(request: Request, error: Exception) -> Response:
-    return refused(request.scope, Refused(refusals.BODY_CUT))
+# Starlette answers these itself otherwise; all others reach AnswerErrors.
+HANDLERS: dict[Any, ExceptionHandler] = {HTTPException: _not_routed}
 
 
-async def _internal_error(request: Request, error: Exception) -> Response:
-    # After this response, Starlette re-raises the error; uvicorn logs it with a traceback, and closes the connection.
-    return refused(request.scope, Refused(refusals.INTERNAL, headers={"Connection": "close"}))
+def _response(scope: Scope, error: BaseException) -> Response:
+    match error:
+        case Refused():
+            return refused(scope, error)
+        case Full():
+            return full(scope)
+        case HTTPException(status_code=404):
+            return refused(scope, Refused(refusals.NOT_FOUND))
+        case HTTPException(status_code=405):
+            return refused(scope, Refused(refusals.METHOD_NOT_ALLOWED, headers=dict(error.headers or {})))
+        case ClientDisconnect():
+            return refused(scope, Refused(refusals.BODY_CUT))
+        case ConnectionLost():
+            logger.warning("%s %s: %s", scope["method"], scope["path"], error)
+            return unavailable(scope, refusals.UNKNOWN_OUTCOME)
+        case asyncio.CancelledError():  # the shutdown timeout has passed
+            return unavailable(scope, refusals.UNKNOWN_OUTCOME)
+        case psycopg.Error():
+            return _database_response(scope, error)
+    raise error
 
 
-_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-    psycopg.Error: _database_error,
-    ConnectionLost: _connection_lost,
-    Full: _too_many_requests,
-    Refused: _request_refused,
-    HTTPException: _not_routed,
-    ClientDisconnect: _client_gone,
-    Exception: _internal_error,
-}
-
-# The same, with the type that Starlette expects.
-HANDLERS: dict[type[Exception], ExceptionHandler] = {**_HANDLERS}
+def _database_response(scope: Scope, error: psycopg.Error) -> Response:
+    record: Record = scope[RECORD]
+    record.code = state = _sqlstate(error)
+    if status := refusals.STATUS.get(state[:2]):
+        record.outcome = "refused" if record.outcome else ""
+        index = _INDEX.fullmatch(error.diag.message_detail or "")
+        field = scope[FIELD_NAMES].get(error.diag.column_name, "")
+        sentence = error.diag.message_primary or ""
+        return answer(scope, Error(status, state, sentence, field, int(index[1]) if index else None))
+    words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
+    logger.warning("%s %s: %s %s", scope["method"], scope["path"], state or type(error).__name__, words)
+    if isinstance(error, psycopg_pool.TooManyRequests):
+        return full(scope)
+    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
+        return unavailable(scope, refusals.NO_CONNECTION)
+    if state.startswith(_LOST_STATES):
+        return unavailable(scope, refusals.UNKNOWN_OUTCOME)
+    refusal = refusals.BY_STATE.get("53000" if state.startswith("53") else state)
+    if refusal is None:
+        raise error
+    return unavailable(scope, refusal)

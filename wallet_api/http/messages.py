@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import psycopg
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -46,13 +46,8 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
 
 async def _read(request: Request, limit: int) -> bytes:
     content = b""
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        content += message.get("body", b"")
-        more = message.get("more_body", False)
+    async for part in request.stream():
+        content += part
         if len(content) > limit:
             raise _too_large(limit)
     return content
@@ -126,7 +121,7 @@ class _Stream(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if scope["method"] != "HEAD":
                     await self._send_pages(send, gone)
-                await self._send(send, "", more=False)
+                await send({"type": "http.response.body"})
         except (psycopg.Error, ConnectionLost, TimeoutError, asyncio.CancelledError) as error:
             reason = _REASONS.get(type(error), error)
             logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], reason)
@@ -138,19 +133,15 @@ class _Stream(Response):
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
         """Sends pages as they arrive. A filtered list may have slow or empty pages."""
-        begun = await self._send_objects(send, self._first, begun=False)
-        async for page in self._pages:
-            if gone.done():
-                return
-            begun = await self._send_objects(send, page, begun=begun)
-        await self._send(send, "]}" if begun else self._form.whole(self._first, []))
+        start = self._form.head(self._first)
+        page: Rows | None = self._first
+        while page is not None and not gone.done():
+            if objects := self._form.objects(page):
+                await _send_text(send, start + ",".join(objects))
+                start = ","
+            page = await anext(self._pages, None)
+        await _send_text(send, "]}" if start == "," else self._form.whole(self._first, []))
 
-    async def _send_objects(self, send: Send, page: Rows, *, begun: bool) -> bool:
-        """Sends the rows of a page, if any. Returns whether the head of the list has been sent."""
-        objects = self._form.objects(page)
-        if objects:
-            await self._send(send, ("," if begun else self._form.head(self._first)) + ",".join(objects))
-        return begun or bool(objects)
 
-    async def _send(self, send: Send, text: str, *, more: bool = True) -> None:
-        await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+async def _send_text(send: Send, text: str) -> None:
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})

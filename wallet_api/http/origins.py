@@ -7,6 +7,7 @@ this service (DNS rebinding). Of the headers checked here, clients other than br
 import functools
 import ipaddress
 from collections.abc import Awaitable, Collection, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,6 +19,8 @@ from wallet_api.http import errors, messages, refusals
 from wallet_api.http.refusals import Refusal, Refused
 
 _OWN_PAGES = (b"same-origin", b"none")
+_READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Traceparent", "X-Request-ID")
+_SENT_HEADERS = ("Error-Code", "Error-Field", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
 
 
 class OwnPagesOnly:
@@ -39,12 +42,9 @@ class OwnPagesOnly:
         return app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        headers = dict(scope["headers"])
-        host = headers.get(b"host")
+        host = dict(scope["headers"]).get(b"host")
         if host is not None and not self._is_ours(host, scope["server"][0]):
             return refusals.FOREIGN_HOST
-        if b"origin" not in headers and b"sec-fetch-site" not in headers:
-            return None
         for name, value in scope["headers"]:
             if name == b"origin" and not self._is_own(value, host):
                 return refusals.FOREIGN_PAGE
@@ -57,7 +57,7 @@ class OwnPagesOnly:
         name = _host_name(host)
         if _is_loopback(name) or name in self._hosts:
             return True
-        return not _is_loopback(server) and (not self._hosts or _is_address(name))
+        return not _is_loopback(server) and (not self._hosts or _address(name) is not None)
 
     def _is_own(self, origin: bytes, host: bytes | None) -> bool:
         """Whether an origin belongs to this service: its Host, or one of `hosts`."""
@@ -65,7 +65,6 @@ class OwnPagesOnly:
         return place != b"" and (place.lower() == (host or b"").lower() or _host_name(place) in self._hosts)
 
 
-@functools.lru_cache(1024)
 def _host_name(host: bytes) -> str:
     """The name or address in a Host header, without the port; "" if the header is malformed."""
     try:
@@ -74,52 +73,30 @@ def _host_name(host: bytes) -> str:
         return ""
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> IPv4Address | IPv6Address | None:
+    """The address that a name is, if any; the IPv4 address in an IPv6 one, as on a socket for both."""
     try:
-        ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
-@functools.lru_cache(1024)
 def _is_loopback(name: str) -> bool:
-    """Whether a name or an address is a loopback one."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    if not _is_address(name):
-        return False
-    address = ipaddress.ip_address(name)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    address = _address(name)
+    return name == "localhost" or name.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
 class AllowedOrigins(CORSMiddleware):
     """ASGI application: lets pages of these origins, such as https://shop.example, use `app` (CORS)."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        super().__init__(
-            app,
-            allow_origins=origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Traceparent", "X-Request-ID"),
-            expose_headers=(
-                "Error-Code",
-                "Error-Field",
-                "Idempotency-Replayed",
-                "Link",
-                "Location",
-                "Retry-After",
-                "X-Request-ID",
-            ),
-        )
+        super().__init__(app, origins, ("GET", "POST"), _READ_HEADERS, expose_headers=_SENT_HEADERS)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """The response to a preflight request, in the contract's form."""
         found = super().preflight_response(request_headers)
-        headers = {name: value for name, value in found.headers.items() if not name.startswith("content-")}
-        if found.status_code == 200:
-            answer: Response = messages.Answer("{}")
-            answer.headers.update(headers)
-            return answer
-        return errors.refused(None, Refused(refusals.NOT_ALLOWED_BY_CORS, headers=headers))
+        refused = Refused(refusals.NOT_ALLOWED_BY_CORS)
+        response = messages.Answer("{}") if found.status_code == 200 else errors.refused(None, refused)
+        response.headers.update({name: value for name, value in found.headers.items() if name not in response.headers})
+        return response

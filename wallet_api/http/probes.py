@@ -16,6 +16,14 @@ from wallet_api.http.refusals import Refusal
 ALWAYS = (b"/livez", b"/readyz")
 
 _READINESS = "select wallet.schema_version(), current_setting('transaction_read_only'), pg_backend_pid()"
+_NOT_READY = (
+    refusals.STOPPING,
+    refusals.NO_DATABASE,
+    refusals.READ_ONLY,
+    refusals.OTHER_VERSION,
+    refusals.POOL_EMPTY,
+    refusals.POOLER_CHANGED,
+)
 # Seconds that a pool without a connection has to open one.
 _PATIENCE = 2.0
 
@@ -41,13 +49,12 @@ async def trouble(state: State) -> Refusal | None:
         [(version, read_only, server_pid)] = (await state.readiness.call(_READINESS)).values
     except (psycopg.Error, ConnectionLost):
         return refusals.NO_DATABASE
-    if read_only == "on":
-        # A standby, or a former primary: a new connection may reach another server.
-        await _go_stale(state)
-        return refusals.READ_ONLY
-    if not state.readiness.is_of(int(server_pid)):
-        await _go_stale(state)
-        return refusals.POOLER_CHANGED
+    # A standby, or a former primary: a new connection may reach another server.
+    if read_only == "on" or not state.readiness.is_of(int(server_pid)):
+        # Replaces the connections: this pool's now, the others' when the database is usable again.
+        state.stale = True
+        await state.readiness.renew()
+        return refusals.READ_ONLY if read_only == "on" else refusals.POOLER_CHANGED
     if state.stale:
         state.stale = False
         for database in state.databases:
@@ -56,9 +63,3 @@ async def trouble(state: State) -> Refusal | None:
         return refusals.OTHER_VERSION
     usable = await asyncio.gather(*[database.is_usable(_PATIENCE) for database in state.databases])
     return None if all(usable) else refusals.POOL_EMPTY
-
-
-async def _go_stale(state: State) -> None:
-    """Replaces the connections: this pool's now, the others' when the database is usable again."""
-    state.stale = True
-    await state.readiness.renew()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 
 import psycopg
@@ -34,17 +33,13 @@ async def look_on(state: State, clients: Callable[[], int]) -> None:
 
 
 def _look_at_pools(state: State) -> None:
-    connections: Counter[tuple[str, str]] = Counter()
-    waiting: Counter[str] = Counter()
-    for database in [*state.databases, state.readiness]:
-        usage = database.usage()
-        connections[database.name, "used"] += usage.used
-        connections[database.name, "idle"] += usage.idle
-        waiting[database.name] += usage.waiting
-    for labels, number in connections.items():
-        metrics.pool_connections.labels(*labels).set(number)
-    for name, number in waiting.items():
-        metrics.pool_waiting.labels(name).set(number)
+    pools = [(database.name, database.usage()) for database in [*state.databases, state.readiness]]
+    # The pools of payments share a name.
+    for name in {name for name, _ in pools}:
+        usages = [usage for other, usage in pools if other == name]
+        metrics.pool_connections.labels(name, "used").set(sum(usage.used for usage in usages))
+        metrics.pool_connections.labels(name, "idle").set(sum(usage.idle for usage in usages))
+        metrics.pool_waiting.labels(name).set(sum(usage.waiting for usage in usages))
 
 
 async def _look_at_ledger_check(database: Database) -> None:

@@ -39,12 +39,6 @@ class Shortcut:
         request = Request(scope, receive)
         try:
             response = await self._handler(self._operation, request)
-        except asyncio.CancelledError:
-            response = errors.cancelled(scope)
-        except Exception as error:
-            response = await errors.respond(request, error)
-            await response(scope, receive, send)
-            if response.status_code == 500:
-                raise
-            return
+        except (Exception, asyncio.CancelledError) as error:
+            response = errors.respond(scope, error)
         await response(scope, receive, send)
