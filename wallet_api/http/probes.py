@@ -16,14 +16,6 @@ from wallet_api.http.refusals import Refusal
 ALWAYS = (b"/livez", b"/readyz")
 
 _READINESS = "select wallet.schema_version(), current_setting('transaction_read_only'), pg_backend_pid()"
-_NOT_READY = (
-    refusals.STOPPING,
-    refusals.NO_DATABASE,
-    refusals.READ_ONLY,
-    refusals.OTHER_VERSION,
-    refusals.POOL_EMPTY,
-    refusals.POOLER_CHANGED,
-)
 # Seconds that a pool without a connection has to open one.
 _PATIENCE = 2.0
 
