@@ -17,12 +17,12 @@ an idempotency key) are retried in this way. The others fail, and the client has
 import asyncio
 import enum
 import random
-from collections import Counter, deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
@@ -69,13 +69,12 @@ class Times(Protocol):
     locked: float
 
 
-@dataclass(slots=True)
-class _CallRecord:
+class _CallRecord(NamedTuple):
     """The times and the size of a call."""
 
     began: float
+    ended: float
     size: int
-    ended: float = 0
 
 
 @dataclass(slots=True)
@@ -94,83 +93,65 @@ class _Entry(Generic[Request, Outcome]):
     # The error by which a call with it was lost. Whatever happens later, that call may have taken effect.
     lost: Exception | None = None
 
+    def waits_since(self) -> float:
+        return self.arrived if self.last_call is None else self.last_call.ended
+
     def note_times(self) -> None:
         times = self.times
         if times is None:
             return
-        if self.last_call is None or not self.last_call.ended:
+        if self.last_call is None:
             times.waited = perf_counter() - self.arrived
             return
+        times.waited = self.last_call.began - self.arrived
         times.database = self.last_call.ended - self.last_call.began
-        times.waited = self.last_call.ended - self.arrived - times.database
         times.batch = self.last_call.size
         if self.blocked:
             times.locked = self.last_call.ended - self.blocked_since
 
 
+@dataclass(kw_only=True, eq=False)
 class Batcher(Generic[Request, Outcome]):
-    """Makes requests in batches, within `async with`.
+    """Makes requests in batches, within `async with`. Each call takes requests and returns their outcomes in order."""
 
-    Each call takes requests and returns their outcomes in order:
+    # Makes up to `max_batch` requests, one call at a time.
+    make_batch: Call[Request, Outcome]
+    # The same, on another connection, while a call of `make_batch` is stuck.
+    make_batch_beside: Call[Request, Outcome]
+    # Retries the requests of a failed call without waiting. The outcome is None for those that are blocked.
+    make_unblocked: Call[Request, Outcome | None]
+    # Then retries the rest, and waits for locks. After about `lock_timeout` seconds, a request gets the exception.
+    make_blocked: Call[Request, Outcome]
+    judge: Judge
+    # Whether a request of a lost call may be retried, until `wait_timeout`. Then only an outcome that `is_success`
+    # counts: after a refusal, a slow server may still make what was lost.
+    repeatable: Callable[[Request], bool]
+    is_success: Callable[[Outcome], bool]
+    tell: Tell
+    watch: Watch | None = None
+    max_batch: int
+    # When so many requests wait, for a call or for a lock, clients that have an equal share of them are refused; at
+    # twice as many, all clients.
+    max_waiting: int
+    # Seconds that a request waits for its first call, and for a lock.
+    wait_timeout: float
+    lock_timeout: float
+    # Seconds in which a lost call ends by itself.
+    retry_pause: float
 
-    - `make_batch` makes up to `max_batch` requests, one call at a time.
-    - `make_unblocked` retries those of a failed call without waiting, and returns None for those that are blocked.
-    - `make_blocked` then retries the rest, and waits for locks. After about `lock_timeout` seconds of this, a request
-      gets the exception.
-
-    A request waits at most `wait_timeout` seconds for its first call. When `max_waiting` requests wait, for a call or
-    for a lock, clients that have an equal share of them are refused; at twice as many, all clients.
-
-    Requests of a lost call are retried after `retry_pause` seconds, in which the lost call ends by itself, if they are
-    `repeatable` and have not reached `wait_timeout`. Then only an outcome that `is_success` counts: after a refusal, a
-    slow server may still make what was lost.
-    """
-
-    def __init__(
-        self,
-        make_batch: Call[Request, Outcome],
-        make_batch_beside: Call[Request, Outcome],
-        make_unblocked: Call[Request, Outcome | None],
-        make_blocked: Call[Request, Outcome],
-        judge: Judge,
-        repeatable: Callable[[Request], bool],
-        is_success: Callable[[Outcome], bool],
-        tell: Tell,
-        watch: Watch | None = None,
-        *,
-        max_batch: int,
-        max_waiting: int,
-        wait_timeout: float,
-        lock_timeout: float,
-        retry_pause: float,
-    ) -> None:
-        self._make_batch = make_batch
-        self._make_batch_beside = make_batch_beside
-        # When the call under way began, by the time of the event loop; and whether there is one beside it.
+    def __post_init__(self) -> None:
+        # When the call under way began, by the clock of the event loop; and whether there is one beside it.
         self._busy_since: float | None = None
         self._is_beside = False
-        self._make_unblocked = make_unblocked
-        self._make_blocked = make_blocked
-        self._judge = judge
-        self._repeatable = repeatable
-        self._is_success = is_success
-        self._tell = tell
-        self._watch = watch
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._wait_timeout = wait_timeout
-        self._lock_timeout = lock_timeout
-        self._retry_pause = retry_pause
-        # Requests that wait for their first call, by client; and the same queues in round-robin order.
-        self._queues: dict[Hashable, deque[_Entry[Request, Outcome]]] = {}
-        self._turns: deque[deque[_Entry[Request, Outcome]]] = deque()
-        self._queued = 0
+        # Requests that wait for their first call, by client, in round-robin order.
+        self._queues: OrderedDict[Hashable, deque[_Entry[Request, Outcome]]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._blocked: list[_Entry[Request, Outcome]] = []
-        # The number of blocked and lost requests, by client and in all.
-        self._held_up: Counter[Hashable] = Counter()
-        self._held_up_in_all = 0
+        # The number of waiting requests (queued, blocked or lost), by client and in all.
+        self._waiting: dict[Hashable, int] = {}
+        self.waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        # The number of requests in calls, and of those that were here when the last call ended.
         self._under_way = 0
         self._around = 0
 
@@ -186,19 +167,13 @@ class Batcher(Generic[Request, Outcome]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @property
-    def waiting(self) -> int:
-        """The number of requests that wait, for a call or for a lock."""
-        return self._queued + self._held_up_in_all
-
     def is_full(self, client: Hashable = None) -> bool:
         """Whether a new request of this client would be refused immediately."""
-        waiting = self.waiting
-        if waiting < self._max_waiting:
+        if self.waiting < self.max_waiting:
             return False
-        its_own = len(self._queues.get(client, ())) + self._held_up[client]
-        clients = self._queues.keys() | self._held_up.keys() | {client}
-        return its_own * len(clients) >= self._max_waiting or waiting >= 2 * self._max_waiting
+        its_own = self._waiting.get(client, 0)
+        clients = len(self._waiting) + (its_own == 0)
+        return its_own * clients >= self.max_waiting or self.waiting >= 2 * self.max_waiting
 
     async def submit(self, request: Request, client: Hashable = None, times: Times | None = None) -> Outcome:
         """Makes a request and returns its outcome. Raises Full, or what the call raised.
@@ -208,37 +183,46 @@ class Batcher(Generic[Request, Outcome]):
         if self.is_full(client):
             raise Full
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._wait_timeout
+        deadline = loop.time() + self.wait_timeout
         # Not _Entry[Request, Outcome](…): that is six times slower.
         entry: _Entry[Request, Outcome] = _Entry(request, client, loop.create_future(), deadline, times, perf_counter())
         try:
-            if self._busy_since is not None:
-                self._queue(entry)
-                if self._timer is None:
-                    self._timer = loop.call_at(deadline, self._give_up)
-                if self._is_stuck() and not self._is_beside:
-                    self._is_beside = True
-                    self._start(self._call_beside())
+            if self._busy_since is None:
+                await self._call_now(entry)
             else:
-                self._busy_since = loop.time()
-                try:
-                    await self._call_batch(self._make_batch, [entry])
-                finally:
-                    if self._queued:
-                        self._start(self._call_while_any_wait())
-                    else:
-                        self._busy_since = None
+                self._queue(entry)
             return await entry.future
         finally:
             entry.note_times()
 
+    async def _call_now(self, entry: _Entry[Request, Outcome]) -> None:
+        self._busy_since = asyncio.get_running_loop().time()
+        try:
+            await self._call_batch(self.make_batch, [entry])
+        finally:
+            if self._queues:
+                self._start(self._call_while_any_wait())
+            else:
+                self._busy_since = None
+
     def _queue(self, entry: _Entry[Request, Outcome]) -> None:
-        queue = self._queues.get(entry.client)
-        if queue is None:
-            queue = self._queues[entry.client] = deque()
-            self._turns.append(queue)
-        queue.append(entry)
-        self._queued += 1
+        self._queues.setdefault(entry.client, deque()).append(entry)
+        self._count([entry], 1)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(entry.deadline, self._give_up)
+        if self._is_stuck() and not self._is_beside:
+            self._is_beside = True
+            self._start(self._call_beside())
+
+    def _count(self, entries: Iterable[_Entry[Request, Outcome]], change: int) -> None:
+        """Counts requests as waiting (`change` is 1), or as no longer waiting (-1)."""
+        for entry in entries:
+            self.waiting += change
+            number = self._waiting.get(entry.client, 0) + change
+            if number:
+                self._waiting[entry.client] = number
+            else:
+                del self._waiting[entry.client]
 
     def _give_up(self) -> None:
         """Refuses the requests whose deadline has passed, and sets the timer for the next deadline."""
@@ -249,10 +233,9 @@ class Batcher(Generic[Request, Outcome]):
                 late.append(queue.popleft())
             if not queue:
                 del self._queues[client]
-        self._turns = deque(filter(None, self._turns))
-        self._queued -= len(late)
+        self._count(late, -1)
         _fail(late, Full())
-        first = min((queue[0].deadline for queue in self._turns), default=None)
+        first = min((queue[0].deadline for queue in self._queues.values()), default=None)
         self._timer = None if first is None else loop.call_at(first, self._give_up)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
@@ -265,7 +248,7 @@ class Batcher(Generic[Request, Outcome]):
         loop = asyncio.get_running_loop()
         while entries := self._take():
             self._busy_since = loop.time()
-            await self._call_batch(self._make_batch, entries)
+            await self._call_batch(self.make_batch, entries)
         self._busy_since = None
 
     def _is_stuck(self) -> bool:
@@ -273,7 +256,7 @@ class Batcher(Generic[Request, Outcome]):
 
     async def _call_beside(self) -> None:
         while self._is_stuck() and (entries := self._take()):
-            await self._call_batch(self._make_batch_beside, entries)
+            await self._call_batch(self.make_batch_beside, entries)
         self._is_beside = False
 
     def _take(self) -> list[_Entry[Request, Outcome]]:
@@ -282,154 +265,139 @@ class Batcher(Generic[Request, Outcome]):
         The service reads new requests while the database makes the batch. If a batch took them all, the first one to
         arrive afterwards would be sent alone, all others in the next call, and so on forever.
         """
-        share = min(self._max_batch, -(-self._around // 2) or self._max_batch)
-        entries: list[_Entry[Request, Outcome]] = []
-        while self._turns and len(entries) < share:
-            queue = self._turns[0]
+        share = min(self.max_batch, -(-self._around // 2) or self.max_batch)
+        taken: list[_Entry[Request, Outcome]] = []
+        cancelled: list[_Entry[Request, Outcome]] = []
+        while self._queues and len(taken) < share:
+            client, queue = next(iter(self._queues.items()))
             entry = queue.popleft()
-            self._queued -= 1
             if queue:
-                self._turns.rotate(-1)
+                self._queues.move_to_end(client)
             else:
-                self._turns.popleft()
-                del self._queues[entry.client]
-            if not entry.future.done():  # not cancelled
-                entries.append(entry)
-        return entries
+                del self._queues[client]
+            (cancelled if entry.future.done() else taken).append(entry)
+        self._count(taken + cancelled, -1)
+        return taken
 
     async def _call_batch(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
         self._under_way += len(entries)
         try:
             self._settle(entries, await self._call(call, entries))
         except Exception as error:
-            verdict = self._judge(error)
+            verdict = self.judge(error)
             if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):
-                self._add_blocked(entries)
+                self._retry(entries)
             elif verdict is Verdict.UNKNOWN:
                 if again := self._lose(entries, error):
-                    self._tell(error)
-                    self._start(self._add_lost(again))
+                    self.tell(error)
+                    self._retry(again, self.retry_pause)
             else:
                 _fail(entries, error)
         finally:
-            self._around = self._under_way + self._queued
+            self._around = self._under_way + sum(map(len, self._queues.values()))
             self._under_way -= len(entries)
 
     async def _call(self, call: Call[Request, Result], entries: Sequence[_Entry[Request, Outcome]]) -> Sequence[Result]:
-        record = _CallRecord(perf_counter(), len(entries))
-        since = (
-            [entry.last_call.ended if entry.last_call else entry.arrived for entry in entries] if self._watch else []
-        )
-        for entry in entries:
-            entry.last_call = record
+        began = perf_counter()
         try:
-            return await repeated(call, [entry.request for entry in entries], self._judge, self._tell)
+            return await repeated(call, [entry.request for entry in entries], self.judge, self.tell)
         finally:
-            record.ended = perf_counter()
-            if self._watch is not None:
-                self._watch(
-                    record.began, record.ended, list(zip([entry.times for entry in entries], since, strict=True))
-                )
-
-    def _add_blocked(self, entries: list[_Entry[Request, Outcome]]) -> None:
-        if not self._blocked:
-            self._start(self._retry_blocked())
-        deadline = asyncio.get_running_loop().time() + self._lock_timeout
-        for entry in entries:
-            entry.deadline = deadline
-            entry.blocked_since = entry.last_call.began if entry.last_call else 0
-        self._blocked += entries
-        self._hold_up(entries)
-
-    def _hold_up(self, entries: Iterable[_Entry[Request, Outcome]], *, no_more: bool = False) -> None:
-        """Counts requests as blocked or lost, or with `no_more` stops counting them."""
-        change = Counter(entry.client for entry in entries)
-        self._held_up = self._held_up - change if no_more else self._held_up + change
-        self._held_up_in_all = self._held_up.total()
-
-    def _lose(self, entries: list[_Entry[Request, Outcome]], error: Exception) -> list[_Entry[Request, Outcome]]:
-        """Fails those that are not repeatable or have reached their deadline, and returns the others."""
-        now = asyncio.get_running_loop().time()
-        for entry in entries:
-            entry.lost = entry.lost or error
-        _fail([entry for entry in entries if not self._repeatable(entry.request) or entry.deadline <= now], error)
-        return [entry for entry in entries if not entry.future.done()]
-
-    async def _add_lost(self, entries: list[_Entry[Request, Outcome]]) -> None:
-        self._hold_up(entries)
-        try:
-            await asyncio.sleep(self._retry_pause)
-        finally:
-            self._hold_up(entries, no_more=True)
-        self._add_blocked(entries)
+            record = _CallRecord(began, perf_counter(), len(entries))
+            if self.watch is not None:
+                self.watch(began, record.ended, [(entry.times, entry.waits_since()) for entry in entries])
+            for entry in entries:
+                entry.last_call = record
 
     def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
         """Returns the outcomes to the clients. None means that the request is blocked and stays."""
         for entry, outcome in list(zip(entries, outcomes, strict=True)):
             if outcome is None:
                 entry.blocked = True
-                continue
-            if entry.future.done():
-                continue
-            if entry.lost is None or self._is_success(outcome):
+            elif entry.future.done():
+                pass  # cancelled
+            elif entry.lost is None or self.is_success(outcome):
                 entry.future.set_result(outcome)
             else:
                 entry.future.set_exception(entry.lost)
 
-    async def _retry_blocked(self) -> None:
-        """Makes the requests that are not blocked, then waits a little for the rest, until none is left."""
-        while self._blocked:
-            blocked: Exception | None = None
-            for call in (self._make_unblocked, self._make_blocked):
-                blocked = await self._call_in_parts(call, list(self._blocked))
+    def _lose(self, entries: list[_Entry[Request, Outcome]], error: Exception) -> list[_Entry[Request, Outcome]]:
+        """Fails those that are not repeatable or have reached their deadline, and returns the others."""
+        now = asyncio.get_running_loop().time()
+        for entry in entries:
+            entry.lost = entry.lost or error
+        _fail([entry for entry in entries if not self.repeatable(entry.request) or entry.deadline <= now], error)
+        return [entry for entry in entries if not entry.future.done()]
+
+    def _retry(self, entries: list[_Entry[Request, Outcome]], pause: float = 0) -> None:
+        """Adds the requests of a failed call to those that are retried, after `pause` seconds."""
+        for entry in entries:
+            entry.blocked_since = entry.last_call.began if entry.last_call else 0
+        self._count(entries, 1)
+        self._start(self._retry_blocked(entries, pause))
+
+    async def _retry_blocked(self, entries: list[_Entry[Request, Outcome]], pause: float) -> None:
+        """Makes the requests that are not blocked, then waits a little for the rest, until none is left.
+
+        If there are blocked requests already, the task that retries those takes care of these too.
+        """
+        await asyncio.sleep(pause)
+        loop = asyncio.get_running_loop()
+        for entry in entries:
+            entry.deadline = loop.time() + self.lock_timeout
+        is_first = not self._blocked
+        self._blocked += entries
+        while is_first and self._blocked:
+            entries = self._blocked.copy()  # those that are added meanwhile begin with the next round
+            error: Exception | None = None
+            for call in (self.make_unblocked, self.make_blocked):
+                error = await self._call_in_parts(call, [entry for entry in entries if not entry.future.done()])
                 self._let_go()
-            now = asyncio.get_running_loop().time()
-            if blocked is not None:
-                _fail([entry for entry in self._blocked if entry.deadline <= now], blocked)
+            if error is not None:
+                _fail([entry for entry in entries if entry.deadline <= loop.time()], error)
                 self._let_go()
 
     def _let_go(self) -> None:
         """Removes the blocked requests that are done."""
-        self._hold_up([entry for entry in self._blocked if entry.future.done()], no_more=True)
+        self._count([entry for entry in self._blocked if entry.future.done()], -1)
         self._blocked = [entry for entry in self._blocked if not entry.future.done()]
 
     async def _call_in_parts(
         self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]]
     ) -> Exception | None:
         """Makes what can be made. Returns the error of the requests that are left to retry, or None."""
-        blocked = None
-        for start in range(0, len(entries), self._max_batch):
-            part = entries[start : start + self._max_batch]
+        left: Exception | None = None
+        for start in range(0, len(entries), self.max_batch):
+            part = entries[start : start + self.max_batch]
             try:
                 self._settle(part, await self._call(call, part))
             except Exception as error:
-                verdict = self._judge(error)
+                verdict = self.judge(error)
                 # make_unblocked does not wait for account locks. If it is blocked, one of its requests is the cause.
-                by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self._make_unblocked)
+                by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self.make_unblocked)
                 if by_one and len(part) > 1:
-                    blocked = await self._call_one_by_one(call, part, error) or blocked
+                    left = await self._call_one_by_one(call, part, error) or left
                 elif verdict is Verdict.BLOCKED:
-                    blocked = error
+                    left = error
                     for entry in part:
                         entry.blocked = True
                 elif verdict is Verdict.UNKNOWN:
+                    left = error
                     self._lose(part, error)
-                    blocked = error
-                    await asyncio.sleep(self._retry_pause)
+                    await asyncio.sleep(self.retry_pause)
                 else:
                     _fail(part, error)
-        return blocked
+        return left
 
     async def _call_one_by_one(
         self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]], error: Exception
     ) -> Exception | None:
-        blocked = None
+        left: Exception | None = None
         for entry in entries:
             if entry.deadline <= asyncio.get_running_loop().time():
                 _fail([entry], error)
             else:
-                blocked = await self._call_in_parts(call, [entry]) or blocked
-        return blocked
+                left = await self._call_in_parts(call, [entry]) or left
+        return left
 
 
 async def repeated(
