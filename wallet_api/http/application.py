@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,12 +16,10 @@ from wallet_api.database.batching import Batcher, Watch
 from wallet_api.database.pool import Database, SingleConnection
 from wallet_api.http import answers, documents, errors, operations, payments, probes
 from wallet_api.http.authentication import Keys
+from wallet_api.http.entry import Entry
 from wallet_api.http.operations import Operation
-from wallet_api.http.origins import AllowedOrigins, OwnPagesOnly
-from wallet_api.http.reception import Reception
 from wallet_api.http.sampling import look_on
-from wallet_api.http.shortcut import Shortcut
-from wallet_api.observability.record import Observer, record_of
+from wallet_api.observability.record import record_of
 from wallet_api.settings import Settings
 
 # Seconds beyond the lock timeout after which a call whose connection broke has ended, committed or not.
@@ -100,19 +97,9 @@ def create_app(
                 await asyncio.gather(sampling, return_exceptions=True)
         await finish()
 
-    app = Starlette(
-        routes=_routes(),
-        middleware=[Middleware(errors.AnswerErrors)],
-        exception_handlers=errors.HANDLERS,
-        lifespan=lifespan,
-    )
+    app = Starlette(routes=_routes(), lifespan=lifespan)
     app.router.redirect_slashes = False
-    application: ASGIApp = Shortcut(app, payments.MAKE_PAYMENT, handle)
-    if settings.auth != "required":
-        application = OwnPagesOnly(application, settings.hosts)
-    elif settings.cors_origins:
-        application = AllowedOrigins(application, settings.cors_origins)
-    return Observer(Reception(application))
+    return Entry(app, settings, payments.MAKE_PAYMENT, handle)
 
 
 def _routes() -> list[Route]:

@@ -11,6 +11,7 @@ from starlette.types import Scope
 from wallet_api.database.pool import ConnectionLost, Database
 from wallet_api.http import errors, refusals
 from wallet_api.http.refusals import Refused
+from wallet_api.observability.record import RECORD
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
 # Seconds for which a key is cached. In the second half of them, a use looks the key up again, which records its last
@@ -37,7 +38,8 @@ class Keys:
 
     async def identify(self, scope: Scope) -> None:
         """Stores a request's key in its scope, as `wallet.key`. Raises a 401, or the error of the look-up."""
-        scope["wallet.key"] = await self._find(_secret_hash(scope))
+        scope["wallet.key"] = key = await self._find(_secret_hash(scope))
+        scope[RECORD].key = key.name
 
     async def _find(self, secret_hash: bytes) -> Key:
         known, until = self._known.get(secret_hash, (None, 0.0))

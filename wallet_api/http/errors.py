@@ -6,15 +6,14 @@ import http
 import logging
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import psycopg_pool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from wallet_api.database.batching import Full, Verdict
 from wallet_api.database.pool import ConnectionLost
@@ -178,37 +177,6 @@ def respond(scope: Scope, error: BaseException) -> Response:
     except Exception:
         logger.exception("Cannot answer %s %s", scope["method"], scope["path"])
         return refused(scope, Refused(refusals.INTERNAL, headers={"Connection": "close"}))
-
-
-class AnswerErrors:
-    """Middleware: sends the response to a request that fails, or is cancelled, before its response has started."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles a request."""
-        started = scope["type"] != "http"
-
-        async def note_and_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_and_send)
-        except (Exception, asyncio.CancelledError) as error:
-            if started:
-                raise
-            await respond(scope, error)(scope, receive, send)
-
-
-async def _not_routed(request: Request, error: Exception) -> Response:
-    return respond(request.scope, error)
-
-
-# Starlette answers these itself otherwise; all others reach AnswerErrors.
-HANDLERS: dict[Any, ExceptionHandler] = {HTTPException: _not_routed}
 
 
 def _response(scope: Scope, error: BaseException) -> Response:

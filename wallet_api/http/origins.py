@@ -6,51 +6,44 @@ this service (DNS rebinding). Of the headers checked here, clients other than br
 
 import functools
 import ipaddress
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 from wallet_api.http import errors, messages, refusals
-from wallet_api.http.refusals import Refusal, Refused
+from wallet_api.http.refusals import Refused
 
 _OWN_PAGES = (b"same-origin", b"none")
 _READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Traceparent", "X-Request-ID")
 _SENT_HEADERS = ("Error-Code", "Error-Field", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
 
 
-class OwnPagesOnly:
-    """ASGI application: passes requests on to `app`, except those from foreign web pages.
+class OwnPages:
+    """Refuses requests from foreign web pages.
 
     On a loopback address, Host must be a loopback name or one of `hosts`. On other addresses, `hosts` are optional: if
     there are any, Host must be one of them, a loopback name, or an IP address, which cannot be rebound.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        self._app = app
+    def __init__(self, hosts: Collection[str]) -> None:
         self._hosts = frozenset(hosts)
         self._is_ours = functools.lru_cache(1024)(self._may_be_called)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Handles a request."""
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        app = self._app if refusal is None else errors.refused(scope, Refused(refusal))
-        return app(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def check(self, scope: Scope) -> None:
+        """Raises Refused for a request from a foreign page."""
         host = dict(scope["headers"]).get(b"host")
         if host is not None and not self._is_ours(host, scope["server"][0]):
-            return refusals.FOREIGN_HOST
+            raise Refused(refusals.FOREIGN_HOST)
         for name, value in scope["headers"]:
             if name == b"origin" and not self._is_own(value, host):
-                return refusals.FOREIGN_PAGE
+                raise Refused(refusals.FOREIGN_PAGE)
             if name == b"sec-fetch-site" and value.lower() not in _OWN_PAGES:
-                return refusals.FOREIGN_PAGE
-        return None
+                raise Refused(refusals.FOREIGN_PAGE)
 
     def _may_be_called(self, host: bytes, server: str) -> bool:
         """Whether a Host header is allowed on this address of the service."""

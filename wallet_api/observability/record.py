@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 # The key of the record in a request's scope.
 RECORD = "wallet.record"
@@ -42,6 +42,8 @@ class Record:
     # The path template, such as /account/{id}.
     route = NO_ROUTE
     status = 0
+    # Whether its answer has started.
+    is_answered = False
     seconds = 0.0
     # Time waiting for a batch or a connection, time in database calls, and the number of payments in its batch.
     waited = 0.0
@@ -73,35 +75,17 @@ class Record:
             self.steps += ((name, began, ended),)
 
 
-class Observer:
-    """ASGI application: creates the record of each request, and ends it when `app` is done.
-
-    http.reception sets the status and sends the id as X-Request-ID.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        record = record_in(scope)
-        current_id.set(record.id)
-        if begin_span is not None:
-            record.span = begin_span(record, scope)
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            record.status = record.status or GONE
-            if (key := scope.get("wallet.key")) is not None:
-                record.key = key.name
-            end(record)
+def begin(scope: Scope) -> Record:
+    """The record of a request that begins, and its span if tracing is on."""
+    record = record_in(scope)
+    current_id.set(record.id)
+    if begin_span is not None:
+        record.span = begin_span(record, scope)
+    return record
 
 
 def record_in(scope: Scope) -> Record:
-    """The record in a request's scope. Creates it if missing: the request may be refused before Observer runs."""
+    """The record in a request's scope. Creates it if missing: the request may be refused before it begins."""
     record: Record | None = scope.get(RECORD)
     if record is None:
         client = scope["client"]
@@ -139,6 +123,7 @@ def read_with(reader: Reader) -> None:
 
 def end(record: Record) -> None:
     """Ends a record. The readers receive it in the next iteration of the event loop."""
+    record.status = record.status or GONE
     record.seconds = perf_counter() - record.started
     if _readers:
         _ended.append(record)
