@@ -19,8 +19,7 @@ from tests.conftest import Connection, clone
 from tests.support import PATIENCE, Server, serving, totals, wait_until
 from wallet_api.database.pool import _PAGE
 from wallet_api.database.rows import Rows
-from wallet_api.http.answers import List
-from wallet_api.http.messages import _Stream
+from wallet_api.http.lists import List, _Stream
 
 ACCOUNTS, PAYMENTS = 2 * _PAGE + 10, 60_000
 

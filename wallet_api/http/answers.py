@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from wallet_api.database.rows import Rows
 from wallet_api.http import codec, messages
+from wallet_api.http.lists import List, Statement, listed
 from wallet_api.http.operations import Operation
 from wallet_api.observability.record import record_of
 
@@ -53,54 +54,14 @@ def _shown(operation: Operation, values: dict[str, Any]) -> tuple[str, ...]:
     return tuple(column for column in operation.columns if column not in operation.details)
 
 
-class List:
-    """Writes a list: {"name":[…]}, or {} if it is empty."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def head(self, first: Rows) -> str:
-        """The text before the rows."""
-        return f'{{"{self._name}":['
-
-    def objects(self, page: Rows) -> list[str]:
-        """The rows of a page as JSON objects."""
-        return codec.objects(page)
-
-    def whole(self, first: Rows, objects: list[str]) -> str:
-        """The whole list, from its first page and its objects."""
-        return f"{self.head(first)}{','.join(objects)}]}}" if objects else "{}"
-
-
-class _Statement(List):
-    """Writes a statement. The first row of each page is not a line: it has the opening balance of the page."""
-
-    def __init__(self, name: str, account_id: int) -> None:
-        super().__init__(name)
-        self._account_id = account_id
-
-    def head(self, first: Rows) -> str:
-        """The text before the lines."""
-        opening = first.values[0][[name for name, _ in first.columns].index("balance")]
-        return f'{{"AccountID":{self._account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
-
-    def objects(self, page: Rows) -> list[str]:
-        """The lines of a page as JSON objects."""
-        return codec.objects(page._replace(values=page.values[1:]))
-
-    def whole(self, first: Rows, objects: list[str]) -> str:
-        """The whole statement, from its first page and its lines."""
-        return f"{self.head(first)}{','.join(objects)}]}}"
-
-
 async def _list(operation: Operation, request: Request, values: dict[str, Any]) -> Response:
     """The whole list, streamed if it is long; with a limit, one page and the link to the next."""
     is_statement = operation.name == "getStatement"
-    form = _Statement(operation.list_name, values["id"]) if is_statement else List(operation.list_name)
+    form = Statement(operation.list_name, values["id"]) if is_statement else List(operation.list_name)
     columns = (*_shown(operation, values), "more")
     if values["limit"] is None:
         pages = request.app.state.lists.pages(*operation.call(columns, request, values), record_of(request))
-        return await messages.listed(form, pages, request)
+        return await listed(form, pages, request)
     page = (await _call(operation, request, values, columns)).page()
     return messages.Answer(form.whole(page, form.objects(page)), *_next(operation, request, values, page))
 

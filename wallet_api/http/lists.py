@@ -1,0 +1,129 @@
+"""Lists as JSON: whole, or streamed page by page."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+
+import psycopg
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from wallet_api.database.pool import ConnectionLost
+from wallet_api.database.rows import Rows
+from wallet_api.http import codec
+from wallet_api.http.client import CLIENT
+from wallet_api.http.messages import JSON, Answer
+from wallet_api.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Why a list is cut off, for exceptions without a message.
+_REASONS = {TimeoutError: "its reader is too slow", asyncio.CancelledError: "the service stops"}
+
+
+class List:
+    """Writes a list: {"name":[…]}, or {} if it is empty."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def head(self, first: Rows) -> str:
+        """The text before the rows."""
+        return f'{{"{self._name}":['
+
+    def objects(self, page: Rows) -> list[str]:
+        """The rows of a page as JSON objects."""
+        return codec.objects(page)
+
+    def whole(self, first: Rows, objects: list[str]) -> str:
+        """The whole list, from its first page and its objects."""
+        return f"{self.head(first)}{','.join(objects)}]}}" if objects else "{}"
+
+
+class Statement(List):
+    """Writes a statement. The first row of each page is not a line: it has the opening balance of the page."""
+
+    def __init__(self, name: str, account_id: int) -> None:
+        super().__init__(name)
+        self._account_id = account_id
+
+    def head(self, first: Rows) -> str:
+        """The text before the lines."""
+        opening = first.values[0][[name for name, _ in first.columns].index("balance")]
+        return f'{{"AccountID":{self._account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
+
+    def objects(self, page: Rows) -> list[str]:
+        """The lines of a page as JSON objects."""
+        return codec.objects(page._replace(values=page.values[1:]))
+
+    def whole(self, first: Rows, objects: list[str]) -> str:
+        """The whole statement, from its first page and its lines."""
+        return f"{self.head(first)}{','.join(objects)}]}}"
+
+
+async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> Response:
+    """A list of the rows of all pages, streamed if there is more than one."""
+    first = await anext(pages)
+    # HTTP/1.0 has no chunks, so a client could not tell a complete list from a broken connection.
+    if first.goes_on is not None and request.scope["http_version"] != "1.0":
+        settings: Settings = request.app.state.settings
+        return _Stream(form, first, pages, settings.list_timeout)
+    objects = form.objects(first)
+    async for page in pages:
+        objects += form.objects(page)
+    return Answer(form.whole(first, objects))
+
+
+class _Stream(Response):
+    """A list that is streamed page by page.
+
+    If the database fails, or the client takes longer than `limit` seconds to read the list, the connection is reset, so
+    that the list does not look complete. wallet_api.serving.protocol limits the time to read each page.
+    """
+
+    def __init__(self, form: List, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [JSON]
+        self._form = form
+        self._first = first
+        self._pages = pages
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the list, until it ends or the client disconnects."""
+        gone: asyncio.Future[Message] | None = None
+        try:
+            async with contextlib.aclosing(self._pages), asyncio.timeout(self._limit):
+                while (await receive()).get("more_body"):
+                    pass  # discards the body of a GET request
+                gone = asyncio.ensure_future(receive())
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                if scope["method"] != "HEAD":
+                    await self._send_pages(send, gone)
+                await send({"type": "http.response.body"})
+        except (psycopg.Error, ConnectionLost, TimeoutError, asyncio.CancelledError) as error:
+            reason = _REASONS.get(type(error), error)
+            logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], reason)
+            scope[CLIENT].cut_off()
+            await receive()  # until the connection is closed
+        finally:
+            if gone is not None:
+                gone.cancel()
+
+    async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
+        """Sends pages as they arrive. A filtered list may have slow or empty pages."""
+        start = self._form.head(self._first)
+        page: Rows | None = self._first
+        while page is not None and not gone.done():
+            if objects := self._form.objects(page):
+                await _send_text(send, start + ",".join(objects))
+                start = ","
+            page = await anext(self._pages, None)
+        await _send_text(send, "]}" if start == "," else self._form.whole(self._first, []))
+
+
+async def _send_text(send: Send, text: str) -> None:
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
