@@ -1,4 +1,4 @@
-"""The ASGI application: its routes, connection pools and middleware."""
+"""The ASGI application: its connection pools, the batcher of payments, and its start and end."""
 
 import asyncio
 import contextlib
@@ -6,20 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from wallet_api.database import migrations
 from wallet_api.database.batching import Batcher, Watch
 from wallet_api.database.pool import Database, SingleConnection
-from wallet_api.http import answers, documents, errors, operations, payments, probes
+from wallet_api.http import errors, payments
 from wallet_api.http.authentication import Keys
 from wallet_api.http.entry import Entry
-from wallet_api.http.operations import Operation
 from wallet_api.http.sampling import look_on
-from wallet_api.observability.record import record_of
 from wallet_api.settings import Settings
 
 # Seconds beyond the lock timeout after which a call whose connection broke has ended, committed or not.
@@ -97,45 +92,4 @@ def create_app(
                 await asyncio.gather(sampling, return_exceptions=True)
         await finish()
 
-    app = Starlette(routes=_routes(), lifespan=lifespan)
-    app.router.redirect_slashes = False
-    return Entry(app, settings, payments.MAKE_PAYMENT, handle)
-
-
-def _routes() -> list[Route]:
-    """One route per path with all its methods, so that a 405 lists all of them in Allow."""
-    by_path: dict[str, dict[str, Operation]] = {}
-    for operation in operations.ALL.values():
-        by_path.setdefault(operation.path, {})[operation.method] = operation
-    return [Route(path, _endpoint(path, by_method), methods=list(by_method)) for path, by_method in by_path.items()]
-
-
-def _endpoint(path: str, by_method: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        record_of(request).route = path
-        method = "GET" if request.method == "HEAD" else request.method
-        return await handle(by_method[method], request)
-
-    return endpoint
-
-
-async def handle(operation: Operation, request: Request) -> Response:
-    """Handles a request. If API keys are required, an operation that calls a function needs one."""
-    request.scope[errors.FIELD_NAMES] = operation.argument_names
-    keys: Keys = request.app.state.keys
-    if operation.function and keys.required:
-        await keys.identify(request.scope)
-    if request.scope["query_string"]:
-        operation.refuse_unknown_parameters(request.scope["query_string"])
-    return await _HANDLERS.get(operation.name, answers.respond)(operation, request)
-
-
-# The operations that are more than one call of their function.
-_HANDLERS = {
-    "makePayment": payments.make_payment,
-    "makePayments": payments.make_payments,
-    "live": probes.live,
-    "ready": probes.ready,
-    "getOpenAPI": documents.openapi,
-    "getDocs": documents.docs,
-}
+    return Entry(settings, lifespan)
