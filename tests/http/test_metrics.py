@@ -1,5 +1,6 @@
 """What Prometheus is told, on a port of its own: by name, by few labels, and of all workers together."""
 
+import asyncio
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import psycopg
@@ -14,10 +16,14 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.datastructures import State
 
 from tests.conftest import Connection
 from tests.http.test_batching import REPLACED, pay
 from tests.support import Server, account, serving, wait_until, waiting_for_locks
+from wallet_api.database.pool import ConnectionLost, Usage
+from wallet_api.database.rows import Rows
+from wallet_api.http.sampling import look_on
 
 METERED = {"WALLET_METRICS_PORT": "0"}
 
@@ -234,3 +240,29 @@ def test_a_port_that_is_taken_is_one_line(database: str) -> None:
     assert server.lines == [
         f"server.py: Cannot serve metrics on 127.0.0.1, WALLET_METRICS_PORT {port}: Address already in use"
     ]
+
+
+def test_sampling_ends_although_a_call_loses_its_cancellation() -> None:
+    class Losing:
+        name = "readiness"
+
+        def usage(self) -> Usage:
+            return Usage(0, 0, 0)
+
+        async def call(self, *_: object) -> Rows:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise ConnectionLost("as it was cancelled") from None
+            raise AssertionError
+
+    async def test() -> None:
+        payments = SimpleNamespace(waiting=0)
+        state = State({"version": "one", "payments": payments, "databases": [], "readiness": Losing()})
+        sampling = asyncio.create_task(look_on(state, lambda: 0))
+        await asyncio.sleep(0)
+        sampling.cancel()
+        await asyncio.wait({sampling}, timeout=2)
+        assert sampling.done()
+
+    asyncio.run(test())

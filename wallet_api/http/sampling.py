@@ -20,7 +20,10 @@ _LEDGER_CHECK = "select extract(epoch from checked_at), problems from wallet.las
 async def look_on(state: State, clients: Callable[[], int]) -> None:
     """Samples an application and its number of clients, until cancelled."""
     metrics.info.labels(state.version).set(1)
-    while True:
+    task = asyncio.current_task()
+    assert task is not None
+    # Python 3.11 loses a cancellation that arrives together with the answer of the database (asyncio.wait_for).
+    while not task.cancelling():
         metrics.queue.set(state.payments.waiting)
         metrics.clients.set(clients())
         _look_at_pools(state)
@@ -29,7 +32,7 @@ async def look_on(state: State, clients: Callable[[], int]) -> None:
         metrics.database_writable.set(trouble not in (refusals.NO_DATABASE, refusals.READ_ONLY))
         if trouble is None:
             await _look_at_ledger_check(state.readiness)
-        await asyncio.sleep(_INTERVAL)
+        await asyncio.sleep(0 if task.cancelling() else _INTERVAL)
 
 
 def _look_at_pools(state: State) -> None:
