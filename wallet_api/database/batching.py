@@ -375,7 +375,11 @@ class Batcher(Generic[Request, Outcome]):
                 # make_unblocked does not wait for account locks. If it is blocked, one of its requests is the cause.
                 by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self.make_unblocked)
                 if by_one and len(part) > 1:
-                    left = await self._call_one_by_one(call, part, error) or left
+                    for entry in part:
+                        if entry.deadline <= asyncio.get_running_loop().time():
+                            _fail([entry], error)
+                        else:
+                            left = await self._call_in_parts(call, [entry]) or left
                 elif verdict is Verdict.BLOCKED:
                     left = error
                     for entry in part:
@@ -386,17 +390,6 @@ class Batcher(Generic[Request, Outcome]):
                     await asyncio.sleep(self.retry_pause)
                 else:
                     _fail(part, error)
-        return left
-
-    async def _call_one_by_one(
-        self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]], error: Exception
-    ) -> Exception | None:
-        left: Exception | None = None
-        for entry in entries:
-            if entry.deadline <= asyncio.get_running_loop().time():
-                _fail([entry], error)
-            else:
-                left = await self._call_in_parts(call, [entry]) or left
         return left
 
 

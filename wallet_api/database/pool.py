@@ -11,8 +11,7 @@ from weakref import WeakSet
 
 import psycopg
 import psycopg_pool
-from psycopg import AsyncConnection, AsyncCursor, adapters
-from psycopg.adapt import AdaptersMap
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8
 from psycopg.types.string import TextLoader
@@ -43,16 +42,6 @@ class ConnectionLost(Exception):
     """The connection broke before the call was answered: its effect is unknown, and may not be durable."""
 
 
-class _WireContext:
-    """Makes psycopg return values as text: see database.rows."""
-
-    def __init__(self) -> None:
-        self.adapters = AdaptersMap(adapters)
-        for type_name in ("int8", "numeric", "timestamptz"):
-            self.adapters.register_loader(type_name, TextLoader)
-        self.connection = None
-
-
 # A prepared statement is missing in the session, or its plan no longer fits: the call changed nothing.
 _Unprepared = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
 
@@ -71,11 +60,13 @@ class _Connection(AsyncConnection[Any]):
     async def begin_session(self, settings: Settings) -> None:
         """Detects a pooler in transaction mode, and sets what calls need."""
         self.add_notice_handler(self._note)
+        for type_name in ("int8", "numeric", "timestamptz"):
+            self.adapters.register_loader(type_name, TextLoader)  # see database.rows
         # Statement names that are unique to this connection: if a pooler mixes up sessions after all, a statement is
         # missing instead of a wrong one being executed. psycopg has no other way to name them.
         self._prepared._prepared_idx = random.getrandbits(60)
         values = await session.values_for(self, settings)
-        self.shared = await session.is_shared(self, self._connect_once_more)
+        self.shared = await session.is_shared(self)
         if self.shared:
             self.local_settings = session.setting_query(values, local=True).as_string(self)
         else:
@@ -107,11 +98,6 @@ class _Connection(AsyncConnection[Any]):
         await self.execute(self.local_settings, prepare=False)
         return cursor
 
-    async def _connect_once_more(self) -> AsyncConnection[Any]:
-        return await AsyncConnection.connect(
-            self.info.dsn, password=self.info.password, connect_timeout=10, autocommit=True
-        )
-
     def _note(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.source_function == _UNSAFE_COMMIT:
             self.unsafe = True
@@ -126,10 +112,15 @@ class Usage(NamedTuple):
 
 
 class Database:
-    """A pool of connections, called `name`, that calls functions within `async with`."""
+    """A pool of connections, called `name`, that calls functions within `async with`.
 
-    def __init__(self, name: str, conninfo: Callable[[], str], settings: Settings) -> None:
+    With `keeps`, it is for one call at a time: it keeps the connection between calls, which saves the pool's work.
+    """
+
+    def __init__(self, name: str, conninfo: Callable[[], str], settings: Settings, *, keeps: bool = False) -> None:
         self.name = name
+        self._keeps = keeps
+        self._kept: _Connection | None = None
         self._settings = settings
         self._connected = 0
         self._connections: WeakSet[_Connection] = WeakSet()
@@ -142,7 +133,6 @@ class Database:
                 "connect_timeout": settings.connect_timeout,
                 "client_encoding": "utf8",
                 "application_name": "wallet",
-                "context": _WireContext(),
             },
             min_size=settings.pool_size,
             max_waiting=settings.pool_waiting,
@@ -150,6 +140,7 @@ class Database:
             # The pool gives up a connection that it cannot make within this many seconds; the next request tries again.
             reconnect_timeout=5,
             configure=self._configure,
+            check=self._check,
             open=False,
             name=name,
         )
@@ -161,6 +152,7 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         """Closes all connections."""
+        await self._let_go()
         await self._pool.close()
 
     async def call(self, query: str, arguments: Sequence[object] = (), record: Record | None = None) -> Rows:
@@ -169,41 +161,50 @@ class Database:
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises if it has no
         connection. Adds to `record` the seconds spent waiting for a connection and in the database.
         """
-        for _ in range(self._settings.pool_size + 1):
-            connection = await self._connection_for(record)
-            try:
-                return await self._run(connection, query, arguments, record)
-            except _Unprepared as error:
-                # The function's columns have changed since this connection prepared its call, or a pooler has mixed
-                # up sessions. A new connection has no old statements.
-                logger.warning("Retrying a call on a new connection: %s", error)
-                metrics.retries.labels(error.sqlstate).inc()
-                await connection.close()
-            except psycopg.errors.ReadOnlySqlTransaction:
-                # The server was the primary when the connection was made, or is about to be; a new connection may reach
-                # the right one.
-                await connection.close()
-                raise
-            finally:
-                await self._put_back(connection)
-        raise psycopg.errors.FeatureNotSupported("on every connection of the pool")
+        try:
+            return await self._call_once(query, arguments, record)
+        except _Unprepared as error:
+            # The function's columns have changed since this connection prepared its call, or a pooler has mixed
+            # up sessions. A new connection has no old statements.
+            logger.warning("Retrying a call on a new connection: %s", error)
+            metrics.retries.labels(error.sqlstate).inc()
+            await self.renew()
+            return await self._call_once(query, arguments, record)
+
+    async def _call_once(self, query: str, arguments: Sequence[object], record: Record | None) -> Rows:
+        connection = await self._connection(record)
+        try:
+            return await self._run(connection, query, arguments, record)
+        except (*_Unprepared, psycopg.errors.ReadOnlySqlTransaction):
+            # Read-only: the server was the primary when the connection was made, or is about to be; a new connection
+            # may reach the right one.
+            await connection.close()
+            raise
+        finally:
+            await self._put_back(connection)
 
     def usage(self) -> Usage:
         """The pool's current usage."""
         stats = self._pool.get_stats()
-        idle = stats["pool_available"]
+        idle = stats["pool_available"] + (self._kept is not None)
         return Usage(stats["pool_size"] - idle, idle, stats.get("requests_waiting", 0))
 
     async def renew(self) -> None:
         """Replaces all connections. If DATABASE_URL names several servers, the new ones may reach another server."""
+        await self._let_go()
         await self._pool.drain()
+
+    async def _let_go(self) -> None:
+        connection, self._kept = self._kept, None
+        if connection is not None:
+            await self._pool.putconn(connection)
 
     async def is_usable(self, seconds: float) -> bool:
         """Whether there is an open connection, or one can be made within this many seconds."""
         if any(not connection.closed for connection in self._connections):
             return True
         try:
-            await self._put_back(await self._pool.getconn(seconds))
+            await self._pool.putconn(await self._pool.getconn(seconds))
         except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed):
             return False
         return True
@@ -219,26 +220,25 @@ class Database:
         columns are those that Rows.page expects. Holds a connection until closed. Raises and records like `call`.
         """
         begin, _, *others = arguments
-        connection = await self._connection_for(record)
-        page: asyncio.Task[Rows] | None = None
+        connection = await self._connection(record)
+        following: asyncio.Task[Rows] | None = None
         try:
             await self._run(connection, _BEGIN_READING)
-            page = asyncio.create_task(self._run(connection, query, [begin, _PAGE, *others], record))
-            while page is not None:
-                rows = (await page).page()
-                page = None
-                if rows.goes_on is not None:
-                    following = [Int8(int(rows.goes_on)), _PAGE, *others]
-                    page = asyncio.create_task(self._run(connection, query, following, record))
-                    await asyncio.sleep(0)  # starts the next query, which runs while this page is written
-                yield rows
+            page = (await self._run(connection, query, [begin, _PAGE, *others], record)).page()
+            while page.goes_on is not None:
+                asked = [Int8(int(page.goes_on)), _PAGE, *others]
+                following = asyncio.create_task(self._run(connection, query, asked, record))
+                await asyncio.sleep(0)  # starts the next query, which runs while this page is written
+                yield page
+                page = (await following).page()
+            yield page
         except _Unprepared:
             await connection.close()  # no retry as in `call`: part of the list may be written already
             raise
         finally:
-            if page is not None:
-                page.cancel()
-                await asyncio.gather(page, return_exceptions=True)
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
             try:
                 await connection.rollback()
             except psycopg.Error:
@@ -273,27 +273,38 @@ class Database:
             raise ConnectionLost("the commit stopped waiting for the standby")
         return rows
 
-    async def _connection_for(self, record: Record | None) -> _Connection:
+    async def _connection(self, record: Record | None) -> _Connection:
         began = perf_counter()
+        kept, self._kept = self._kept, None
         try:
-            return await self._connection()
+            if kept is not None:
+                if not _has_news(kept):
+                    return kept
+                await kept.close()
+                await self._pool.putconn(kept)
+            return await self._pool.getconn()
         finally:
             ended = perf_counter()
             if record is not None:
                 record.waited += ended - began
                 record.add_step("wait for a connection", began, ended)
 
-    async def _connection(self) -> _Connection:
-        while True:
-            connection = await self._pool.getconn()
-            if not _has_news(connection):
-                return connection
-            # The pool replaces a closed connection. It would otherwise notice only when a request fails.
-            await connection.close()
+    async def _put_back(self, connection: _Connection) -> None:
+        if self._keeps and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            self._kept = connection
+        else:
             await self._pool.putconn(connection)
 
-    async def _put_back(self, connection: _Connection) -> None:
-        await self._pool.putconn(connection)
+    async def _check(self, connection: _Connection) -> None:
+        """Closes a connection that the server has closed: otherwise, a request would fail first.
+
+        The server has probably closed the others too, so the pool replaces all: it would make a request wait longer
+        with each closed connection that it meets.
+        """
+        if _has_news(connection):
+            await connection.close()
+            await self._pool.drain()
+            raise psycopg.OperationalError("the server has closed an idle connection")
 
     async def _configure(self, connection: _Connection) -> None:
         await connection.begin_session(self._settings)
@@ -301,47 +312,6 @@ class Database:
         self._connected += 1
         if self._connected > self._settings.pool_size:
             logger.info("Connected to the database again, for %s", self.name)
-
-
-class SingleConnection(Database):
-    """A database for one call at a time: it keeps its connection between calls, which saves the pool's work."""
-
-    _kept: _Connection | None = None
-
-    async def __aexit__(self, *error: object) -> None:
-        """Closes the connection."""
-        if self._kept is not None:
-            await super()._put_back(self._kept)
-        await super().__aexit__(*error)
-
-    def usage(self) -> Usage:
-        """The connection's current usage."""
-        used, idle, waiting = super().usage()
-        kept = self._kept is not None
-        return Usage(used - kept, idle + kept, waiting)
-
-    async def renew(self) -> None:
-        """Replaces the connection."""
-        connection, self._kept = self._kept, None
-        if connection is not None:
-            await super()._put_back(connection)
-        await super().renew()
-
-    async def _connection(self) -> _Connection:
-        connection, self._kept = self._kept, None
-        if connection is None:
-            return await super()._connection()
-        if _has_news(connection):
-            await connection.close()
-            await super()._put_back(connection)
-            return await super()._connection()
-        return connection
-
-    async def _put_back(self, connection: _Connection) -> None:
-        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
-            self._kept = connection
-        else:
-            await super()._put_back(connection)
 
 
 def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:

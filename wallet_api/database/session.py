@@ -7,7 +7,7 @@ carries its settings, and no statement is prepared.
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -108,18 +108,18 @@ def setting_query(values: Sequence[tuple[str, str]], *, local: bool) -> sql.Comp
     return sql.SQL("select {}").format(sql.SQL(", ").join(call.format(*value, local) for value in values))
 
 
-async def is_shared(connection: AsyncConnection[Any], connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> bool:
-    """Whether the connection goes through a pooler in transaction mode. `connect` makes a second one, to compare.
+async def is_shared(connection: AsyncConnection[Any]) -> bool:
+    """Whether the connection goes through a pooler in transaction mode.
 
     Raises Unusable if the pooler does not even allow transactions of several statements.
     """
     if await server_pid(connection) == connection.info.backend_pid:
         return False  # no pooler: a pooler reports an invented process id to the client
-    other = await connect()
-    try:
+    info = connection.info
+    async with await AsyncConnection.connect(
+        info.dsn, password=info.password, connect_timeout=10, autocommit=True
+    ) as other:
         pids = [await server_pid(connection if who == "a" else other) for who in _PROBES]
-    finally:
-        await other.close()
     if not moves(pids):
         return False
     try:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from wallet_api.database import migrations
 from wallet_api.database.batching import Batcher, Watch
-from wallet_api.database.pool import Database, SingleConnection
+from wallet_api.database.pool import Database
 from wallet_api.http import errors, payments
 from wallet_api.http.authentication import Keys
 from wallet_api.http.entry import Entry
@@ -61,7 +61,7 @@ def create_app(
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
         impatient = replace(settings, pool_size=1, lock_timeout=patience)
         # One batch at a time: two concurrent ones carry half as much each, and compete for accounts and CPUs.
-        batches, beside, blocked = [SingleConnection("payments", conninfo, impatient) for _ in range(3)]
+        batches, beside, blocked = [Database("payments", conninfo, impatient, keeps=True) for _ in range(3)]
         app.state.payments = Batcher(
             make_batch=payments.maker(batches),
             make_batch_beside=payments.maker(beside),
