@@ -18,8 +18,8 @@ from starlette.types import Scope
 from wallet_api.database.batching import Full, Verdict
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import refusals
-from wallet_api.http.client import CLIENT
 from wallet_api.http.codec import encode
+from wallet_api.http.messages import CLIENT
 from wallet_api.http.refusals import Refusal, Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import RECORD, Record

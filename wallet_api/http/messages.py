@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wallet_api.http import refusals
-from wallet_api.http.client import CLIENT, Client
 from wallet_api.http.refusals import Refused
 from wallet_api.settings import Settings
 
 BODY_LIMIT = 64 * 1024
+# The key of the client's connection, a wallet_api.serving.protocol.Protocol, in a request's scope.
+CLIENT = "wallet.client"
 
 JSON = (b"content-type", b"application/json")
 
@@ -20,8 +21,7 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     for name, value in request.scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
-    client: Client = request.scope[CLIENT]
-    if not client.is_sending():
+    if request.scope[CLIENT].in_head:
         return await _read(request, limit)  # asyncio.timeout would cost more than the rest
     settings: Settings = request.app.state.settings
     try:

@@ -24,14 +24,10 @@ _PAUSE = 0.5
 class Loop(uvloop.Loop):
     """uvloop's event loop. Its servers listen on one socket and accept many connections per iteration.
 
-    They accept only while every function in `rooms` returns True.
+    They accept only while `has_room` returns True.
     """
 
-    rooms: ClassVar[list[Callable[[], bool]]] = []
-
-    def has_room(self) -> bool:
-        """Whether one more connection may be accepted."""
-        return all(has_room() for has_room in self.rooms)
+    has_room: "ClassVar[staticmethod[[], bool]]" = staticmethod(lambda: True)
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket, backlog: int, **_: Any

@@ -161,8 +161,8 @@ def application() -> ASGIApp:
         logger.info(
             "At most %d clients are served, not WALLET_CONNECTIONS: too few open files are allowed (ulimit -n)", most
         )
-    Loop.rooms.append(Protocol.has_room)
-    stopping = _Stopping(configuration.drain_time)
+    Loop.has_room = staticmethod(Protocol.has_room)
+    is_stopping = _drain(configuration.drain_time)
     traces = None
     if configuration.otlp_endpoint is not None:
         from wallet_api.observability.tracing import Tracing  # OpenTelemetry may not be installed
@@ -176,7 +176,7 @@ def application() -> ASGIApp:
             await traces.end()
 
     watch = traces.add_call if traces is not None else None
-    application = create_app(settings.conninfo, configuration, stopping.has_begun, finish, Protocol.clients, watch)
+    application = create_app(settings.conninfo, configuration, is_stopping, finish, Protocol.clients, watch)
     # Objects from start-up live until exit: exclude them from collection, and collect less often than each 700 objects.
     gc.collect()
     gc.freeze()
@@ -184,34 +184,27 @@ def application() -> ASGIApp:
     return application
 
 
-class _Stopping:
+def _drain(seconds: float) -> Callable[[], bool]:
     """Drains after SIGTERM: for `seconds`, the process keeps serving while /readyz reports not ready.
 
     Without it, the load balancer would send requests on connections that are about to close. A second SIGTERM stops
-    immediately.
+    immediately. Returns the function that says whether the process is draining.
     """
+    draining = threading.Event()
+    stop = signal.getsignal(signal.SIGTERM)
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._begun = False
-        if seconds > 0:
-            self._stop = signal.signal(signal.SIGTERM, self._handle)
-
-    def has_begun(self) -> bool:
-        """Whether the process is draining."""
-        return self._begun
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self._begun:
-            self._stop_now()
+    def handle(signum: int, frame: FrameType | None) -> None:
+        assert callable(stop)
+        if draining.is_set():
+            stop(signum, frame)
         else:
-            self._begun = True
+            draining.set()
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, self._seconds, self._stop_now)
+            loop.call_soon_threadsafe(loop.call_later, seconds, stop, signum, None)
 
-    def _stop_now(self) -> None:
-        assert callable(self._stop)
-        self._stop(signal.SIGTERM, None)
+    if seconds > 0:
+        signal.signal(signal.SIGTERM, handle)
+    return draining.is_set
 
 
 def _most_clients(configuration: Settings) -> int:

@@ -50,7 +50,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wallet_api.http import errors, refusals
-from wallet_api.http.client import CLIENT
+from wallet_api.http.messages import CLIENT
 from wallet_api.http.refusals import Refused
 from wallet_api.observability.record import Record, end, record_in, request_id
 
@@ -111,7 +111,7 @@ class _Transport:
 
 
 class Protocol(HttpToolsProtocol):
-    """One client connection, with pipelining. Requests find it in their scope, as http.client.Client.
+    """One client connection, with pipelining. Requests find it in their scope.
 
     uvicorn starts its keep-alive timer after an answer and stops it at the next byte. Here it also starts with the
     connection, and runs until a request head is complete: this closes clients that send nothing or half a head.
@@ -130,7 +130,8 @@ class Protocol(HttpToolsProtocol):
     # Seconds to stop reading this connection after the current answer.
     _pause = 0
     _upgrading = False
-    _in_head = True
+    # Whether the body of the last request is complete.
+    in_head = True
     # Bytes received since the last part of a body: head, chunk sizes, trailer.
     _overhead = 0
     # The answer if the parser rejects a request.
@@ -176,14 +177,6 @@ class Protocol(HttpToolsProtocol):
         """Whether more clients are connected than the process serves, and this one is not among the first."""
         self._late = self._late and len(self._open) > self.most_connections
         return self._late
-
-    def is_gone(self) -> bool:
-        """Whether nothing more can be sent to this client."""
-        return self.transport.is_closing()
-
-    def is_sending(self) -> bool:
-        """Whether the body of the last request is still incomplete."""
-        return not self._in_head
 
     def cut_off(self) -> None:
         """Resets the connection, which drops unsent data from the system's buffers too."""
@@ -270,7 +263,7 @@ class Protocol(HttpToolsProtocol):
             self.scope[CLIENT] = self  # type: ignore[literal-required]
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
-            self._in_head = False
+            self.in_head = False
             self.headers = []  # keeps trailer fields out of the request's headers
 
     def on_body(self, body: bytes) -> None:
@@ -280,7 +273,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Ends a request body."""
-        self._in_head = True
+        self.in_head = True
         self._overhead = 0
         if not self._upgrading:
             super().on_message_complete()
@@ -307,7 +300,7 @@ class Protocol(HttpToolsProtocol):
 
     def _ends_after_answers(self) -> bool:
         """Closes the connection after the answer to the last complete request. Returns False if there is none."""
-        if self._unanswered and not self._in_head and self._unanswered[-1].more_body:
+        if self._unanswered and not self.in_head and self._unanswered[-1].more_body:
             broken = self._unanswered[-1]
             if len(self._unanswered) == 1:
                 return False
@@ -322,7 +315,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, refused: Refused) -> None:
         if self._ends_after_answers():
             return  # another answer now would be taken for one of theirs
-        if not self._in_head and not self._unanswered:
+        if not self.in_head and not self._unanswered:
             self.transport.close()  # already answered without its body
             return
         refused.headers = {"Connection": "close"}
