@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from wallet_api.http import answers, documents, errors, payments, probes, refusals
 from wallet_api.http.authentication import Keys
-from wallet_api.http.client import CLIENT, Client
+from wallet_api.http.messages import CLIENT
 from wallet_api.http.operations import ALL, Operation
 from wallet_api.http.origins import AllowedOrigins, OwnPages
 from wallet_api.http.payments import MAKE_PAYMENT
@@ -49,7 +49,7 @@ class Entry:
             await self._app(scope, receive, send)
             return
         record = begin(scope)
-        client: Client = scope[CLIENT]
+        client = scope[CLIENT]
         request_id = (b"x-request-id", record.id.encode())
 
         def send_with_id(message: Message) -> Awaitable[None]:
@@ -57,7 +57,7 @@ class Entry:
                 record.is_answered = True
                 message["headers"] = [*message["headers"], request_id]
                 # serving.protocol may have answered already: it refuses a body that is not HTTP.
-                record.status = record.status or (GONE if client.is_gone() else message["status"])
+                record.status = record.status or (GONE if client.transport.is_closing() else message["status"])
             return send(message)
 
         try:
@@ -74,7 +74,7 @@ class Entry:
             await errors.respond(scope, error)(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client: Client = scope[CLIENT]
+        client = scope[CLIENT]
         if client.is_late() and scope["raw_path"] not in ALWAYS:
             await errors.crowded(scope, client.come_back_later(), refusals.TOO_MANY_CLIENTS)(scope, receive, send)
             return

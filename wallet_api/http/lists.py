@@ -13,8 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.database.rows import Rows
 from wallet_api.http import codec
-from wallet_api.http.client import CLIENT
-from wallet_api.http.messages import JSON, Answer
+from wallet_api.http.messages import CLIENT, JSON, Answer
 from wallet_api.settings import Settings
 
 logger = logging.getLogger(__name__)
