@@ -101,6 +101,14 @@ class Postgres(embedded._Cluster):
             admin.execute("select pg_reload_conf()")
             assert admin.execute("select pg_promote(true, 60)").fetchone() == (True,)
 
+    def give(self, path: Path) -> None:
+        """Gives a folder to the account that it runs as."""
+        os.chown(path, *self._account)
+
+    def unprivileged(self) -> list[str]:
+        """The words before a command that make root run it as that account."""
+        return embedded._unprivileged(*self._account)
+
     def kill(self) -> None:
         """Ends it as a failing machine does: all of its processes at once, none of which can do anything about it."""
         postmaster = self._postmaster()
@@ -110,7 +118,7 @@ class Postgres(embedded._Cluster):
         for pid in (*family, postmaster):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not any(embedded._is_alive(pid) for pid in (*family, postmaster)))
+        wait_until(lambda: not self.runs())
         self._remove_shared_memory()
 
     def stop(self) -> None:
@@ -124,7 +132,7 @@ class Postgres(embedded._Cluster):
 
     def _be_followed_by(self, standby: Self) -> None:
         standby.data.mkdir(mode=0o700)
-        standby._give(standby.data)
+        standby.give(standby.data)
         source = self.conninfo("postgres")
         standby._run("pg_basebackup", "-D", str(standby.data), "-d", source, "-c", "fast", "-R", "--no-sync")
         standby.start()
@@ -136,10 +144,10 @@ class Postgres(embedded._Cluster):
             wait_until(lambda: admin.execute(caught_up).fetchone() is not None)
 
     def _postmaster(self) -> int | None:
-        if self.runs():
-            return int(self._pid_file.read_text().split("\n")[0])
-        # it may not have written its file yet
-        return self._launched if self._is_starting() else None
+        while self.runs():
+            with suppress(FileNotFoundError, ValueError):  # it may not have written its file yet
+                return int(self._pid_file.read_text().split("\n")[0])
+        return None
 
     def _remove_shared_memory(self) -> None:
         """A machine that fails keeps no System V segment either; PostgreSQL would remove it at its next start."""

@@ -62,12 +62,12 @@ class Operator:
         """Makes the two folders."""
         for path in (self.backups, self.archive):
             path.mkdir()
-            postgres._give(path)
+            postgres.give(path)
 
     def start(self, script: str, postgres: Postgres) -> subprocess.Popen[str]:
         """Starts to type, to this server."""
         return subprocess.Popen(
-            [*postgres._prefix, "bash", "-euo", "pipefail", "-c", script],
+            [*postgres.unprivileged(), "bash", "-euo", "pipefail", "-c", script],
             cwd=PROJECT,
             env={
                 "PATH": f"{self.backups}:{postgres.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -143,7 +143,7 @@ def start_empty(copy: Postgres) -> None:
 def start_restored(operator: Operator, script: str, copy: Postgres) -> None:
     """Puts a base backup where the other machine has its data, and waits until that has recovered."""
     copy.data.mkdir(mode=0o700)
-    copy._give(copy.data)
+    copy.give(copy.data)
     operator.run(script, copy)
     copy.start()
     with copy.admin() as admin:

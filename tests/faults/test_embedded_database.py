@@ -113,7 +113,7 @@ def test_nothing_is_left_behind_but_the_data(folder: Path) -> None:
     wait_until(lambda: guards(folder) == [])
     assert postgres_pid(folder) is None
     assert sorted(path.name for path in folder.iterdir()) == [
-        "guard.lock", "postgres", "postgres.log", "turn.lock", "users.lock",
+        "guard.lock", "postgres", "postgres.log", "server.lock", "turn.lock", "users.lock",
     ]  # fmt: skip
 
 
@@ -232,11 +232,20 @@ def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(folder: Path
 def test_a_pid_file_that_names_somebody_else_s_process_by_now(folder: Path) -> None:
     with serving(WALLET_DATA_DIR=str(folder)):
         lines = (folder / "postgres/postmaster.pid").read_text().splitlines(keepends=True)
-    (folder / "postgres/postmaster.pid").write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
     owner = (folder / "postgres").stat()
-    os.chown(folder / "postgres/postmaster.pid", owner.st_uid, owner.st_gid)
-    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
-        create(api, "not misled")
+    # PostgreSQL takes a process of another user for none.
+    other = subprocess.Popen(["sleep", "100"], user=owner.st_uid if os.geteuid() == 0 else None)
+    try:
+        (folder / "socket").mkdir(mode=0o700)
+        for file in (folder / "postgres/postmaster.pid", folder / "socket/.s.PGSQL.5432.lock"):
+            file.write_text("".join([f"{other.pid}\n", *lines[1:]]))
+            os.chown(file, owner.st_uid, owner.st_gid)
+        with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+            create(api, "not misled")
+    finally:
+        assert other.poll() is None
+        other.kill()
+        other.wait()
 
 
 @pytest.mark.parametrize(
@@ -264,10 +273,7 @@ def test_data_of_another_major_version_is_a_sentence_and_exit_code_1(folder: Pat
     assert "Traceback" not in server.log
 
 
-def test_a_postgresql_that_does_not_start_is_told_with_the_end_of_its_log(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "_RETRY_LIMIT", 0.5)
+def test_a_postgresql_that_does_not_start_is_told_with_the_end_of_its_log(folder: Path) -> None:
     options = {"shared_buffers": "of no size"}
     with (
         pytest.raises(embedded.EmbeddedError, match='invalid value for parameter "shared_buffers"'),

@@ -3,9 +3,10 @@
 A folder holds one cluster. Any number of processes, its users, share it. Their state is in locks (flock: the kernel
 releases them, even after kill -9):
 
-    users.lock   shared, held by each user while it uses the cluster
-    turn.lock    exclusive, held by a process while it starts or stops the server
-    guard.lock   exclusive, held by the guard
+    users.lock    shared, held by each user while it uses the cluster
+    turn.lock     exclusive, held by a process while it starts or stops the server
+    server.lock   exclusive, held by all processes of the server, which inherit it
+    guard.lock    exclusive, held by the guard
 
 The last user stops the server when it leaves. A guard process, one per folder, handles what no user can: it restarts a
 server that was killed while in use, and stops the server if the last user was killed. If the guard was killed too, the
@@ -23,6 +24,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -44,13 +46,9 @@ _OPTIONS = {"listen_addresses": "", "log_min_messages": "log", "log_checkpoints"
 # sun_path has 108 bytes on Linux and 104 elsewhere, and libpq reads a comma as the next host.
 _LONGEST_SOCKET_PATH = 103
 _SOCKET_NAME = ".s.PGSQL.5432"
-# In seconds. Crash recovery may take long. A start that fails immediately is retried for the time in which the backends
-# of a killed postmaster notice its death.
+# In seconds. Crash recovery may take long.
 _START_LIMIT = 600.0
-_RETRY_LIMIT = 10.0
-_STOP_LIMIT = 60
-_PROC = Path("/proc")
-_GUARD_LOCK = "guard.lock"
+_STOP_LIMIT = 60.0
 _GUARD_INTERVAL = 0.2
 
 
@@ -102,21 +100,17 @@ def wheel_programs() -> Path:
 def guard(folder: Path, programs: Path, options: Mapping[str, str]) -> None:
     """Guards the cluster until it has no users. Returns immediately if the folder has a guard already."""
     cluster = _Cluster(folder, programs, options)
-    with cluster.lock(_GUARD_LOCK) as own, cluster.lock("users.lock") as users:
-        try:
-            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with cluster.lock("guard.lock") as own, cluster.lock("users.lock") as users:
+        if not _try_lock(own):
             return
-        idle = 0
-        # Twice: if a user was killed while it started the server, the first check may not see that server yet.
-        while idle < 2:
+        while True:
             time.sleep(_GUARD_INTERVAL)
             with cluster.turn():
-                idle = idle + 1 if cluster.stop_if_unused(users) else 0
-                if idle == 2:
+                if cluster.stop_if_unused(users):
                     # Unlocked within the turn, so that the guard of the next user can take it.
                     fcntl.flock(own, fcntl.LOCK_UN)
-                elif idle == 0 and not cluster.runs():
+                    return
+                if not cluster.runs():
                     cluster.start()
 
 
@@ -133,16 +127,15 @@ class _Cluster:
         self._pid_file = self.data / "postmaster.pid"
         self._log = folder / "postgres.log"
         self._socket_folder = _socket_folder(folder)
-        self._launched: int | None = None
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
             # The server's account may pass through; what it owns inside is 0700.
             folder.chmod(0o711)
-        self._prefix = self._account_prefix() if os.geteuid() == 0 else []
+        self._account = self._find_account()
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[int]:
-        """Opens a lock file, for flock; closing it unlocks it."""
+        """Opens a lock file, for flock. Closing it unlocks it, unless another process has inherited it."""
         descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             yield descriptor
@@ -167,21 +160,26 @@ class _Cluster:
         if not self.data.exists():
             self._initialize()
         self._check_version()
+        self._make_socket_folder()
         begin = time.monotonic()
+        launched = False
         while True:
-            if not (self.runs() or self._is_starting()):
-                self._launched = self._launch()
+            runs = self.runs()
             try:
                 with psycopg.connect(self.conninfo("postgres"), autocommit=True, connect_timeout=5) as connection:
-                    self._create_database(connection)
+                    if connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone() is None:
+                        connection.execute(f"create database {DATABASE}")
                 return
             except psycopg.OperationalError as error:
-                limit = _START_LIMIT if self.runs() else _RETRY_LIMIT
-                if time.monotonic() > begin + limit:
+                if time.monotonic() > begin + _START_LIMIT or (launched and not runs):
                     raise EmbeddedError(
                         f"PostgreSQL in {self.folder} does not start: {error}. "
                         f"The end of {self._log}:\n{self._end_of_log()}"
                     ) from None
+            # Not while a process of a killed server is alive: the new server would find it, and exit.
+            if not runs:
+                self._launch()
+                launched = True
             time.sleep(0.05)
 
     def start_guard(self) -> None:
@@ -190,19 +188,18 @@ class _Cluster:
         module = [sys.executable, "-m", "wallet_api.database.embedded"]
         self._detach([*module, str(self.folder), str(self.programs), *options], PROJECT)
 
+    def runs(self) -> bool:
+        """Whether a process of the server is alive. Call within a turn."""
+        with self.lock("server.lock") as server:
+            return not _try_lock(server)
+
     def stop_if_unused(self, users: int) -> bool:
         """Stops the server if no process holds users.lock. Returns whether none does. Call within a turn."""
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(users):
             return False
-        while self._is_starting() and not self.runs():
-            time.sleep(0.01)
-        if self.runs():
-            self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", str(_STOP_LIMIT), "-s")
+        self._stop()
         with contextlib.suppress(OSError):
-            for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):  # left by a killed server
-                (self._socket_folder / name).unlink(missing_ok=True)
+            self._remove_socket()
             self._socket_folder.rmdir()
         fcntl.flock(users, fcntl.LOCK_UN)
         return True
@@ -213,65 +210,58 @@ class _Cluster:
         with self.turn():
             if not self.stop_if_unused(users):
                 return
-        with self.lock(_GUARD_LOCK) as guard_lock:
+        with self.lock("guard.lock") as guard_lock:
             for _ in range(40):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(guard_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _try_lock(guard_lock):
                     return
                 time.sleep(_GUARD_INTERVAL / 4)
 
-    def _account_prefix(self) -> list[str]:
-        """The words before each command that make root run it without privileges."""
+    def _stop(self) -> None:
+        """Asks the server to close all connections and stop, until none of its processes is alive."""
+        begin = time.monotonic()
+        while self.runs():
+            # A server that was just launched has no pid file yet.
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(self._pid_file.read_text().split("\n")[0]), signal.SIGINT)
+            if time.monotonic() > begin + _STOP_LIMIT:
+                raise EmbeddedError(f"PostgreSQL in {self.folder} does not stop. See {self._log}.")
+            time.sleep(0.02)
+
+    def _find_account(self) -> tuple[int, int]:
+        """The user and the group that own the data."""
+        if os.geteuid() != 0:
+            return os.geteuid(), os.getegid()
         if self.data.exists():
             owner = self.data.stat()
-            return _in_user_namespace() if owner.st_uid == 0 else _as_account(owner.st_uid, owner.st_gid)
-        for name in ("postgres", "nobody"):
+            return owner.st_uid, owner.st_gid
+        for name in ("postgres", "nobody", "root"):
             with contextlib.suppress(KeyError):
                 account = pwd.getpwnam(name)
-                prefix = _as_account(account.pw_uid, account.pw_gid)
-                if self._works(prefix):
-                    return prefix
-        if self._works(_in_user_namespace()):
-            return _in_user_namespace()
+                if self._can_work(account.pw_uid, account.pw_gid):
+                    return account.pw_uid, account.pw_gid
         raise EmbeddedError(
             "PostgreSQL does not run as root, this machine allows no user namespaces, and neither of the accounts "
             f"postgres and nobody can reach both {self.folder} and {self.programs}: run the wallet as an ordinary "
             "user, or move WALLET_DATA_DIR and the wallet to a folder that one of these accounts can reach."
         )
 
-    def _works(self, prefix: list[str]) -> bool:
-        """Whether, with this prefix, a command can reach the folder and run the programs."""
-        initdb = str(self.programs / "initdb")
-        # The last command alone proves nothing: setpriv still has root's capabilities when it looks up the program, and
-        # only the program runs without them.
-        for command in (["test", "-x", str(self.folder)], ["test", "-x", initdb], [initdb, "--version"]):
-            try:
-                if subprocess.run([*prefix, *command], cwd="/", capture_output=True, check=False).returncode != 0:
-                    return False
-            except FileNotFoundError:
-                return False
-        return True
-
-    def _give(self, path: Path) -> None:
-        """Gives a new folder to the account that the server runs as."""
-        if self._prefix and self._prefix[0] == "setpriv":
-            _, uid, gid, *_ = self._prefix
-            os.chown(path, int(uid.partition("=")[2]), int(gid.partition("=")[2]))
+    def _can_work(self, uid: int, gid: int) -> bool:
+        """Whether a server whose data this account owns can reach the folder and run the programs."""
+        # In a shell, because setpriv still has root's capabilities when it looks up the shell.
+        script = 'test -x "$1" && "$2" --version'
+        command = [*_unprivileged(uid, gid), "sh", "-c", script, "sh", str(self.folder), str(self.programs / "initdb")]
+        try:
+            result = subprocess.run(command, cwd="/", capture_output=True, check=False)
+        except FileNotFoundError:
+            return False
+        return result.returncode == 0
 
     def _initialize(self) -> None:
         """Creates the data, under a temporary name until it is complete: initdb may be killed at any moment."""
         new = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.folder))
-        self._give(new)
-        self._run(
-            "initdb",
-            "-D",
-            str(new),
-            "--username=postgres",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--auth=trust",
-            "--no-instructions",
-        )
+        os.chown(new, *self._account)
+        options = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-instructions"]
+        self._run("initdb", "-D", str(new), *options)
         new.rename(self.data)
 
     def _check_version(self) -> None:
@@ -283,50 +273,32 @@ class _Cluster:
                 f"it with pg_dump and psql, or set WALLET_POSTGRES_BIN to the programs of PostgreSQL {data}."
             )
 
-    def runs(self) -> bool:
-        """Whether the process that the pid file names is this cluster's server."""
-        try:
-            pid = int(self._pid_file.read_text().split("\n")[0])
-        except (FileNotFoundError, ValueError):
-            return False
-        if not _PROC.exists():
-            return _is_alive(pid)
-        try:
-            # After a crash, another process may have got the pid. The server's working directory is its data.
-            return (_PROC / str(pid) / "cwd").samefile(self.data)
-        except OSError:
-            return False
-
-    def _is_starting(self) -> bool:
-        """Whether a server that this object launched is alive, even if it has no pid file yet."""
-        return self._launched is not None and _is_alive(self._launched)
-
-    def _launch(self) -> int:
-        """Starts the server's process and returns its id, without waiting for the server to come up."""
-        if self._pid_file.exists() and not self.runs():
-            # The pid file of a killed server may name a process that is now something else, and would keep the new
-            # server from starting. If backends of the old server are still alive, the new one finds their shared
-            # memory and exits, and `start` tries again.
-            self._pid_file.unlink(missing_ok=True)
-        self._make_socket_folder()
+    def _launch(self) -> None:
+        """Starts the server's process, without waiting for the server to come up. Call if none runs."""
+        # Files of a killed server may name a process that is now something else, and would keep the new server from
+        # starting.
+        self._pid_file.unlink(missing_ok=True)
+        self._remove_socket()
         settings = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
         postgres = [str(self.programs / "postgres"), "-D", str(self.data), "-p", "5432"]
-        command = [*postgres, "-k", f'"{self._socket_folder}"']
-        return self._detach([*self._prefix, *command, *settings], self.folder)
+        command = [*postgres, "-k", f'"{self._socket_folder}"', *settings]
+        with self.lock("server.lock") as server:
+            fcntl.flock(server, fcntl.LOCK_EX)
+            self._detach([*_unprivileged(*self._account), *command], self.folder, server)
 
-    def _detach(self, command: list[str], folder: Path) -> int:
-        """Starts a program that outlives this process and is not its child. It writes to the log. Returns its id."""
+    def _detach(self, command: list[str], folder: Path, *inherited: int) -> None:
+        """Starts a program that outlives this process and is not its child. It writes to the log."""
         with open(self._log, "ab", opener=_private) as log:
-            shell = subprocess.run(
-                ["sh", "-c", '"$@" >&2 & echo $!', "sh", *command],
+            subprocess.run(
+                ["sh", "-c", '"$@" &', "sh", *command],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
+                pass_fds=inherited,
                 start_new_session=True,
                 check=True,
             )
-        return int(shell.stdout)
 
     def _make_socket_folder(self) -> None:
         try:
@@ -336,14 +308,15 @@ class _Cluster:
             found = self._socket_folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), self.data.stat().st_uid):
                 raise EmbeddedError(f"{self._socket_folder} belongs to another user: remove it") from None
-        self._give(self._socket_folder)
+        os.chown(self._socket_folder, *self._account)
 
-    def _create_database(self, connection: psycopg.Connection) -> None:
-        if connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone() is None:
-            connection.execute(f"create database {DATABASE}")
+    def _remove_socket(self) -> None:
+        """Removes what a killed server leaves in the folder of its socket."""
+        for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):
+            (self._socket_folder / name).unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> str:
-        command = [*self._prefix, str(self.programs / program), *arguments]
+        command = [*_unprivileged(*self._account), str(self.programs / program), *arguments]
         result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise EmbeddedError(f"{program} failed in {self.folder}: {(result.stderr or result.stdout).strip()}")
@@ -351,6 +324,27 @@ class _Cluster:
 
     def _end_of_log(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+
+
+def _try_lock(lock: int) -> bool:
+    """Locks a file exclusively. Returns False if another process has locked it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unprivileged(uid: int, gid: int) -> list[str]:
+    """The words before each command that make root run it as this account or, if that is root, as nobody."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if uid != 0 else _in_user_namespace()
+
+
+def _in_user_namespace() -> list[str]:
+    nobody = pwd.getpwnam("nobody")
+    return ["unshare", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}"]
 
 
 def _socket_folder(folder: Path) -> Path:
@@ -361,30 +355,8 @@ def _socket_folder(folder: Path) -> Path:
     return Path("/tmp") / f"wallet-{os.geteuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"  # noqa: S108
 
 
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-    try:
-        # A process that has ended is a zombie (Z) until its parent reads its exit code.
-        return (_PROC / str(pid) / "stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return not _PROC.exists()
-
-
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _as_account(uid: int, gid: int) -> list[str]:
-    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-
-
-def _in_user_namespace() -> list[str]:
-    nobody = pwd.getpwnam("nobody")
-    return ["unshare", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}"]
 
 
 if __name__ == "__main__":
