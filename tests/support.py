@@ -136,6 +136,11 @@ def sentence(code: str, **details: object) -> str:
     return _REFUSALS[code].sentence.format(**details)
 
 
+def refusal_body(code: str, **details: object) -> bytes:
+    """The body of a refusal, byte for byte."""
+    return b'{"Error":"%b"}' % sentence(code, **details).encode()
+
+
 def assert_refused(response: httpx2.Response, code: str, *, index: int | None = None, **details: object) -> None:
     """Fails unless a response is this refusal, with its status, its headers and its sentence, and nothing else.
 

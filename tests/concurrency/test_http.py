@@ -18,7 +18,7 @@ import pytest
 from tests.concurrency.original import ALLOWED, CLIENTS, PAYMENTS, open_accounts, random_payments
 from tests.conftest import Connection
 from tests.pgbouncer import pgbouncer
-from tests.support import PATIENCE, account, balance, broken_books, serving, totals
+from tests.support import PATIENCE, account, balance, broken_books, open_account, payment_body, serving, totals
 
 Pay = Callable[[int, int, object], str]
 
@@ -51,11 +51,11 @@ def all_at_once(urls: list[str], clients: int, work: Callable[[Pay, int], list[s
         connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
 
         def pay(buyer: int, seller: int, amount: object) -> str:
-            payment = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+            payment = payment_body(buyer, seller, amount)
             connection.request("POST", "/payments", json.dumps(payment))
             response = connection.getresponse()
-            answer = json.loads(response.read())
-            return "paid" if response.status == 200 else str(answer["Error"])
+            response.read()
+            return "paid" if response.status == 200 else str(response.headers["Error-Code"])
 
         start.wait()
         outcomes = work(pay, number)
@@ -68,13 +68,7 @@ def all_at_once(urls: list[str], clients: int, work: Callable[[Pay, int], list[s
 
 def test_the_original_s_own(admin: Connection, urls: list[str]) -> None:
     with httpx2.Client(base_url=urls[0]) as api:
-
-        def create(name: str, amount: str, currency: int) -> int:
-            response = api.post("/accounts", json={"Name": name, "Amount": amount, "CurrencyID": currency})
-            assert response.status_code == 200
-            return int(response.headers["location"].rpartition("/")[2])
-
-        accounts = open_accounts(create)
+        accounts = open_accounts(lambda name, amount, currency: open_account(api, name, amount, currency))
 
     def work(pay: Pay, number: int) -> list[str]:
         return [pay(*payment) for payment in random_payments(random.Random(number), accounts)]
@@ -116,7 +110,7 @@ def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin
     buyer = account(admin, "buyer", "37.5")
     sellers = [account(admin, f"seller {number}") for number in range(10)]
     outcomes = all_at_once(urls, 100, lambda pay, number: [pay(buyer, sellers[number % 10], 1)])
-    assert outcomes == {"paid": 37, "Buyer account does not have sufficient balance": 63}
+    assert outcomes == {"paid": 37, "WB006": 63}
     assert balance(admin, buyer) == Decimal("0.5")
     assert broken_books(admin) == []
 

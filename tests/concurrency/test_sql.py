@@ -28,7 +28,7 @@ def all_at_once(database: str, clients: int, work: Callable[[Pay, int], list[str
                 try:
                     connection.execute("select wallet.make_payment(%s, %s, %s)", [buyer, seller, amount])
                 except psycopg.Error as error:
-                    return str(error.diag.message_primary)
+                    return str(error.sqlstate)
                 return "paid"
 
             start.wait()
@@ -102,7 +102,7 @@ def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin
     buyer = account(admin, "buyer", "37.5")
     sellers = [account(admin, f"seller {number}") for number in range(10)]
     outcomes = all_at_once(database, 100, lambda pay, number: [pay(buyer, sellers[number % 10], 1)])
-    assert outcomes == {"paid": 37, "Buyer account does not have sufficient balance": 63}
+    assert outcomes == {"paid": 37, "WB006": 63}
     assert balance(admin, buyer) == Decimal("0.5")
     assert broken_books(admin) == []
 
@@ -124,14 +124,14 @@ def test_one_name_asked_for_by_many_at_once_is_given_once(admin: Connection, dat
 
 
 ONE = "select id, null from wallet.make_payment(%s, %s, %s)"
-MANY = "select id, error from wallet.make_payments(array[%s], array[%s], array[%s])"
+MANY = "select id, error_code from wallet.make_payments(array[%s], array[%s], array[%s])"
 
 
 def pay_alone(database: str, buyer: int, seller: int, amount: object, function: str = ONE) -> object:
-    """Makes a payment on a connection of its own, for a thread that will have to wait; returns its error."""
+    """Makes a payment on a connection of its own, for a thread that will have to wait; returns its code, if it is refused."""
     with psycopg.connect(database, user="wallet_app", autocommit=True) as connection:
-        [(_, error)] = connection.execute(function, [buyer, seller, amount]).fetchall()
-        return error
+        [(_, code)] = connection.execute(function, [buyer, seller, amount]).fetchall()
+        return code
 
 
 @pytest.mark.parametrize("function", [ONE, MANY])
@@ -159,8 +159,9 @@ def test_what_waited_for_a_lock_sees_the_balance_that_it_waited_for(admin: Conne
         late = threads.submit(pay_alone, database, buyer, seller, 8)
         waiting_for_locks(admin, 1)
         first.commit()
-        with pytest.raises(psycopg.Error, match="sufficient balance"):
+        with pytest.raises(psycopg.Error) as refused:
             late.result()
+        assert refused.value.sqlstate == "WB006"
     assert [balance(admin, buyer), balance(admin, seller)] == [2, 8]
 
 
@@ -171,7 +172,7 @@ def test_a_batch_that_waited_sees_it_too(admin: Connection, database: str) -> No
         late = threads.submit(pay_alone, database, buyer, seller, 8, MANY)
         waiting_for_locks(admin, 1)
         first.commit()
-        assert late.result() == "Buyer account does not have sufficient balance"
+        assert late.result() == "WB006"
     assert [balance(admin, buyer), balance(admin, seller)] == [2, 8]
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from tests.faults.scene import Address
-from tests.support import PATIENCE, account, wait_until
+from tests.support import PATIENCE, account, payment_body, wait_until
 
 # What settles a request; anything else leaves open whether it took effect, or should not be there at all.
 SETTLED = (200, 400, 422)
@@ -277,7 +277,7 @@ def _client(addresses: list[Address], timeout: float, random: Random) -> Iterato
 
 
 def _exchange(connection: http.client.HTTPConnection, order: Order, attempt: Attempt) -> None:
-    payment = {"BuyerAccountID": order.buyer, "SellerAccountID": order.seller, "Amount": order.amount}
+    payment = payment_body(order.buyer, order.seller, order.amount)
     headers = {"Content-Type": "application/json"} | ({} if order.key is None else {"Idempotency-Key": order.key})
     connection.request("POST", "/payments", json.dumps(payment), headers)
     response = connection.getresponse()

@@ -18,7 +18,7 @@ from tests.faults.contradictions import Payment, stored_payments
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene
-from tests.support import PROJECT, broken_books, open_account, serving, wait_until
+from tests.support import PROJECT, broken_books, open_account, pay, serving, wait_until
 from wallet_api.database import embedded
 
 # Requests answered before a backup, and after it.
@@ -157,8 +157,7 @@ def assert_it_is_a_wallet(operator: Operator, copy: Postgres) -> None:
         assert broken_books(admin) == []
     with serving(DATABASE_URL=f"{copy.conninfo()} user=wallet_app") as server, server.client() as api:
         buyer, seller = open_account(api, "buyer", 5), open_account(api, "seller")
-        payment = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 5}
-        assert api.post("/payments", json=payment).status_code == 200
+        assert pay(api, buyer, seller, 5).status_code == 200
         assert api.get(f"/account/{seller}").json()["Amount"] == "5"
 
 

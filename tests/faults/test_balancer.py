@@ -9,7 +9,7 @@ import pytest
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene, scene
-from tests.support import wait_until
+from tests.support import assert_refused, wait_until
 
 LOAD = 200
 
@@ -44,5 +44,4 @@ def test_metrics_are_on_a_port_that_it_does_not_know(tmp_path: Path, primary: Po
         assert url is not None
         assert httpx2.get(url[1]).status_code == 200
         host, port = stage.address
-        refused = httpx2.get(f"http://{host}:{port}/metrics")
-        assert (refused.status_code, refused.json()) == (404, {"Error": "Not found"})
+        assert_refused(httpx2.get(f"http://{host}:{port}/metrics"), "WH002")

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.faults.postgres import Postgres
-from tests.support import account, broken_books, serving, wait_until
+from tests.support import account, broken_books, pay, payment_body, serving, wait_until
 from wallet_api.database import migrations
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -72,9 +72,8 @@ def test_what_was_told_of_the_past_stays_when_the_clock_is_set_back(server: Post
     ):
         one, other = account(admin, "one", 1000), account(admin, "other", 1000)
 
-        def pay(amount: str) -> datetime:
-            body = {"BuyerAccountID": one, "SellerAccountID": other, "Amount": amount}
-            return datetime.fromisoformat(api.post("/payments", json=body).json()["OperationTimestamp"])
+        def time_of_payment(amount: str) -> datetime:
+            return datetime.fromisoformat(pay(api, one, other, amount).json()["OperationTimestamp"])
 
         def told(moment: datetime) -> tuple[str, str, int]:
             at = {"at": moment.isoformat().replace("+00:00", "Z")}
@@ -90,17 +89,17 @@ def test_what_was_told_of_the_past_stays_when_the_clock_is_set_back(server: Post
             assert isinstance(moment, datetime)
             return moment
 
-        first = pay("3")
+        first = time_of_payment("3")
         asked = now()
         before = told(asked)
         assert before[0] == "997"
 
         clock.set(-3600)
         wait_until(lambda: now() < asked - timedelta(minutes=30))
-        second = pay("2.5")
+        second = time_of_payment("2.5")
         [batch] = api.post(
             "/payments/batch",
-            json={"Payments": [{"BuyerAccountID": other, "SellerAccountID": one, "Amount": "0.5"}]},
+            json={"Payments": [payment_body(other, one, "0.5")]},
         ).json()["Results"]
         assert told(asked) == before
         assert api.get(f"/account/{one}").json()["Amount"] == "995"
@@ -108,7 +107,7 @@ def test_what_was_told_of_the_past_stays_when_the_clock_is_set_back(server: Post
 
         clock.set(0)
         wait_until(lambda: now() > asked)
-        third = pay("1")
+        third = time_of_payment("1")
         assert second <= third
         assert told(asked) == before
         assert broken_books(admin) == []

@@ -14,7 +14,7 @@ from tests.faults.contradictions import agree
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Instance, scene
-from tests.support import account, balance, wait_until
+from tests.support import account, balance, pay, wait_until
 
 LOAD = 400
 
@@ -37,11 +37,6 @@ def instance(start: ExitStack, database_url: str, **settings: str) -> tuple[Inst
     started = Instance(database_url, **settings)
     start.callback(started.close)
     return started, start.enter_context(started.client())
-
-
-def pay(client: httpx2.Client, buyer: int, seller: int, key: str | None = None) -> httpx2.Response:
-    payment = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
-    return client.post("/payments", json=payment, headers={"Idempotency-Key": key} if key else {})
 
 
 def is_unavailable(response: httpx2.Response) -> bool:
@@ -134,6 +129,6 @@ def test_a_commit_that_no_standby_has_is_no_success(
         assert is_unavailable(payment.result())
         assert ended != [], "nothing waited for the standby"
     standby.start()
-    wait_until(lambda: pay(api, buyer, seller, "the one").status_code == 200)
-    assert pay(api, buyer, seller, "another one").status_code == 200
+    wait_until(lambda: pay(api, buyer, seller, key="the one").status_code == 200)
+    assert pay(api, buyer, seller, key="another one").status_code == 200
     assert balance(admin, seller) == 3  # each once: the one without a key too, which nobody may ask for again

@@ -7,7 +7,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection
 from tests.faults.test_command import command
-from tests.support import account, serving
+from tests.support import account, sentence, serving
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ def test_a_name_from_before_the_rule_forges_no_line(admin: Connection, as_ops: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "code"),
     [
-        (["create", "", "--scopes", "read"], "Name should have 1 to 64 characters"),
-        (["create", "key", "--scopes", "read,write"], "Scopes should be some of read, pay and admin"),
-        (["create", "key", "--scopes", "read", "--accounts", "7"], "Accounts should be 1 to 100 that exist, each once"),
-        (["create", "key", "--scopes", "read", "--expires", "2020-01-31"], "Expiry should be in the future"),
-        (["revoke", "7"], "API key not found"),
+        (["create", "", "--scopes", "read"], "WB071"),
+        (["create", "key", "--scopes", "read,write"], "WB072"),
+        (["create", "key", "--scopes", "read", "--accounts", "7"], "WB073"),
+        (["create", "key", "--scopes", "read", "--expires", "2020-01-31"], "WB074"),
+        (["revoke", "7"], "WN004"),
     ],
 )
-def test_a_refusal_is_a_sentence_and_exit_code_1(as_ops: str, arguments: list[str], sentence: str) -> None:
+def test_a_refusal_is_a_sentence_and_exit_code_1(as_ops: str, arguments: list[str], code: str) -> None:
     result = command("key", *arguments, DATABASE_URL=as_ops)
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"server.py: {sentence}\n")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"server.py: {sentence(code)}\n")
 
 
 @pytest.mark.parametrize(

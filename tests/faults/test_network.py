@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import Connection, clone
 from tests.faults.proxy import HARMLESS, MADE, NOT_MADE, Fault, Proxy
 from tests.pgbouncer import pgbouncer
-from tests.support import PATIENCE, account, serving, wait_until
+from tests.support import PATIENCE, account, payment_body, sentence, serving, wait_until
 
 Fields = dict[str, Any]
 FAULTS = [*MADE, *NOT_MADE, *HARMLESS]
@@ -119,7 +119,7 @@ def new_account(admin: Connection) -> int:
 
 
 def payment(buyer: int, seller: int, amount: object = 1) -> Fields:
-    return {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": str(amount)}
+    return payment_body(buyer, seller, str(amount))
 
 
 def stored(admin: Connection, buyer: int) -> list[Fields]:
@@ -197,7 +197,7 @@ def test_what_was_lost_and_then_refused_is_not_told_as_refused(admin: Connection
     calls = proxy.calls
     answer = strike(proxy, Fault.CUT_BEFORE_CALL, lambda: client.pay(payment(buyer, seller), "lost, then refused"))
     assert answer.status == 503
-    assert "look whether the request took effect" in answer.body["Error"]
+    assert answer.body == {"Error": sentence("WU010")}
     assert proxy.calls > calls + 1
     assert stored(admin, buyer) == []
 

@@ -13,7 +13,17 @@ from psycopg.conninfo import make_conninfo
 from tests.conftest import Connection
 from tests.faults.test_command import command
 from tests.pgbouncer import PgBouncer, pgbouncer
-from tests.support import account, balance, broken_books, serving, wait_until, waiting_for_locks
+from tests.support import (
+    account,
+    assert_refused,
+    balance,
+    broken_books,
+    pay,
+    payment_body,
+    serving,
+    wait_until,
+    waiting_for_locks,
+)
 from wallet_api.database import session
 
 MODES = ["transaction", "session"]
@@ -75,7 +85,7 @@ def test_a_hold_that_is_only_read_is_never_voided(admin: Connection, pooler: PgB
     """Threads read holds, void others, and ask for much else, so that sessions change hands all the time."""
     buyer, seller = account(admin, "buyer", 1000), account(admin, "seller")
     with serving(DATABASE_URL=pooler.conninfo(), WALLET_POOL_SIZE="6") as server, server.client() as api:
-        body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
+        body = payment_body(buyer, seller)
         holds = [api.post("/holds", json=body).json()["ID"] for _ in range(100)]
         kept, voided = holds[:40], holds[40:]
 
@@ -107,16 +117,16 @@ def test_limits_hold_for_each_call(admin: Connection, database: str, pooler: PgB
         server.client() as api,
         psycopg.connect(database) as holder,
     ):
-        body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
+        body = payment_body(buyer, seller)
         hold = api.post("/holds", json=body).json()["ID"]
         holder.execute("select from ledger.account where id = %s for update", [buyer])
         for path, asked in (("/payments", body), ("/payments/batch", {"Payments": [body]}), (f"/hold/{hold}/void", {})):
             response = api.post(path, json=asked)
-            assert (response.status_code, response.headers["error-code"]) == (503, "55P03"), path
+            assert_refused(response, "55P03")
         holder.rollback()
         admin.execute(SLOW)
         response = api.get("/account/1")
-        assert (response.status_code, response.headers["error-code"]) == (503, "57014")
+        assert_refused(response, "57014")
         assert api.get("/currencies").status_code == 200
 
 
@@ -156,7 +166,7 @@ def test_what_a_call_relies_on_travels_with_it(admin: Connection, pooler: PgBoun
 def test_payments_have_no_keys_of_their_own_where_array_nulls_is_off(admin: Connection, pooler: PgBouncer) -> None:
     admin.execute(f"alter database {admin.info.dbname} set array_nulls = off")
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
-    body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
+    body = payment_body(buyer, seller)
     with serving(DATABASE_URL=pooler.conninfo()) as server, server.client() as api:
         for _ in range(2):
             assert api.post("/payments", json=body).status_code == 200
@@ -183,7 +193,7 @@ def test_a_pooler_that_changes_its_mode_is_noticed(admin: Connection, database: 
         serving(DATABASE_URL=running.conninfo()) as server,
         server.client() as api,
     ):
-        body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
+        body = payment_body(buyer, seller)
         holds = [api.post("/holds", json=body).json()["ID"] for _ in range(10)]
         assert SHARED not in server.log
         running.reload("transaction")
@@ -242,7 +252,6 @@ def test_commands_for_people_work_behind_it(pooler: PgBouncer, admin: Connection
 
 def test_a_pooler_that_dies_between_commit_and_answer(admin: Connection, database: str, pooler: PgBouncer) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
-    body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1}
     with (
         ThreadPoolExecutor() as clients,
         serving(DATABASE_URL=pooler.conninfo(), WALLET_LOCK_TIMEOUT="20") as server,
@@ -250,13 +259,12 @@ def test_a_pooler_that_dies_between_commit_and_answer(admin: Connection, databas
         psycopg.connect(database) as holder,
     ):
         holder.execute("select from ledger.account where id = %s for update", [buyer])
-        without_key = clients.submit(api.post, "/payments", json=body)
+        without_key = clients.submit(pay, api, buyer, seller)
         waiting_for_locks(admin, 1)
         pooler.kill()
-        response = without_key.result()
-        assert (response.status_code, response.headers["error-code"]) == (503, "WU010")
+        assert_refused(without_key.result(), "WU010")
         holder.rollback()
         pooler.start()
         wait_until(lambda: api.get("/readyz").status_code == 200)
-        assert api.post("/payments", json=body, headers={"Idempotency-Key": "once"}).status_code == 200
+        assert pay(api, buyer, seller, key="once").status_code == 200
     assert broken_books(admin) == []

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 
-from tests.support import open_account, serving
+from tests.support import open_account, payment_body, serving
 from tools import errors
 from wallet_api.database import embedded, migrations
 from wallet_api.http import refusals
@@ -81,7 +81,7 @@ def _fill(api: httpx2.Client) -> None:
     for name in ("one", "two", "three"):
         open_account(api, f"agreement {name}", "1e9")
     open_account(api, "agreement rouble", "1e9", 2)
-    payment = {"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": 1}
+    payment = payment_body(1, 2)
     for _ in range(4):
         api.post("/payments", json=payment)
     for _ in _HOLDS:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Connection, clone
 from tests.http.examples import example
-from tests.support import account, broken_books, open_account, serving
+from tests.support import account, broken_books, open_account, payment_body, serving
 from wallet_api.http import refusals
 from wallet_api.http.operations import ALL, Operation
 
@@ -123,7 +123,7 @@ def target(cluster: str) -> Iterator[httpx2.Client]:
             for name in ("one", "two"):
                 open_account(api, name, 1000)
             for path in ("/payments", "/holds"):
-                api.post(path, json={"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": "0.1"})
+                api.post(path, json=payment_body(1, 2, "0.1"))
             yield api
 
 
@@ -143,8 +143,7 @@ def test_what_can_be_stored_comes_back_as_it_was_sent(admin: Connection, databas
         for text, name in zip(TEXTS, names, strict=True):
             made = api.post("/accounts", json={"Name": name, "CurrencyID": 1})
             place = made.headers["location"]
-            parties = {"BuyerAccountID": payer, "SellerAccountID": int(place[9:]), "Amount": 1}
-            asked = parties | {"Description": text, "Reference": text}
+            asked = payment_body(payer, int(place[9:]), Description=text, Reference=text)
             paid = api.post("/payments", json=asked | {"IdempotencyKey": text})
             assert (paid.json()["Description"], paid.json()["Reference"]) == (text, text)
             again = api.post("/payments/batch", json={"Payments": [asked | {"IdempotencyKey": text}]})

@@ -16,7 +16,7 @@ import pytest
 from starlette.types import Message
 
 from tests.conftest import Connection, clone
-from tests.support import PATIENCE, Server, serving, totals, wait_until
+from tests.support import PATIENCE, Server, payment_body, serving, totals, wait_until
 from wallet_api.database.pool import _PAGE
 from wallet_api.database.rows import Rows
 from wallet_api.http.lists import List, _Stream
@@ -276,7 +276,7 @@ def test_a_long_list_is_cut_off_when_the_time_for_stopping_is_over(long_database
 
 
 def test_an_answer_that_nobody_reads_does_not_keep_the_service_from_stopping(long_database: str) -> None:
-    payment = {"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": "0.01"}
+    payment = payment_body(1, 2, "0.01")
     body = json.dumps({"Payments": [payment] * 10_000})
     with serving(DATABASE_URL=long_database, WALLET_SHUTDOWN_TIMEOUT="1") as server:
         connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE)

@@ -19,7 +19,18 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.support import DEFAULTS, PATIENCE, PROJECT, Server, account, serving, wait_until, waiting_for_locks
+from tests.support import (
+    DEFAULTS,
+    PATIENCE,
+    PROJECT,
+    Server,
+    account,
+    pay,
+    payment_body,
+    serving,
+    wait_until,
+    waiting_for_locks,
+)
 
 LOGGED = {"WALLET_ACCESS_LOG": "on"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -40,10 +51,6 @@ def the_request(server: Server, **fields: object) -> dict[str, Any]:
     wait_until(lambda: any(fields.items() <= line.items() for line in requests(server)))
     [found] = [line for line in requests(server) if fields.items() <= line.items()]
     return found
-
-
-def pay(api: httpx2.Client, buyer: int, seller: int, amount: object) -> httpx2.Response:
-    return api.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount})
 
 
 def raw(server: Server, request: bytes) -> bytes:
@@ -93,7 +100,7 @@ def test_refunds_and_captures_are_payments_too(admin: Connection, server: Server
     pair = account(admin, "buyer", 10), account(admin, "seller")
     payment = pay(api, *pair, 1).json()["ID"]
     refund = api.post(f"/payment/{payment}/refund").json()["ID"]
-    hold = api.post("/holds", json={"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}).json()["ID"]
+    hold = api.post("/holds", json=payment_body(*pair)).json()["ID"]
     capture = api.post(f"/hold/{hold}/capture").json()["ID"]
     line = the_request(server, route="/payment/{id}/refund")
     assert (line["path"], line["payment_id"]) == (f"/payment/{payment}/refund", refund)

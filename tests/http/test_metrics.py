@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.datastructures import State
 
 from tests.conftest import Connection
-from tests.http.test_batching import REPLACED, pay
-from tests.support import Server, account, serving, wait_until, waiting_for_locks
+from tests.http.test_batching import REPLACED
+from tests.support import Server, account, pay, payment_body, serving, wait_until, waiting_for_locks
 from wallet_api.database.pool import ConnectionLost, Usage
 from wallet_api.database.rows import Rows
 from wallet_api.http.sampling import look_on
@@ -90,10 +90,10 @@ def current_version(admin: Connection) -> str:
 
 def test_payments_are_counted_by_what_became_of_them(admin: Connection, database: str) -> None:
     pair = account(admin, "buyer", 10), account(admin, "seller")
-    one = {"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}
+    one = payment_body(*pair)
     with serving(DATABASE_URL=database, **METERED) as server, server.client() as api:
         for _ in range(3):
-            assert api.post("/payments", json=one, headers={"Idempotency-Key": "k"}).status_code == 200
+            assert pay(api, *pair, key="k").status_code == 200
         payment = pay(api, *pair, 1).json()["ID"]
         assert pay(api, *pair, 100).status_code == 400
         batch = [one, one, one | {"Amount": 100}, one | {"Amount": 0}, one | {"IdempotencyKey": "k"}, {"Amount": "x"}]

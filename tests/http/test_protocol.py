@@ -13,9 +13,9 @@ import httpx2
 import pytest
 
 from tests.conftest import Connection
-from tests.support import PATIENCE, account, balance, serving, wait_until
+from tests.support import PATIENCE, account, balance, payment_body, refusal_body, serving, wait_until
 
-NO_HTTP = b'{"Error":"The request is not valid HTTP"}'
+NO_HTTP = refusal_body("WH001")
 
 
 def connect(url: str) -> socket.socket:
@@ -48,7 +48,7 @@ def url(database: str) -> Iterator[str]:
 
 
 def payment(pair: tuple[int, int], *headers: str, path: str = "/payments") -> bytes:
-    body = json.dumps({"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1})
+    body = json.dumps(payment_body(*pair))
     head = [f"POST {path} HTTP/1.1", "Host: localhost", *headers, f"Content-Length: {len(body)}"]
     return "\r\n".join([*head, "", body]).encode()
 
@@ -116,7 +116,7 @@ def test_nobody_gets_a_tunnel(api_url: str) -> None:
         client.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = read_all(client)
     assert statuses(answer) == [400]
-    assert answer.endswith(b'{"Error":"The service is no proxy"}')
+    assert answer.endswith(refusal_body("WH004"))
 
 
 def test_requests_sent_at_once_are_answered_in_order(admin: Connection, url: str, pair: tuple[int, int]) -> None:
@@ -167,7 +167,7 @@ def test_a_body_that_trickles_in_is_given_up(url: str) -> None:
         trickle(client)
         answer = client.recv(65536)
     assert statuses(answer) == [408]
-    assert answer.endswith(b'{"Error":"The body did not arrive within 1 seconds"}')
+    assert answer.endswith(refusal_body("WH012", seconds=1))
 
 
 def trickle(client: socket.socket) -> None:
@@ -203,7 +203,7 @@ def test_what_stands_around_bodies_has_a_limit(api_url: str, request_: bytes) ->
             client.sendall(request_)
         answer = read_all(client)
     assert statuses(answer) == [431]
-    assert answer.endswith(b'{"Error":"The head of the request should have at most 65536 bytes"}')
+    assert answer.endswith(refusal_body("WH005", limit=65_536))
 
 
 def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> None:
@@ -216,7 +216,7 @@ def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> 
 
 def test_a_trailer_is_no_header(admin: Connection, url: str, pair: tuple[int, int]) -> None:
     """Whoever stands in front, and looks at headers, or takes some away, does not see it."""
-    body = json.dumps({"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}).encode()
+    body = json.dumps(payment_body(*pair)).encode()
     head = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: the same\r\n\r\n" % (len(body), body)
     with connect(url) as client:

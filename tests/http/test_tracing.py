@@ -14,8 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.conftest import Connection
-from tests.http.test_batching import pay
-from tests.support import PROJECT, Server, account, serving, waiting_for_locks
+from tests.support import PROJECT, Server, account, pay, serving, waiting_for_locks
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

@@ -19,19 +19,20 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, clone
-from tests.support import PATIENCE, PROJECT, Server, account, balance, serving, wait_until, waiting_for_locks
-
-NO_CONNECTION = "The database is out of reach or too busy at the moment; nothing was done, try again"
-TOO_MANY = "Too many requests are waiting; nothing was done, try again"
-
-
-def refusal(response: httpx2.Response) -> tuple[int, str | None, str]:
-    assert list(response.json()) == ["Error"]
-    return response.status_code, response.headers.get("retry-after"), response.json()["Error"]
-
-
-def pay(client: httpx2.Client, buyer: int, seller: int) -> httpx2.Response:
-    return client.post("/payments", json={"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": 1})
+from tests.support import (
+    PATIENCE,
+    PROJECT,
+    Server,
+    account,
+    assert_refused,
+    balance,
+    pay,
+    payment_body,
+    refusal_body,
+    serving,
+    wait_until,
+    waiting_for_locks,
+)
 
 
 class Waiting(NamedTuple):
@@ -68,33 +69,32 @@ def test_without_a_database_it_lives_is_not_ready_and_says_so() -> None:
     unreachable = f"postgresql://nobody:secret@127.0.0.1:{port}/nothing"
     with serving(DATABASE_URL=unreachable, WALLET_POOL_TIMEOUT="0.2") as server, server.client() as api:
         assert api.get("/livez").status_code == 200
-        assert refusal(api.get("/readyz")) == (503, "1", "The database does not answer, or there is no wallet in it")
+        assert_refused(api.get("/readyz"), "WU005")
         for response in (api.get("/accounts"), api.get("/account/1"), pay(api, 1, 2)):
-            assert refusal(response) == (503, "1", NO_CONNECTION)
+            assert_refused(response, "WU001")
     assert "secret" not in server.log
 
 
 def test_bad_input_is_told_without_a_database() -> None:
     with serving(DATABASE_URL="host=/nonexistent", WALLET_POOL_TIMEOUT="0.2") as server, server.client() as api:
-        assert api.post("/payments", content=b"{").status_code == 400
-        assert api.get("/account/abc").status_code == 400
+        assert_refused(api.post("/payments", content=b""), "WH014")
+        assert_refused(api.get("/account/abc"), "WH031", field="The ID in the URL")
 
 
 def test_a_database_of_another_version_is_not_ready(admin: Connection, database: str) -> None:
     with serving(DATABASE_URL=database) as server, server.client() as api:
         assert api.get("/readyz").status_code == 200
         admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
-        assert refusal(api.get("/readyz")) == (503, "1", "The database is not at this version of the wallet")
+        assert_refused(api.get("/readyz"), "WU007")
 
 
 def test_a_database_that_accepts_no_changes_is_not_ready_until_it_does(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     admin.execute(f"alter database {admin.info.dbname} set default_transaction_read_only = on")
-    no_changes = "The database accepts no changes at the moment"
     with serving(DATABASE_URL=database) as server, server.client() as api:
-        assert refusal(api.get("/readyz")) == (503, "1", no_changes)
+        assert_refused(api.get("/readyz"), "WU006")
         for _ in range(2):
-            assert refusal(pay(api, buyer, seller)) == (503, "1", f"{no_changes}; nothing was done, try again")
+            assert_refused(pay(api, buyer, seller), "25006")
         new = {"Name": "new", "CurrencyID": 1}
         assert api.post("/accounts", json=new).status_code == 503
         assert api.get(f"/account/{buyer}").status_code == 200
@@ -138,9 +138,7 @@ def test_a_lock_held_for_too_long(admin: Connection, database: str) -> None:
         psycopg.connect(database) as holder,
     ):
         holder.execute("select from ledger.account where id = %s for update", [buyer])
-        status, retry_after, sentence = refusal(pay(api, buyer, seller))
-        assert (status, retry_after) == (503, "1")
-        assert sentence == "An account is locked by somebody else for too long; nothing was done, try again"
+        assert_refused(pay(api, buyer, seller), "55P03")
         holder.rollback()
         assert pay(api, buyer, seller).status_code == 200
     assert balance(admin, seller) == 1
@@ -160,7 +158,9 @@ def test_all_connections_busy_and_their_queue_full(admin: Connection, database: 
         waiting_for_locks(admin, 1)
         assert api.get("/readyz").status_code == 200, "being busy is no reason to be taken for dead"
         others = [clients.submit(api.get, "/account/1") for _ in range(2)]
-        assert sorted(refusal(other.result()) for other in others) == [(503, "1", NO_CONNECTION), (503, "1", TOO_MANY)]
+        refused = sorted((other.result() for other in others), key=lambda other: other.headers["error-code"])
+        for response, code in zip(refused, ("WU001", "WU002"), strict=True):
+            assert_refused(response, code)
         holder.rollback()
         assert first.result().status_code == 200
 
@@ -171,7 +171,7 @@ def test_as_many_payments_waiting_as_may(admin: Connection, database: str) -> No
         others = [waiting.clients.submit(pay, waiting.api, *waiting.pair) for _ in range(2)]
         wait_until(lambda: any(other.done() for other in others))
         [refused] = [other.result() for other in others if other.done()]
-        assert refusal(refused) == (503, "1", TOO_MANY)
+        assert_refused(refused, "WU002")
         waiting.holder.rollback()
         paid = [other.result() for other in (waiting.payment, *others) if other.result() is not refused]
         assert [payment.status_code for payment in paid] == [200] * 2
@@ -183,9 +183,7 @@ def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was
 ) -> None:
     with payment_under_way(admin, database) as waiting:
         admin.execute("select pg_terminate_backend(%s)", [waiting.backend])
-        status, retry_after, sentence = refusal(waiting.payment.result())
-        assert (status, retry_after) == (503, "1")
-        assert "look whether the request took effect" in sentence
+        assert_refused(waiting.payment.result(), "WU010")
         waiting.holder.rollback()
         assert pay(waiting.api, *waiting.pair).status_code == 200
 
@@ -210,8 +208,7 @@ def test_a_read_only_database(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     readonly = make_conninfo(database, options="-c default_transaction_read_only=on")
     with serving(DATABASE_URL=readonly) as server, server.client() as api:
-        sentence = "The database accepts no changes at the moment; nothing was done, try again"
-        assert refusal(pay(api, buyer, seller)) == (503, "1", sentence)
+        assert_refused(pay(api, buyer, seller), "25006")
         assert api.get(f"/account/{buyer}").status_code == 200
 
 
@@ -234,9 +231,8 @@ def test_a_function_with_new_columns_and_arguments_fails_nobody_who_called_it_be
         admin.execute("drop function wallet.get_account")
         admin.execute(NEWER.format(columns="", values=""))
         admin.execute("grant execute on function wallet.get_account to wallet_app")
-        sentence = "The database is not at this version of the wallet yet; nothing was done, try again"
         for _ in range(4):
-            assert refusal(api.get("/account/1")) == (503, "1", sentence)
+            assert_refused(api.get("/account/1"), "42703")
 
 
 FUNCTION = """create or replace function wallet.get_account(
@@ -258,9 +254,10 @@ def test_each_sqlstate_has_its_status(
 ) -> None:
     body = f"raise exception using errcode = '{state}', message = 'words of the database';"
     function_admin.execute(FUNCTION.format(body=body))
-    got, retry_after, sentence = refusal(function_api.get("/account/1"))
-    assert (got, retry_after) == (status, "1" if status == 503 else None)
-    assert ("words of the database" in sentence) == (status < 500)
+    response = function_api.get("/account/1")
+    assert (response.status_code, response.headers.get("retry-after")) == (status, "1" if status == 503 else None)
+    assert list(response.json()) == ["Error"]
+    assert ("words of the database" in response.json()["Error"]) == (status < 500)
 
 
 def test_calls_are_made_as_the_role_that_can_touch_no_table(
@@ -307,12 +304,11 @@ def test_a_server_that_vanishes_is_given_up_after_a_time(admin: Connection, data
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            status, retry_after, sentence = refusal(api.get("/account/1"))
+            response = api.get("/account/1")
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
-        assert (status, retry_after) == (503, "1")
-        assert "look whether the request took effect" in sentence
+        assert_refused(response, "WU010")
         assert api.get("/account/1").status_code == 200
 
 
@@ -326,7 +322,7 @@ def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: 
                                   status text, held numeric, available numeric, credit_limit numeric)
                    language plpgsql as 'begin raise division_by_zero using message = ''a secret of the house''; end'"""
         )
-        assert refusal(api.get("/account/1")) == (500, None, "Internal error")
+        assert_refused(api.get("/account/1"), "XX000")
         assert api.get("/livez").status_code == 200
     assert "a secret of the house" in server.log
     assert "DivisionByZero" in server.log
@@ -341,7 +337,7 @@ def test_a_body_that_stalls(database: str) -> None:
             while chunk := client.recv(65536):
                 answer += chunk
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert answer.endswith(b'{"Error":"The body did not arrive within 0.3 seconds"}')
+        assert answer.endswith(refusal_body("WH012", seconds=0.3))
 
 
 def test_a_client_that_hangs_up_harms_nobody(admin: Connection, database: str) -> None:
@@ -407,9 +403,7 @@ def test_a_bad_request_behind_a_payment_under_way_is_not_answered_in_its_place(
 def test_requests_that_take_longer_than_stopping_may_are_told_so(admin: Connection, database: str) -> None:
     with payment_under_way(admin, database, WALLET_SHUTDOWN_TIMEOUT="1") as waiting:
         waiting.server.process.terminate()
-        status, retry_after, sentence = refusal(waiting.payment.result())
-        assert (status, retry_after) == (503, "1")
-        assert "look whether the request took effect" in sentence
+        assert_refused(waiting.payment.result(), "WU010")
         assert waiting.server.wait() == 0
 
 
@@ -498,7 +492,7 @@ def test_the_database_s_defaults_change_nothing_and_are_told(admin: Connection, 
         search_path="nowhere",
     )
     pair = account(admin, "buyer", 100), account(admin, "seller")
-    body = {"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": "0.1"}
+    body = payment_body(*pair, "0.1")
     with serving(DATABASE_URL=database) as server, ThreadPoolExecutor(20) as threads:
 
         def use(_: int) -> set[int]:

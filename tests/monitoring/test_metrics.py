@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Connection
-from tests.http.test_batching import REPLACED, pay
+from tests.http.test_batching import REPLACED
 from tests.http.test_metrics import METERED, Metrics, scrape
 from tests.monitoring.test_alerts import ALERTS, MONITORING
-from tests.support import PROJECT, account, serving, wait_until
+from tests.support import PROJECT, account, pay, serving, wait_until
 from wallet_api.observability import log, metrics
 from wallet_api.observability.record import Record
 

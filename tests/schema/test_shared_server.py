@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import postgres_programs
 from tests.faults.test_command import command
-from tests.support import account, serving
+from tests.support import account, payment_body, serving
 from wallet_api.database import embedded, migrations
 from wallet_api.database.installer import MigrationRefused
 
@@ -114,7 +114,7 @@ def test_the_service_works_with_roles_of_its_own(apart: tuple[str, str]) -> None
         url = make_conninfo(staging, user="staging_wallet_app", password="of staging")
         with serving(DATABASE_URL=url, **PREFIXED) as server:
             assert httpx2.get(f"{server.url}/readyz").status_code == 200
-            payment = {"BuyerAccountID": pair[0], "SellerAccountID": pair[1], "Amount": 1}
+            payment = payment_body(*pair)
             assert httpx2.post(f"{server.url}/payments", json=payment).status_code == 200
         assert admin.execute("select made_by from wallet.get_payment(1)").fetchall() == [("staging_wallet_app",)]
         owners = admin.execute(

@@ -34,6 +34,8 @@ from tests.support import (
     Server,
     broken_books,
     open_account,
+    pay,
+    payment_body,
     serving,
     totals,
     wait_until,
@@ -89,12 +91,11 @@ class Payment(NamedTuple):
     answer: str
 
 
-def pay(api: httpx2.Client, buyer: int, seller: int, amount: str, key: str | None) -> httpx2.Response:
-    """Asks for a payment; where nothing was done for now, and it has a key, until it is made."""
-    body = {"BuyerAccountID": buyer, "SellerAccountID": seller, "Amount": amount}
+def pay_until_answered(api: httpx2.Client, buyer: int, seller: int, amount: str, key: str | None) -> httpx2.Response:
+    """Asks for a payment. One with a key is repeated as long as the answer is 503."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        response = api.post("/payments", json=body, headers={} if key is None else {"Idempotency-Key": key})
+        response = pay(api, buyer, seller, amount, key)
         if response.status_code != 503 or key is None or time.monotonic() > deadline:
             return response
         assert "Retry-After" in response.headers, response.text
@@ -136,7 +137,7 @@ class Clients:
             while not self._stopping.is_set():
                 buyer, seller = random.sample(self._accounts, 2)
                 amount, key = f"0.0{random.randrange(1, 10)}", str(uuid.uuid4())
-                response = pay(api, buyer, seller, amount, key)
+                response = pay_until_answered(api, buyer, seller, amount, key)
                 assert response.status_code == 200, response.text
                 self.made.append(Payment(buyer, seller, amount, key, response.text))
 
@@ -162,7 +163,7 @@ def pay_in_all_ways(api: httpx2.Client, accounts: list[int]) -> list[Payment]:
     ]
     answers = [pay(api, *payment).text for payment in asked[:100]]
     for payment in asked[1:100:10]:
-        assert pay(api, *payment).headers["Idempotency-Replayed"] == "true"
+        assert pay_until_answered(api, *payment).headers["Idempotency-Replayed"] == "true"
     answers += batch(api, asked[100:])[0]
     return [Payment(*payment, answer) for payment, answer in zip(asked, answers, strict=True)]
 
@@ -246,8 +247,8 @@ def test_a_call_that_began_before_the_migration_is_not_judged_by_half_of_each_ve
     """It goes on with the function that it began with, and calls the helpers of this version."""
     with old.client() as api, ThreadPoolExecutor() as threads:
         buyer, seller = (open_account(api, name, 10) for name in ("buyer", "seller"))
-        sale = pay(api, buyer, seller, "5", None).json()["ID"]
-        hold = api.post("/holds", json={"BuyerAccountID": seller, "SellerAccountID": buyer, "Amount": 5}).json()["ID"]
+        sale = pay(api, buyer, seller, "5").json()["ID"]
+        hold = api.post("/holds", json=payment_body(seller, buyer, 5)).json()["ID"]
         assert api.post(f"/account/{seller}/status", json={"Status": "frozen"}).status_code == 200
         with psycopg.connect(bare_database) as holder:
             # the migration waits for this table, and those calls wait behind it

@@ -1,4 +1,4 @@
-"""Calls of the wallet's functions by name, their rows by the names of their columns, and what they refuse with."""
+"""Calls of the wallet's functions by name, their rows by the names of their columns, and their refusals by code."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
+from wallet_api.http import rules
 
 Row = dict[str, Any]
 
@@ -37,6 +38,12 @@ def refusal_of(connection: Connection, call: str) -> str | None:
     with pytest.raises(psycopg.Error) as refused, connection.transaction():
         connection.execute(f"select * from wallet.{call}")
     return refused.value.sqlstate
+
+
+def message(code: str) -> str:
+    """The message that the registry in SQL has for a code."""
+    found: str = rules.registry()[code]["message"]
+    return found
 
 
 def paid(connection: Connection, buyer: int, seller: int, amount: object, **named: object) -> int:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
+from tests.sql.calls import message, row
 from tests.support import account, balance, waiting_for_locks
 
 Pay = Callable[..., dict[str, Any]]
@@ -16,8 +17,7 @@ MOVED = Decimal("500.1")
 
 
 def one(connection: Connection, buyer: int, seller: int, amount: object, key: str | None) -> dict[str, Any]:
-    query = "select * from wallet.make_payment(%s, %s, %s, p_idempotency_key => %s)"
-    return _row(connection.execute(query, [buyer, seller, amount, key]))
+    return row(connection, "make_payment", buyer, seller, amount, idempotency_key=key)
 
 
 def among_many(connection: Connection, buyer: int, seller: int, amount: object, key: str | None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def payments(connection: Connection) -> int:
 
 
 def refusal_of(connection: Connection, pay: Pay, *arguments: object) -> tuple[str | None, str]:
-    """The code and the words of a refusal, by either function."""
+    """The code and the message of a refusal, by either function."""
     with pytest.raises(psycopg.Error) as refusal, connection.transaction():
         pay(connection, *arguments)
     raised = refusal.value
@@ -123,11 +123,7 @@ def test_refusals(ops: Connection, accounts: list[int], pay: Pay, arguments: str
     buyer, seller, other = accounts
     one(ops, buyer, seller, 1, "used")
     asked = arguments.format(buyer=buyer, seller=seller, other=other).split(", ")
-    words = {
-        "WB008": "Idempotency key should have 1 to 255 characters",
-        "WK001": "Idempotency key belongs to another payment",
-    }
-    assert refusal_of(ops, pay, *asked) == (code, words[code])
+    assert refusal_of(ops, pay, *asked) == (code, message(code))
     assert [balance(ops, id_) for id_ in accounts] == [999, 1, 0]
     assert payments(ops) == 1
 
@@ -216,7 +212,7 @@ def test_of_two_different_payments_at_the_same_moment_one_has_the_key(admin: Con
         refused = threads.submit(refusal_of, second, one, ids[2], ids[3], 1, "key")
         waiting_for_locks(admin, 1)
         first.commit()
-        assert refused.result() == ("WK001", "Idempotency key belongs to another payment")
+        assert refused.result() == ("WK001", message("WK001"))
         second.rollback()
         one(first, ids[0], ids[1], 1, "another")
         refused = threads.submit(refusal_of, second, among_many, ids[2], ids[3], 1, "another")

@@ -1,26 +1,18 @@
 """make_payment() moves an amount from the buyer's account to the seller's, exactly, or refuses and moves nothing."""
 
 from decimal import Context, Decimal
-from typing import Any
 
 import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.sql.calls import rows
+from tests.sql.calls import row, rows
 from tests.support import account, balance
 
 MOST = Decimal("999999999999999.999999999999999")
 LEAST = Decimal("0.000000000000001")
 EXACT = Context(prec=30)  # Python's own default of 28 digits would round here
 CALL = "select * from wallet.make_payment(%s, %s, %s)"
-
-
-def pay(connection: Connection, buyer: object, seller: object, amount: object) -> dict[str, Any]:
-    cursor = connection.execute(CALL, [buyer, seller, amount])
-    assert cursor.description is not None
-    [row] = cursor.fetchall()
-    return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ def seller(ops: Connection) -> int:
 
 
 def test_the_buyer_loses_what_the_seller_gains(ops: Connection, buyer: int, seller: int) -> None:
-    payment = pay(ops, buyer, seller, Decimal("500.1"))
+    payment = row(ops, "make_payment", buyer, seller, Decimal("500.1"))
     assert list(payment) == [
         "id",
         "currency_id",
@@ -58,14 +50,14 @@ def test_as_ops_type_it(ops: Connection, buyer: int, seller: int) -> None:
 
 
 def test_the_whole_balance_can_be_paid(ops: Connection, buyer: int, seller: int) -> None:
-    pay(ops, buyer, seller, 1000)
+    row(ops, "make_payment", buyer, seller, 1000)
     assert [balance(ops, buyer), balance(ops, seller)] == [0, 1000]
 
 
 @pytest.mark.parametrize("amount", [LEAST, MOST, EXACT.subtract(MOST, LEAST), Decimal("1e14"), Decimal("0.1")])
 def test_every_amount_in_range_arrives_to_the_last_digit(ops: Connection, seller: int, amount: Decimal) -> None:
     rich = account(ops, "rich", MOST)
-    assert pay(ops, rich, seller, amount)["amount"] == amount
+    assert row(ops, "make_payment", rich, seller, amount)["amount"] == amount
     assert (balance(ops, rich), balance(ops, seller)) == (EXACT.subtract(MOST, amount), amount)
 
 
@@ -110,8 +102,8 @@ def test_several_payments_may_have_one_reference(ops: Connection, buyer: int, se
 
 def test_both_balances_after_it_are_recorded(admin: Connection) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller", 5)
-    pay(admin, buyer, seller, Decimal("2.5"))
-    pay(admin, seller, buyer, 1)
+    row(admin, "make_payment", buyer, seller, Decimal("2.5"))
+    row(admin, "make_payment", seller, buyer, 1)
     assert admin.execute("select buyer_balance, seller_balance from ledger.payment order by id").fetchall() == [
         (Decimal("7.5"), Decimal("7.5")),
         (Decimal("6.5"), Decimal("8.5")),
@@ -121,7 +113,7 @@ def test_both_balances_after_it_are_recorded(admin: Connection) -> None:
 def test_both_accounts_are_locked_until_the_transaction_ends(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with psycopg.connect(database) as first:
-        pay(first, buyer, seller, 1)
+        row(first, "make_payment", buyer, seller, 1)
         for locked in (buyer, seller):
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 admin.execute("select from ledger.account where id = %s for no key update nowait", [locked])
@@ -131,7 +123,7 @@ def test_both_accounts_are_locked_until_the_transaction_ends(admin: Connection, 
 def test_a_payment_after_another_of_the_same_account_has_a_later_id_and_time(
     ops: Connection, buyer: int, seller: int
 ) -> None:
-    first, second = pay(ops, buyer, seller, 1), pay(ops, seller, buyer, 1)
+    first, second = row(ops, "make_payment", buyer, seller, 1), row(ops, "make_payment", seller, buyer, 1)
     assert first["id"] < second["id"]
     assert first["operation_timestamp"] < second["operation_timestamp"]
 
@@ -287,8 +279,8 @@ def test_in_repeatable_read_a_balance_that_changed_meanwhile_is_a_serialization_
     with psycopg.connect(database) as late:
         late.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         late.execute("select 1")
-        pay(admin, buyer, seller, 10)
+        row(admin, "make_payment", buyer, seller, 10)
         with pytest.raises(psycopg.errors.SerializationFailure):
-            pay(late, buyer, seller, 10)
+            row(late, "make_payment", buyer, seller, 10)
         late.rollback()
     assert [balance(admin, buyer), balance(admin, seller)] == [0, 10]

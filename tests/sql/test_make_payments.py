@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from psycopg.types.numeric import Int8
 
 from tests.conftest import Connection
-from tests.sql.calls import as_if_an_hour_ago, held, paid, row
+from tests.sql.calls import as_if_an_hour_ago, held, message, paid, row
 from tests.sql.test_make_payment import LEAST, MOST, REFUSALS, TEXTS, scene
 from tests.support import account, balance, broken_books, totals
 
@@ -45,7 +45,7 @@ def test_an_outcome_for_each_in_order(ops: Connection, accounts: list[int]) -> N
     ]
     assert [outcome[6:] for outcome in outcomes] == [
         (None, None, None),
-        ("WB001", "Could not make payment to self", None),
+        ("WB001", message("WB001"), None),
         (None, None, None),
     ]
     assert outcomes[1][0] is None
@@ -64,7 +64,7 @@ def test_as_ops_type_it(ops: Connection) -> None:
     )
     assert ops.execute(query).fetchall() == [
         (Decimal(5), None),
-        (None, "Buyer account does not have sufficient balance"),
+        (None, message("WB006")),
     ]
 
 
@@ -144,7 +144,7 @@ def test_atomic_all_or_nothing(ops: Connection, accounts: list[int]) -> None:
         pay(ops, [(one, two, Decimal(99)), (one, poor, Decimal("0.9"))], atomic=True)
     assert (refusal.value.sqlstate, refusal.value.diag.message_primary, refusal.value.diag.message_detail) == (
         "WB006",
-        "Buyer account does not have sufficient balance",
+        message("WB006"),
         "Index: 1",
     )
     assert [balance(ops, id_) for id_ in accounts] == [Decimal("99.1"), 1900, Decimal("0.9")]
@@ -220,13 +220,13 @@ def test_without_waiting_what_is_locked_is_left_out(admin: Connection, database:
     asked = [[one, held, one, one, held, one], [two, two, held, 10**6, held, two], [Decimal(1)] * 6]
     with psycopg.connect(database) as holder:
         holder.execute("select from ledger.account where id = %s for no key update", [held])
-        busy = ("55P03", "An account is locked by somebody else")
+        busy = ("55P03", message("55P03"))
         assert admin.execute(query, [*asked, False, False]).fetchall() == [
             (None, None),
             busy,
             busy,
-            ("WB004", "Account not found"),
-            ("WB001", "Could not make payment to self"),
+            ("WB004", message("WB004")),
+            ("WB001", message("WB001")),
             (None, None),
         ]
         assert [balance(admin, id_) for id_ in (one, two, held)] == [8, 2, 10]
