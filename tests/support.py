@@ -19,7 +19,7 @@ import psycopg
 from tools import errors
 
 PROJECT = Path(__file__).parent.parent
-PATIENCE = 20.0
+TIMEOUT = 20.0
 DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "error"}
 
 
@@ -61,17 +61,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        assert self._serving.wait(PATIENCE), self.log
+        assert self._serving.wait(TIMEOUT), self.log
         match = re.search(r"Serving on (http://\S+)", self.log)
         assert match is not None, self.log
         return match[1]
 
     def client(self) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, timeout=PATIENCE)
+        return httpx2.Client(base_url=self.url, timeout=TIMEOUT)
 
     def wait(self) -> int:
         try:
-            code = self.process.wait(PATIENCE)
+            code = self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)  # makes Python print its stack
             self._reader.join()
@@ -166,8 +166,8 @@ def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits until `condition` returns True. Fails after PATIENCE seconds."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits until `condition` returns True. Fails after TIMEOUT seconds."""
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
@@ -180,7 +180,7 @@ def waiting_for_locks(admin: psycopg.Connection[Any], number: int) -> list[int]:
     return [pid for (pid,) in admin.execute(query).fetchall()]
 
 
-def broken_books(admin: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+def ledger_problems(admin: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
     """The problems that check_ledger() finds: none if no money was created or lost (tests/sql/test_check_ledger.py)."""
     return admin.execute("select account_id, payment_id, problem from wallet.check_ledger()").fetchall()
 

@@ -11,7 +11,7 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 
 from tests.bench.load import BenchError
-from tests.support import broken_books, totals
+from tests.support import ledger_problems, totals
 
 ACCOUNTS = 1000
 PLENTY = 1_000_000_000
@@ -143,6 +143,6 @@ class Books:
 
 def prove(admin: Admin) -> None:
     """Raises BenchError unless every balance follows from the payments, one by one."""
-    broken = broken_books(admin)
+    broken = ledger_problems(admin)
     if broken:
         raise BenchError(f"the books do not hold: {len(broken)} links are broken, the first one {broken[0]}")

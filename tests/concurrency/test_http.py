@@ -18,7 +18,7 @@ import pytest
 from tests.concurrency.original import ALLOWED, CLIENTS, PAYMENTS, open_accounts, random_payments
 from tests.conftest import Connection
 from tests.pgbouncer import pgbouncer
-from tests.support import PATIENCE, account, balance, broken_books, open_account, payment_body, serving, totals
+from tests.support import TIMEOUT, account, balance, ledger_problems, open_account, payment_body, serving, totals
 
 Pay = Callable[[int, int, object], str]
 
@@ -48,7 +48,7 @@ def all_at_once(urls: list[str], clients: int, work: Callable[[Pay, int], list[s
 
     def run(number: int) -> list[str]:
         address = urlsplit(urls[number % len(urls)])
-        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=TIMEOUT)
 
         def pay(buyer: int, seller: int, amount: object) -> str:
             payment = payment_body(buyer, seller, amount)
@@ -66,7 +66,7 @@ def all_at_once(urls: list[str], clients: int, work: Callable[[Pay, int], list[s
         return Counter(outcome for outcomes in threads.map(run, range(clients)) for outcome in outcomes)
 
 
-def test_the_original_s_own(admin: Connection, urls: list[str]) -> None:
+def test_the_concurrency_test_of_the_original_service(admin: Connection, urls: list[str]) -> None:
     with httpx2.Client(base_url=urls[0]) as api:
         accounts = open_accounts(lambda name, amount, currency: open_account(api, name, amount, currency))
 
@@ -78,7 +78,7 @@ def test_the_original_s_own(admin: Connection, urls: list[str]) -> None:
     assert outcomes["paid"] > 0
     assert set(outcomes) <= ALLOWED
     assert totals(admin) == {"USD": Decimal(500), "RUB": Decimal(600)}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_opposing_payments_do_not_deadlock(admin: Connection, urls: list[str]) -> None:
@@ -91,7 +91,7 @@ def test_opposing_payments_do_not_deadlock(admin: Connection, urls: list[str]) -
 
     assert all_at_once(urls, 16, work) == {"paid": 400}
     assert totals(admin) == {"USD": Decimal(2000)}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_many_buyers_of_one_seller(admin: Connection, urls: list[str]) -> None:
@@ -103,7 +103,7 @@ def test_many_buyers_of_one_seller(admin: Connection, urls: list[str]) -> None:
 
     assert all_at_once(urls, 40, work) == {"paid": 400}
     assert balance(admin, seller) == 200
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin: Connection, urls: list[str]) -> None:
@@ -112,7 +112,7 @@ def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin
     outcomes = all_at_once(urls, 100, lambda pay, number: [pay(buyer, sellers[number % 10], 1)])
     assert outcomes == {"paid": 37, "WB006": 63}
     assert balance(admin, buyer) == Decimal("0.5")
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_each_hold_ends_once_however_many_capture_and_void_it(admin: Connection, urls: list[str]) -> None:
@@ -124,7 +124,7 @@ def test_each_hold_ends_once_however_many_capture_and_void_it(admin: Connection,
 
     def end(number: int) -> list[tuple[int, int]]:
         """What became of each hold: its id, and the status of the answer."""
-        with httpx2.Client(base_url=urls[number % 2], timeout=PATIENCE) as api:
+        with httpx2.Client(base_url=urls[number % 2], timeout=TIMEOUT) as api:
             way = "capture" if number // 2 % 2 else "void"
             return [(hold, api.post(f"/hold/{hold}/{way}").status_code) for hold in random.sample(holds, len(holds))]
 
@@ -135,4 +135,4 @@ def test_each_hold_ends_once_however_many_capture_and_void_it(admin: Connection,
     captured = dict(statuses).get("captured", 0)
     assert set(dict(statuses)) <= {"captured", "voided"}
     assert (balance(admin, buyer), balance(admin, seller)) == (100 - captured, captured)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []

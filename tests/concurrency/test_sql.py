@@ -12,7 +12,7 @@ import pytest
 
 from tests.concurrency.original import ALLOWED, CLIENTS, PAYMENTS, open_accounts, random_payments
 from tests.conftest import Connection
-from tests.support import account, balance, broken_books, totals, waiting_for_locks
+from tests.support import account, balance, ledger_problems, totals, waiting_for_locks
 
 Pay = Callable[[int, int, object], str]
 
@@ -38,7 +38,7 @@ def all_at_once(database: str, clients: int, work: Callable[[Pay, int], list[str
         return Counter(outcome for outcomes in threads.map(run, range(clients)) for outcome in outcomes)
 
 
-def test_the_original_s_own(admin: Connection, database: str) -> None:
+def test_the_concurrency_test_of_the_original_service(admin: Connection, database: str) -> None:
     accounts = open_accounts(lambda name, amount, currency: account(admin, name, amount, currency))
 
     def work(pay: Pay, number: int) -> list[str]:
@@ -49,7 +49,7 @@ def test_the_original_s_own(admin: Connection, database: str) -> None:
     assert outcomes["paid"] > 0
     assert set(outcomes) <= ALLOWED
     assert totals(admin) == {"USD": Decimal(500), "RUB": Decimal(600)}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_opposing_payments_do_not_deadlock(admin: Connection, database: str) -> None:
@@ -61,7 +61,7 @@ def test_opposing_payments_do_not_deadlock(admin: Connection, database: str) -> 
 
     assert all_at_once(database, 16, work) == {"paid": 800}
     assert totals(admin) == {"USD": Decimal(2000)}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_batches_and_single_payments_in_every_direction_do_not_deadlock(admin: Connection, database: str) -> None:
@@ -82,7 +82,7 @@ def test_batches_and_single_payments_in_every_direction_do_not_deadlock(admin: C
     with ThreadPoolExecutor(8) as threads:
         assert [outcome for outcomes in threads.map(work, range(8)) for outcome in outcomes] == [None] * 3200
     assert totals(admin) == {"USD": Decimal(6000)}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_many_buyers_of_one_seller(admin: Connection, database: str) -> None:
@@ -95,7 +95,7 @@ def test_many_buyers_of_one_seller(admin: Connection, database: str) -> None:
     assert all_at_once(database, 40, work) == {"paid": 800}
     assert balance(admin, seller) == 400
     assert {balance(admin, buyer) for buyer in buyers} == {10}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin: Connection, database: str) -> None:
@@ -104,7 +104,7 @@ def test_a_buyer_overdrawn_by_a_hundred_at_once_pays_exactly_what_there_is(admin
     outcomes = all_at_once(database, 100, lambda pay, number: [pay(buyer, sellers[number % 10], 1)])
     assert outcomes == {"paid": 37, "WB006": 63}
     assert balance(admin, buyer) == Decimal("0.5")
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_one_name_asked_for_by_many_at_once_is_given_once(admin: Connection, database: str) -> None:
@@ -176,7 +176,7 @@ def test_a_batch_that_waited_sees_it_too(admin: Connection, database: str) -> No
     assert [balance(admin, buyer), balance(admin, seller)] == [2, 8]
 
 
-def test_payments_between_other_accounts_wait_for_nobody(admin: Connection, database: str) -> None:
+def test_payments_between_other_accounts_do_not_wait(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 10) for number in range(4)]
     with psycopg.connect(database) as holder:
         holder.execute("select wallet.make_payment(%s, %s, 1)", ids[:2])

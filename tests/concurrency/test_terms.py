@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Connection, clone
 from tests.sql.calls import as_if_an_hour_ago, held, paid, row, rows
-from tests.support import account, balance, broken_books, totals, waiting_for_locks
+from tests.support import account, balance, ledger_problems, totals, waiting_for_locks
 
 Call = tuple[Any, ...]
 ROUNDS = 5
@@ -62,7 +62,7 @@ def test_refunds_of_one_payment_never_exceed_it(admin: Connection, database: str
         assert row(admin, "get_payment", sale)["refunded_amount"] == 90
         assert at_once(database, [("refund_payment", sale)] * 5) == {"done": 1, "WB021": 4}
     assert balance(admin, seller) == 5000
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_one_refund_asked_for_by_many_is_made_once(admin: Connection, database: str, pair: tuple[int, int]) -> None:
@@ -71,7 +71,7 @@ def test_one_refund_asked_for_by_many_is_made_once(admin: Connection, database: 
         calls = [("refund_payment", sale, None if n % 2 else 100, f"key {number}") for n in range(10)]
         assert at_once(database, calls) == {"done": 1, "replayed": 9}
     assert balance(admin, pair[0]) == 10_000
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_refunds_payments_and_holds_of_opposite_parties_do_not_deadlock(
@@ -91,7 +91,7 @@ def test_refunds_payments_and_holds_of_opposite_parties_do_not_deadlock(
     assert totals(admin) == {"USD": 10_000}
     assert row(admin, "get_payment", there)["refunded_amount"] == 40
     assert [row(admin, "get_account", id_)["held"] for id_ in pair] == [40, 40]
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 # Holds.
@@ -104,7 +104,7 @@ def test_of_captures_exactly_one_pays(admin: Connection, database: str, pair: tu
         hold = held(admin, *pair, 10)
         assert at_once(database, [("capture_hold", hold, 10, f"key {number}")] * 20) == {"done": 1, "replayed": 19}
     assert row(admin, "get_account", pair[0])["held"] == 0
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_a_hold_ends_once_be_it_captured_or_voided(admin: Connection, database: str, pair: tuple[int, int]) -> None:
@@ -115,7 +115,7 @@ def test_a_hold_ends_once_be_it_captured_or_voided(admin: Connection, database: 
         assert found == {"done": 1, "WC031" if ended["status"] == "captured" else "WC032": 9}
         assert balance(admin, pair[1]) - before == (ended["captured_amount"] or 0)
         assert row(admin, "get_account", pair[0])["held"] == 0
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_payments_and_holds_never_take_more_than_is_available(admin: Connection, database: str) -> None:
@@ -129,7 +129,7 @@ def test_payments_and_holds_never_take_more_than_is_available(admin: Connection,
         assert at_once(database, calls) == {"done": 10, "WB006": 14}
         shown = row(admin, "get_account", buyer)
         assert (shown["available"], shown["held"]) == (Decimal("0.5"), 10 - balance(admin, seller))
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_one_hold_asked_for_by_many_is_made_once(admin: Connection, database: str, pair: tuple[int, int]) -> None:
@@ -137,7 +137,7 @@ def test_one_hold_asked_for_by_many_is_made_once(admin: Connection, database: st
         calls: list[Call] = [("create_hold", *pair, 10, 60, f"key {number}")] * 10
         assert at_once(database, calls) == {"done": 1, "replayed": 9}
         assert row(admin, "get_account", pair[0])["held"] == 10 * (number + 1)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_of_different_holds_under_one_key_at_the_same_moment_one_has_it(admin: Connection, database: str) -> None:
@@ -148,7 +148,7 @@ def test_of_different_holds_under_one_key_at_the_same_moment_one_has_it(admin: C
         ]
         assert at_once(database, calls) == {"done": 1, "replayed": 4, "WK002": 5}
     assert sum(row(admin, "get_account", id_)["held"] for id_ in ids) == ROUNDS
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_what_has_expired_is_freed_once(admin: Connection, database: str) -> None:
@@ -161,7 +161,7 @@ def test_what_has_expired_is_freed_once(admin: Connection, database: str) -> Non
         calls: list[Call] = [("make_payment", buyer, seller, 1), ("make_payments", [buyer], [seller], [Decimal(1)])] * 6
         assert at_once(database, calls) == {"done": 10, "WB006": 2}
         assert admin.execute("select held from ledger.account where id = %s", [buyer]).fetchall() == [(0,)]
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 # Status and credit limit.
@@ -185,7 +185,7 @@ def test_an_account_is_closed_only_when_it_is_empty_and_nothing_comes_after_that
         else:
             assert found["WB015"] == 0
             assert (found["done"], found["WC041"], shown["amount"]) == (6, 4, 6)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_an_account_that_something_is_held_of_is_not_closed(
@@ -201,7 +201,7 @@ def test_an_account_that_something_is_held_of_is_not_closed(
             assert (found, shown["held"]) == ({"done": 4, "WB014": 4}, 0)
         else:
             assert (found, shown["held"]) == ({"done": 4, "WC042": 4}, 4)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_a_credit_limit_that_is_lowered_covers_what_is_used_of_it(admin: Connection, database: str) -> None:
@@ -221,7 +221,7 @@ def test_a_credit_limit_that_is_lowered_covers_what_is_used_of_it(admin: Connect
         assert shown["credit_limit"] - shown["available"] == shown["held"] - shown["amount"]
         assert set(found) <= {"done", "WB006", "WC043"}
         assert shown["credit_limit"] == (5 if found["WC043"] < 3 else 10)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 # Who waited for a lock judges what he finds then, not what he saw before.
@@ -250,7 +250,7 @@ def scene(shared: str) -> Iterator[tuple[Connection, dict[str, Any]]]:
         names["hold"] = held(connection, names["buyer"], names["seller"], 10)
         names["key"] = f"key {number}"
         yield connection, names
-        assert broken_books(connection) == []
+        assert ledger_problems(connection) == []
 
 
 # What one does in a transaction of its own, what another one asks for meanwhile, and what that one is told, when the
@@ -284,7 +284,7 @@ WAITED: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("first", "late", "told"), WAITED)
-def test_who_waited_is_told_what_has_happened_meanwhile(
+def test_a_call_that_waited_sees_what_happened_meanwhile(
     shared: str, scene: tuple[Connection, dict[str, Any]], first: str, late: str, told: str
 ) -> None:
     connection, names = scene
@@ -334,7 +334,7 @@ def test_a_hold_whose_time_is_over_when_the_lock_comes_has_expired(
             as_if_an_hour_ago(holder, hold)
             holder.commit()
             assert asked.result() == {"WC033": 1}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 @pytest.mark.parametrize(

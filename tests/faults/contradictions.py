@@ -17,7 +17,7 @@ from tests.faults.recorder import Account, Attempt, Fault, Order, Recorder
 from tests.faults.scene import Address
 from tests.model import Account as ModelAccount
 from tests.model import Model, Refused
-from tests.support import PATIENCE, broken_books, sentence, wait_until
+from tests.support import TIMEOUT, ledger_problems, sentence, wait_until
 
 T = TypeVar("T")
 
@@ -289,7 +289,7 @@ def verdict(admin: psycopg.Connection[Any], address: Address, recorder: Recorder
     payments = stored_payments(admin, recorder.accounts)
     found = contradictions(recorder.accounts, _shown_balances(address), payments, recorder.orders)
     found += [f"was never answered for good: {order}" for order in recorder.unsettled()]
-    found += [f"the books do not hold: {link}" for link in broken_books(admin)]
+    found += [f"the books do not hold: {link}" for link in ledger_problems(admin)]
     return found
 
 
@@ -307,7 +307,7 @@ def _wait_until_quiet(admin: psycopg.Connection[Any]) -> None:
 
 
 def _shown_balances(address: Address) -> dict[int, Decimal]:
-    connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
     connection.request("GET", "/accounts")
     accounts = json.loads(connection.getresponse().read())["Accounts"]
     connection.close()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import psycopg
 
 from tests.faults.scene import Address
-from tests.support import PATIENCE, account, payment_body, wait_until
+from tests.support import TIMEOUT, account, payment_body, wait_until
 
 # What settles a request; anything else leaves open whether it took effect, or should not be there at all.
 SETTLED = (200, 400, 422)
@@ -99,7 +99,7 @@ class Recorder:
         clients: int = 16,
         keyed: float = 0.5,
         repeat: bool = True,
-        timeout: float = PATIENCE,
+        timeout: float = TIMEOUT,
         seed: object = 0,
     ) -> None:
         self.accounts = accounts
@@ -166,7 +166,7 @@ class Recorder:
     def stop(self) -> None:
         """Makes no more payments, and waits until every one with a key is settled."""
         self._stopping.set()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._giving_up.set()

@@ -18,7 +18,7 @@ from tests.faults.contradictions import Payment, stored_payments
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene
-from tests.support import PROJECT, broken_books, open_account, pay, serving, wait_until
+from tests.support import PROJECT, ledger_problems, open_account, pay, serving, wait_until
 from wallet_api.database import embedded
 
 # Requests answered before a backup, and after it.
@@ -154,7 +154,7 @@ def assert_it_is_a_wallet(operator: Operator, copy: Postgres) -> None:
     """Its books hold, it is at this version, and it serves: a payment can be made, as wallet_app."""
     operator.run(PROVE, copy)
     with copy.admin() as admin:
-        assert broken_books(admin) == []
+        assert ledger_problems(admin) == []
     with serving(DATABASE_URL=f"{copy.conninfo()} user=wallet_app") as server, server.client() as api:
         buyer, seller = open_account(api, "buyer", 5), open_account(api, "seller")
         assert pay(api, buyer, seller, 5).status_code == 200

@@ -36,7 +36,7 @@ def test_no_payment_is_lost_or_made_without_an_answer(
     assert codes == [0] * 3
 
 
-def test_behind_a_balancer_that_is_given_time_nobody_notices(tmp_path: Path, primary: Postgres) -> None:
+def test_with_a_drain_time_clients_behind_the_balancer_see_no_error(tmp_path: Path, primary: Postgres) -> None:
     """HAProxy looks once a second, and lets go of an instance that was not ready twice."""
     with scene(tmp_path, primary.conninfo(), WALLET_DRAIN_TIME="3") as stage, primary.admin() as admin:
         if stage.address in [instance.address for instance in stage.instances]:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.faults.postgres import Postgres
-from tests.support import account, broken_books, pay, payment_body, serving, wait_until
+from tests.support import account, ledger_problems, pay, payment_body, serving, wait_until
 from wallet_api.database import migrations
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -110,7 +110,7 @@ def test_what_was_told_of_the_past_stays_when_the_clock_is_set_back(server: Post
         third = time_of_payment("1")
         assert second <= third
         assert told(asked) == before
-        assert broken_books(admin) == []
+        assert ledger_problems(admin) == []
 
 
 def test_without_a_question_the_times_of_an_account_do_not_go_back_either(server: Postgres, clock: Clock) -> None:

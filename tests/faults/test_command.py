@@ -114,7 +114,7 @@ def protected(tmp_path: Path) -> Iterator[str]:
         yield conninfo
 
 
-def test_secrets_may_come_from_files_and_are_told_nobody(tmp_path: Path, protected: str) -> None:
+def test_secrets_may_come_from_files_and_are_never_shown(tmp_path: Path, protected: str) -> None:
     password = "a sécret' \\ of the house"
     contents = {
         "owner": protected,

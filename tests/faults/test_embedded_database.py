@@ -191,9 +191,7 @@ def test_stopped_or_killed_while_postgresql_starts_it_leaves_none_running(folder
         wait_until(lambda: postgres_pid(folder) is None and guards(folder) == [])
 
 
-def test_a_pid_file_of_a_server_that_was_killed_while_it_wrote_it_harms_nobody(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_pid_file_is_ignored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line of the socket's folder is empty for a moment; who removes "that folder" removes where they are."""
     with serving(WALLET_DATA_DIR=str(folder)):
         pass
@@ -229,7 +227,7 @@ def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(folder: Path
     assert "Traceback" not in server.log
 
 
-def test_a_pid_file_that_names_somebody_else_s_process_by_now(folder: Path) -> None:
+def test_a_pid_file_that_names_another_process(folder: Path) -> None:
     with serving(WALLET_DATA_DIR=str(folder)):
         lines = (folder / "postgres/postmaster.pid").read_text().splitlines(keepends=True)
     owner = (folder / "postgres").stat()

@@ -80,7 +80,7 @@ def test_the_service_s_own_role_makes_no_keys(database: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_where_others_reach_it_somebody_has_to_decide(bare_database: str, host: str) -> None:
+def test_on_other_addresses_the_authentication_has_to_be_set(bare_database: str, host: str) -> None:
     result = command("serve", DATABASE_URL=bare_database, HOST=host, PORT="0")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
@@ -98,6 +98,6 @@ def test_once_decided_it_serves_everywhere(database: str, auth: str, status: int
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
-def test_on_loopback_nobody_needs_a_key(database: str, host: str) -> None:
+def test_on_loopback_no_key_is_needed(database: str, host: str) -> None:
     with serving(DATABASE_URL=database, HOST=host) as server, server.client() as api:
         assert api.get("/accounts").status_code == 200

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import Connection, clone
 from tests.faults.proxy import HARMLESS, MADE, NOT_MADE, Fault, Proxy
 from tests.pgbouncer import pgbouncer
-from tests.support import PATIENCE, account, payment_body, sentence, serving, wait_until
+from tests.support import TIMEOUT, account, payment_body, sentence, serving, wait_until
 
 Fields = dict[str, Any]
 FAULTS = [*MADE, *NOT_MADE, *HARMLESS]
@@ -40,7 +40,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
-        self._connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+        self._connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=TIMEOUT)
 
     def post(self, path: str, fields: Fields, key: str | None = None) -> Answer:
         headers = {} if key is None else {"Idempotency-Key": key}
@@ -191,7 +191,9 @@ def test_a_payment_with_a_key_is_made_once_however_often_it_is_asked_for(
     assert client.pay(payment(seller, buyer)).status == 200, "it recovers by itself"
 
 
-def test_what_was_lost_and_then_refused_is_not_told_as_refused(admin: Connection, proxy: Proxy, client: Client) -> None:
+def test_a_payment_lost_first_and_then_refused_is_answered_as_lost(
+    admin: Connection, proxy: Proxy, client: Client
+) -> None:
     """The service asks again, and the buyer has nothing; but for all it knows, what was lost may still be granted."""
     buyer, seller = account(admin, "with nothing"), new_account(admin)
     calls = proxy.calls
@@ -326,7 +328,7 @@ def test_two_instances_with_the_same_keys_at_the_same_moment(
 ) -> None:
     seller = new_account(admin)
     buyers = [new_account(admin) for _ in range(4)]
-    together = [threading.Barrier(2, timeout=PATIENCE) for _ in buyers]
+    together = [threading.Barrier(2, timeout=TIMEOUT) for _ in buyers]
     answers: list[list[Any]] = [[] for _ in range(8)]
 
     def work(client: Client, number: int) -> None:

@@ -17,7 +17,7 @@ from tests.support import (
     account,
     assert_refused,
     balance,
-    broken_books,
+    ledger_problems,
     pay,
     payment_body,
     serving,
@@ -107,7 +107,7 @@ def test_a_hold_that_is_only_read_is_never_voided(admin: Connection, pooler: PgB
             assert set().union(*threads.map(work, range(12))) == {200}
         assert {api.get(f"/hold/{hold}").json()["Status"] for hold in kept} == {"open"}
         assert {api.get(f"/hold/{hold}").json()["Status"] for hold in voided} == {"voided"}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_limits_hold_for_each_call(admin: Connection, database: str, pooler: PgBouncer) -> None:
@@ -212,7 +212,7 @@ def test_a_pooler_that_changes_its_mode_is_noticed(admin: Connection, database: 
         wait_until(lambda: api.get("/readyz").status_code == 200)
         assert {api.get(f"/hold/{hold}").json()["Status"] for hold in holds} == {"open"}
         assert api.post("/payments", json=body).status_code == 200
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 # What it refuses.
@@ -267,4 +267,4 @@ def test_a_pooler_that_dies_between_commit_and_answer(admin: Connection, databas
         pooler.start()
         wait_until(lambda: api.get("/readyz").status_code == 200)
         assert pay(api, buyer, seller, key="once").status_code == 200
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 
-from tests.support import PATIENCE, Server, open_account, serving
+from tests.support import TIMEOUT, Server, open_account, serving
 from wallet_api.database import embedded, migrations
 from wallet_api.http.operations import ALL
 
@@ -178,7 +178,7 @@ class _Client:
         self.answer = b""
         self.was_reset = False
         self.begun = time.monotonic()
-        self.socket = socket.create_connection(address, PATIENCE)
+        self.socket = socket.create_connection(address, TIMEOUT)
         self.socket.setblocking(False)
         parts, self._says_so = pieces(seed)
         self._parts = parts[::-1]
@@ -216,7 +216,7 @@ def fuzz(server: Server, seconds: float, first_seed: int) -> tuple[list[str], Co
             seed += 1
         select.select([client.socket for client in clients], [], [], 0.01)
         for client in list(clients):
-            hangs = time.monotonic() > client.begun + PATIENCE
+            hangs = time.monotonic() > client.begun + TIMEOUT
             if client.go_on() and not hangs:
                 continue
             clients.remove(client)

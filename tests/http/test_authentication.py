@@ -15,7 +15,7 @@ from tests.conftest import Connection
 from tests.http.examples import example
 from tests.sql.calls import row, rows
 from tests.support import (
-    PATIENCE,
+    TIMEOUT,
     account,
     assert_refused,
     open_account,
@@ -56,7 +56,7 @@ def key(keeper: Connection, *scopes: str, accounts: list[int] | None = None) -> 
 
 
 def client(url: str, secret: str) -> httpx2.Client:
-    return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}, timeout=PATIENCE)
+    return httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}, timeout=TIMEOUT)
 
 
 def ask(api: httpx2.Client, operation: Operation, **headers: str) -> httpx2.Response:
@@ -102,7 +102,7 @@ def test_probes_and_documents_need_none(keyed_url: str, path: str) -> None:
     assert httpx2.get(f"{keyed_url}{path}").status_code == 200
 
 
-def test_what_there_is_not_is_told_to_everybody(keyed_url: str) -> None:
+def test_unknown_paths_and_methods_need_no_key(keyed_url: str) -> None:
     assert httpx2.get(f"{keyed_url}/nothing").status_code == 404
     assert httpx2.delete(f"{keyed_url}/accounts").status_code == 405
 
@@ -211,7 +211,7 @@ def test_its_last_use_is_noted(keyed_url: str, keeper: Connection) -> None:
     assert used is not None
 
 
-def test_who_has_no_key_does_not_wait_for_what_others_do(database: str, admin: Connection) -> None:
+def test_clients_without_a_key_do_not_wait_for_others(database: str, admin: Connection) -> None:
     frozen = account(admin, "frozen")
     made = key(admin)
     one_connection = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "0.1"}
@@ -231,7 +231,7 @@ def test_who_has_no_key_does_not_wait_for_what_others_do(database: str, admin: C
         assert waiting.result().status_code == 200
 
 
-def test_where_keys_are_off_nobody_has_one(api: httpx2.Client) -> None:
+def test_where_keys_are_off_they_are_ignored(api: httpx2.Client) -> None:
     assert api.get("/currencies", headers={"Authorization": "Bearer wallet_none"}).status_code == 200
 
 
@@ -274,7 +274,7 @@ def test_many_at_once_ask_once_and_the_next_ones_not_at_all() -> None:
     asyncio.run(run())
 
 
-def test_who_is_known_does_not_wait_for_the_next_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_key_does_not_wait_for_the_next_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         monkeypatch.setattr("wallet_api.http.authentication._REMEMBERED", 1000)
         database = Database()
@@ -290,7 +290,7 @@ def test_who_is_known_does_not_wait_for_the_next_look_up(monkeypatch: pytest.Mon
     asyncio.run(run())
 
 
-def test_a_look_up_that_fails_when_nobody_waits_for_it_any_more_is_no_matter() -> None:
+def test_a_failed_look_up_without_waiting_requests_logs_nothing() -> None:
     said: list[dict[str, Any]] = []
 
     async def run() -> None:
@@ -309,7 +309,7 @@ def test_a_look_up_that_fails_when_nobody_waits_for_it_any_more_is_no_matter() -
     assert said == []
 
 
-def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
+def test_a_cancelled_request_does_not_cancel_the_shared_look_up() -> None:
     async def run() -> None:
         keys = keys_of(Database())
         first = asyncio.create_task(keys.identify(scope()))

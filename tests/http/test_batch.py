@@ -12,7 +12,7 @@ from tests.support import (
     account,
     assert_refused,
     balance,
-    broken_books,
+    ledger_problems,
     open_account,
     payment_body,
     sentence,
@@ -182,7 +182,7 @@ def test_ten_thousand_payments(admin: Connection, database: str) -> None:
         results = api.post("/payments/batch", content=json.dumps({"Payments": asked})).json()["Results"]
     assert [result["Amount"] for result in results] == ["0.01"] * 10_000
     assert [balance(admin, id_) for id_ in ids] == [100] * 10
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_an_atomic_batch_that_cannot_be_made_now_is_made_not_at_all(admin: Connection, database: str) -> None:

@@ -16,7 +16,7 @@ from tests.support import (
     account,
     assert_refused,
     balance,
-    broken_books,
+    ledger_problems,
     pay,
     payment_body,
     serving,
@@ -132,7 +132,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_who_comes_alone_goes_at_once_and_who_comes_meanwhile_goes_together() -> None:
+def test_a_lone_payment_is_called_at_once_and_later_ones_share_a_call() -> None:
     async def test() -> None:
         database = Database()
         async with database.batcher() as batcher:
@@ -235,7 +235,7 @@ def test_what_is_blocked_keeps_no_neighbour_waiting_and_is_made_when_it_can_be()
     run(test)
 
 
-def test_what_is_blocked_by_what_nobody_sees_keeps_no_neighbour_waiting() -> None:
+def test_a_payment_blocked_for_an_unknown_reason_delays_no_other() -> None:
     """For example an idempotency key of another transaction's payment that is not committed."""
 
     async def test() -> None:
@@ -422,7 +422,7 @@ def test_what_was_lost_stays_lost_whatever_happens_later(later: Verdict) -> None
     run(test)
 
 
-def test_nobody_waits_for_a_call_longer_than_one_may() -> None:
+def test_no_payment_waits_longer_than_the_limit() -> None:
     async def test() -> None:
         database = Database()
         async with database.batcher(wait_timeout=0.05) as batcher:
@@ -471,7 +471,7 @@ def test_a_line_whose_request_is_cancelled_goes_on_with_the_others() -> None:
     run(test)
 
 
-def test_one_client_s_flood_keeps_no_other_waiting() -> None:
+def test_a_flood_from_one_client_delays_no_other() -> None:
     async def test() -> None:
         database = Database()
         async with database.batcher(max_batch=10, max_waiting=20_000) as batcher:
@@ -502,7 +502,7 @@ def test_calls_take_from_clients_in_turn() -> None:
     run(test)
 
 
-def test_who_has_less_than_a_share_gets_in_when_as_many_wait_as_may() -> None:
+def test_a_client_below_its_share_is_accepted_when_the_queue_is_full() -> None:
     async def test() -> None:
         database = Database()
         async with database.batcher(max_waiting=6) as batcher:
@@ -544,7 +544,7 @@ def test_what_is_blocked_is_a_part_of_the_client_s_share() -> None:
     run(test)
 
 
-def test_of_every_client_nobody_waits_longer_than_one_may() -> None:
+def test_no_payment_of_any_client_waits_longer_than_the_limit() -> None:
     async def test() -> None:
         database = Database()
         async with database.batcher(wait_timeout=0.05) as batcher:
@@ -683,10 +683,10 @@ def test_payments_that_wait_for_a_call_share_the_next_ones(admin: Connection, da
         assert all(status == expected for status, expected in kept)
     [(transactions,)] = admin.execute("select count(distinct xmin::text) from ledger.payment").fetchall()
     assert transactions < 10
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
-def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connection, database: str) -> None:
+def test_a_locked_account_delays_only_its_own_payments(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 10) for number in range(2)]
     with busy_call(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (
         api,
@@ -700,10 +700,10 @@ def test_a_locked_account_keeps_only_those_waiting_who_touch_it(admin: Connectio
         holder.rollback()
         assert sorted(payment.result().status_code for payment in blocked) == [200] * 13 + [400] * 7
     assert balance(admin, ids[0]) == 0
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
-def test_a_payment_waits_for_a_locked_account_only_so_long(admin: Connection, database: str) -> None:
+def test_a_payment_waits_for_a_locked_account_up_to_the_limit(admin: Connection, database: str) -> None:
     with busy_call(admin, database, WALLET_COALESCE_LOCK_TIMEOUT="0.1", WALLET_LOCK_TIMEOUT="20") as (api, _, _):
         with serving(DATABASE_URL=database, WALLET_LOCK_TIMEOUT="0.3") as impatient, impatient.client() as other:
             assert_refused(pay(other, 1, 2), "55P03")
@@ -738,10 +738,10 @@ def test_a_payment_that_makes_a_call_fail_harms_no_neighbour(admin: Connection, 
         wait_until(lambda: all(payment.running() for payment in payments))
         holder.rollback()
         assert [payment.result().status_code for payment in payments] == [200] * 5 + [500] + [200] * 4
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
-def test_what_nobody_foresaw_is_500_and_a_line_in_the_log(admin: Connection, database: str) -> None:
+def test_an_unexpected_error_is_500_and_a_line_in_the_log(admin: Connection, database: str) -> None:
     admin.execute(REPLACED.format(body="raise 'bad luck';"))
     with serving(DATABASE_URL=database) as server, server.client() as api:
         assert_refused(pay(api, 1, 2), "XX000")
@@ -780,7 +780,7 @@ def test_what_the_database_cannot_do_now_is_not_repeated_one_by_one(
     assert admin.execute("select last_value from public.attempt").fetchall() == [(attempts,)]
 
 
-def test_clients_that_hang_up_while_they_wait_harm_nobody(admin: Connection, database: str) -> None:
+def test_clients_that_hang_up_while_they_wait_do_not_affect_others(admin: Connection, database: str) -> None:
     ids = [account(admin, f"account {number}", 100) for number in range(2)]
     with busy_call(admin, database, **PATIENT) as (api, clients, holder):
         for _ in range(5):
@@ -793,4 +793,4 @@ def test_clients_that_hang_up_while_they_wait_harm_nobody(admin: Connection, dat
         last = clients.submit(pay, api, ids[1], ids[0], 1)
         holder.rollback()
         assert last.result().status_code == 200
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []

@@ -169,12 +169,12 @@ def test_a_problem_says_the_same(api: httpx2.Client, pair: dict[str, object]) ->
         ("\xff", "application/json"),
     ],
 )
-def test_only_who_asks_for_problems_by_name_gets_them(api: httpx2.Client, accept: str, content_type: str) -> None:
+def test_problems_are_sent_only_on_request_by_name(api: httpx2.Client, accept: str, content_type: str) -> None:
     response = api.get("/account/0", headers={b"Accept": accept.encode("latin-1")})
     assert (response.status_code, response.headers["content-type"]) == (404, content_type)
 
 
-def test_a_success_is_the_same_for_who_asks_for_problems(api: httpx2.Client) -> None:
+def test_a_success_is_the_same_with_accept_problem(api: httpx2.Client) -> None:
     for accept in (PROBLEM, "*/*"):
         response = api.get("/currencies", headers={"Accept": accept})
         assert (response.status_code, response.headers["content-type"]) == (200, "application/json")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Connection, clone
 from tests.http.examples import example
-from tests.support import account, broken_books, open_account, payment_body, serving
+from tests.support import account, ledger_problems, open_account, payment_body, serving
 from wallet_api.http import refusals
 from wallet_api.http.operations import ALL, Operation
 
@@ -169,4 +169,4 @@ def test_what_can_be_stored_comes_back_as_it_was_sent(admin: Connection, databas
             assert [line["CounterpartyName"] for line in lines] == names
     stored = admin.execute("select description, reference, idempotency_key from ledger.payment order by id").fetchall()
     assert stored == [(text, text, text) for text in TEXTS]
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []

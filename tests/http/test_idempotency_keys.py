@@ -15,7 +15,7 @@ from tests.support import (
     account,
     assert_refused,
     balance,
-    broken_books,
+    ledger_problems,
     open_account,
     pay,
     payment_body,
@@ -353,7 +353,7 @@ def test_many_at_the_same_moment_through_two_instances_are_one_payment(
     assert len(ids) == 1
     assert sum("idempotency-replayed" not in response.headers for response in answers) == 1
     assert balance(admin, seller) == 7
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_of_different_payments_at_the_same_moment_one_has_the_key(
@@ -370,10 +370,10 @@ def test_of_different_payments_at_the_same_moment_one_has_the_key(
         holder.rollback()
         assert sorted(request.result().status_code for request in requests) == [200] + [422] * 9
     assert balance(admin, held) == 993
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
-def test_a_key_that_somebody_holds_keeps_only_those_waiting_who_use_it(
+def test_an_idempotency_key_in_use_delays_only_payments_under_it(
     admin: Connection, database: str, held: int, key: str
 ) -> None:
     """In psql: begin, make_payment(…) under this key, and no commit. The accounts are others."""
@@ -393,7 +393,7 @@ def test_a_key_that_somebody_holds_keeps_only_those_waiting_who_use_it(
         assert waiting.result().status_code == 200
 
 
-def test_a_repeat_is_answered_while_somebody_holds_its_accounts(
+def test_a_repeat_is_answered_while_its_accounts_are_locked(
     admin: Connection, database: str, held: int, key: str
 ) -> None:
     asked = held, account(admin, "seller"), 7

@@ -16,7 +16,7 @@ import pytest
 from starlette.types import Message
 
 from tests.conftest import Connection, clone
-from tests.support import PATIENCE, Server, payment_body, serving, totals, wait_until
+from tests.support import TIMEOUT, Server, payment_body, serving, totals, wait_until
 from wallet_api.database.pool import _PAGE
 from wallet_api.database.rows import Rows
 from wallet_api.http.lists import List, _Stream
@@ -45,7 +45,7 @@ def long_database(cluster: str) -> Iterator[str]:
 @contextlib.contextmanager
 def get(server: Server, path: str, version: int = 11) -> Iterator[http.client.HTTPResponse]:
     """The answer to a request, of which nothing but the head has been read."""
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=TIMEOUT)
     connection._http_vsn = version  # type: ignore[attr-defined]
     connection._http_vsn_str = f"HTTP/{version / 10}"  # type: ignore[attr-defined]
     connection.request("GET", path)
@@ -155,7 +155,7 @@ def test_a_list_that_the_database_breaks_off_does_not_look_complete(long_databas
 
 
 @pytest.mark.parametrize("limit", ["WALLET_READER_TIMEOUT", "WALLET_LIST_TIMEOUT"])
-def test_a_reader_who_stalls_is_given_up(long_database: str, watcher: Connection, limit: str) -> None:
+def test_a_reader_that_stalls_is_cut_off(long_database: str, watcher: Connection, limit: str) -> None:
     with (
         serving(DATABASE_URL=long_database, WALLET_POOL_SIZE="1", **{limit: "0.5"}) as server,
         server.client() as api,
@@ -170,7 +170,7 @@ def test_a_reader_who_stalls_is_given_up(long_database: str, watcher: Connection
     assert "its reader is too slow" in server.log
 
 
-def test_slow_readers_keep_nobody_else_waiting(long_database: str, watcher: Connection) -> None:
+def test_slow_readers_do_not_delay_others(long_database: str, watcher: Connection) -> None:
     limits = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "1"}
     with (
         serving(DATABASE_URL=long_database, **limits) as server,
@@ -198,7 +198,7 @@ def test_connections_that_die_while_their_readers_stall_are_replaced(long_databa
 def test_a_list_with_another_request_behind_it_is_cut_off_as_well(long_database: str, watcher: Connection) -> None:
     with serving(DATABASE_URL=long_database, WALLET_READER_TIMEOUT="0.3") as server:
         host, _, port = server.url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), PATIENCE) as client:
+        with socket.create_connection((host, int(port)), TIMEOUT) as client:
             client.sendall(
                 b"GET /payments HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
             )
@@ -209,7 +209,7 @@ def test_a_list_with_another_request_behind_it_is_cut_off_as_well(long_database:
     assert "running task" not in server.log
 
 
-def test_a_reader_who_hangs_up_frees_the_connection(long_database: str, watcher: Connection) -> None:
+def test_a_reader_that_hangs_up_frees_the_connection(long_database: str, watcher: Connection) -> None:
     with serving(DATABASE_URL=long_database) as server:
         with get(server, "/payments"):
             wait_until(lambda: bool(in_transaction(watcher)))
@@ -236,9 +236,9 @@ def test_a_list_without_end_ends_when_the_reader_is_gone(values: list[tuple[str]
         pass
 
     async def test() -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
-            await _Stream(List("Numbers"), page, pages(), PATIENCE)(scope, receive, send)
+            await _Stream(List("Numbers"), page, pages(), TIMEOUT)(scope, receive, send)
 
     asyncio.run(test())
 
@@ -275,11 +275,11 @@ def test_a_long_list_is_cut_off_when_the_time_for_stopping_is_over(long_database
     assert totals(watcher)["USD"] == ACCOUNTS * 1000
 
 
-def test_an_answer_that_nobody_reads_does_not_keep_the_service_from_stopping(long_database: str) -> None:
+def test_an_unread_answer_does_not_prevent_shutdown(long_database: str) -> None:
     payment = payment_body(1, 2, "0.01")
     body = json.dumps({"Payments": [payment] * 10_000})
     with serving(DATABASE_URL=long_database, WALLET_SHUTDOWN_TIMEOUT="1") as server:
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=TIMEOUT)
         connection.request("POST", "/payments/batch", body)
         connection.getresponse()
         assert server.stop() == 0, server.log

@@ -21,8 +21,8 @@ import pytest
 from tests.conftest import Connection
 from tests.support import (
     DEFAULTS,
-    PATIENCE,
     PROJECT,
+    TIMEOUT,
     Server,
     account,
     pay,
@@ -56,7 +56,7 @@ def the_request(server: Server, **fields: object) -> dict[str, Any]:
 def raw(server: Server, request: bytes) -> bytes:
     """What is answered to these bytes."""
     url = urlsplit(server.url)
-    with socket.create_connection((url.hostname, url.port), PATIENCE) as client:
+    with socket.create_connection((url.hostname, url.port), TIMEOUT) as client:
         client.sendall(request)
         return client.recv(65536)
 
@@ -308,7 +308,7 @@ def test_on_a_terminal_it_is_for_people(database: str) -> None:
         wait_until(lambda: "request_id=mine" in "".join(shown))
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
         reader.join()
     [line] = [line for line in shown if "request_id=mine" in line]
     assert re.match(r"\S+Z INFO    GET /account/1 404 request_id=mine client=127\.0\.0\.1 ms=", line)

@@ -216,7 +216,7 @@ def test_a_database_that_accepts_no_changes_is_up_and_one_that_is_away_is_not(ad
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_last_recorded_check_of_the_books_is_told(admin: Connection, database: str, workers: str) -> None:
+def test_the_last_recorded_ledger_check_is_a_metric(admin: Connection, database: str, workers: str) -> None:
     admin.execute("select wallet.record_ledger_check(0)")
     [(moment,)] = admin.execute("select extract(epoch from wallet.record_ledger_check(3))").fetchall()
     with serving(DATABASE_URL=database, WEB_CONCURRENCY=workers, **METERED) as server:

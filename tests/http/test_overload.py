@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.sql.calls import row
-from tests.support import PATIENCE, Server, account, refusal_body, serving, wait_until, waiting_for_locks
+from tests.support import TIMEOUT, Server, account, refusal_body, serving, wait_until, waiting_for_locks
 from wallet_api.serving.event_loop import Loop
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -24,7 +24,7 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         url = urlsplit(server.url)
-        self._socket = socket.create_connection((url.hostname, url.port), PATIENCE)
+        self._socket = socket.create_connection((url.hostname, url.port), TIMEOUT)
 
     def send(self, request: bytes) -> None:
         self._socket.sendall(request)
@@ -92,7 +92,7 @@ def test_one_payment_too_many_is_refused_at_once_and_the_process_lives(admin: Co
         assert other.answer().startswith(b"HTTP/1.1 200 ")
 
 
-def test_one_key_s_flood_leaves_room_for_another_key_s_payment(admin: Connection, database: str) -> None:
+def test_a_flood_from_one_key_leaves_room_for_another_key(admin: Connection, database: str) -> None:
     one, other = (row(admin, "create_api_key", name, ["pay"])["secret"] for name in ("one", "other"))
     with contextlib.ExitStack() as stack:
         with no_room(admin, database, one, WALLET_AUTH="required") as (server, pair):
@@ -103,7 +103,7 @@ def test_one_key_s_flood_leaves_room_for_another_key_s_payment(admin: Connection
         assert modest.answer().startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_asks_again_at_once_is_not_heard_at_once(admin: Connection, database: str) -> None:
+def test_a_refused_client_is_not_read_again_at_once(admin: Connection, database: str) -> None:
     with no_room(admin, database) as (server, pair), clients(server, 2) as (hasty, other):
         hasty.pay(*pair)
         assert hasty.answer().startswith(b"HTTP/1.1 503 ")
@@ -114,7 +114,7 @@ def test_who_asks_again_at_once_is_not_heard_at_once(admin: Connection, database
         assert hasty.answer().startswith(b"HTTP/1.1 200 ")
 
 
-def test_more_clients_than_may_are_refused_but_for_livez(admin: Connection, database: str) -> None:
+def test_clients_over_the_limit_are_refused_except_at_livez(admin: Connection, database: str) -> None:
     pair = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database, WALLET_CONNECTIONS="2") as server, clients(server, 3) as (one, two, three):
         three.pay(*pair)
@@ -132,7 +132,7 @@ def test_more_clients_than_may_are_refused_but_for_livez(admin: Connection, data
         assert three.answer().startswith(b"HTTP/1.1 200 ")
 
 
-def test_many_more_clients_than_may_wait_outside(database: str) -> None:
+def test_clients_far_over_the_limit_wait_to_be_accepted(database: str) -> None:
     with serving(DATABASE_URL=database, WALLET_CONNECTIONS="1") as server, clients(server, 2) as (one, _):
         outside = Client(server)
         outside.send(LIVEZ)
@@ -143,7 +143,7 @@ def test_many_more_clients_than_may_wait_outside(database: str) -> None:
         outside.close()
 
 
-def test_all_who_have_come_are_let_in_at_once() -> None:
+def test_all_pending_connections_are_accepted_at_once() -> None:
     """uvloop itself lets in one a turn: a busy service would keep them waiting, /livez and the load balancer too."""
     inside: list[asyncio.BaseTransport] = []
 
@@ -156,7 +156,7 @@ def test_all_who_have_come_are_let_in_at_once() -> None:
         assert isinstance(loop, Loop)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = await loop.create_server(Protocol, sock=listener, backlog=100)
-            outside = [socket.create_connection(listener.getsockname(), PATIENCE) for _ in range(50)]
+            outside = [socket.create_connection(listener.getsockname(), TIMEOUT) for _ in range(50)]
             for _ in range(5):
                 await asyncio.sleep(0)
             let_in = len(inside)
@@ -190,7 +190,7 @@ def long_list(admin: Connection, database: str) -> str:
     return database
 
 
-def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off(long_list: str) -> None:
+def test_a_client_that_never_reads_is_cut_off(long_list: str) -> None:
     with serving(DATABASE_URL=long_list, WALLET_READER_TIMEOUT="0.5") as server, clients(server, 1) as [client]:
         with contextlib.suppress(OSError):  # it may be cut off already
             client.send(b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
@@ -199,7 +199,7 @@ def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off(long_list: st
     assert "Traceback" not in server.log
 
 
-def test_a_client_that_does_not_read_its_last_answer_is_not_waited_for_for_ever(long_list: str) -> None:
+def test_a_client_that_does_not_read_its_last_answer_is_cut_off(long_list: str) -> None:
     with serving(DATABASE_URL=long_list, WALLET_READER_TIMEOUT="0.5") as server, clients(server, 1) as [client]:
         last = b"GET /accounts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         with contextlib.suppress(OSError):

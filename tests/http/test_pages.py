@@ -168,7 +168,7 @@ def test_accounts_that_are_searched_for(api: httpx2.Client) -> None:
         assert [row["ID"] for page in walk(api, f"/accounts?{query}&limit=1") for row in page] == found, query
 
 
-def test_details_of_accounts_are_for_who_asks_for_them(api: httpx2.Client, pair: tuple[int, int]) -> None:
+def test_details_of_accounts_are_shown_on_request(api: httpx2.Client, pair: tuple[int, int]) -> None:
     brief = api.get(f"/account/{pair[0]}").json()
     assert list(brief) == ["ID", "Name", "CurrencyID", "CurrencyName", "Amount"]
     detailed = brief | {"Status": "active", "Held": "0", "Available": brief["Amount"], "CreditLimit": "0"}

@@ -13,14 +13,14 @@ import httpx2
 import pytest
 
 from tests.conftest import Connection
-from tests.support import PATIENCE, account, balance, payment_body, refusal_body, serving, wait_until
+from tests.support import TIMEOUT, account, balance, payment_body, refusal_body, serving, wait_until
 
 NO_HTTP = refusal_body("WH001")
 
 
 def connect(url: str) -> socket.socket:
     address = urlsplit(url)
-    return socket.create_connection((address.hostname, address.port), PATIENCE)
+    return socket.create_connection((address.hostname, address.port), TIMEOUT)
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -111,7 +111,7 @@ def test_an_upgrade_that_is_offered_with_the_last_request_leaves_it_the_last(api
         assert b"\r\nconnection: close\r\n" in read_all(client)
 
 
-def test_nobody_gets_a_tunnel(api_url: str) -> None:
+def test_connect_is_refused(api_url: str) -> None:
     with connect(api_url) as client:
         client.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = read_all(client)
@@ -274,7 +274,7 @@ def test_where_it_is_not_clear_how_a_request_ends_nothing_that_follows_is_one(
     assert answer.endswith(NO_HTTP)
 
 
-def test_what_is_wrong_with_a_body_that_nobody_waited_for_is_no_second_answer(api_url: str) -> None:
+def test_an_error_in_an_unread_body_is_no_second_answer(api_url: str) -> None:
     with connect(api_url) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         answer = client.recv(65536)

@@ -20,8 +20,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, clone
 from tests.support import (
-    PATIENCE,
     PROJECT,
+    TIMEOUT,
     Server,
     account,
     assert_refused,
@@ -165,7 +165,7 @@ def test_all_connections_busy_and_their_queue_full(admin: Connection, database: 
         assert first.result().status_code == 200
 
 
-def test_as_many_payments_waiting_as_may(admin: Connection, database: str) -> None:
+def test_the_queue_of_payments_is_full(admin: Connection, database: str) -> None:
     limits = {"WALLET_COALESCE_WAITING": "1", "WALLET_COALESCE_LOCK_TIMEOUT": "20", "WALLET_LOCK_TIMEOUT": "20"}
     with payment_under_way(admin, database, **limits) as waiting:
         others = [waiting.clients.submit(pay, waiting.api, *waiting.pair) for _ in range(2)]
@@ -188,7 +188,7 @@ def test_a_connection_that_is_cut_during_a_payment_leaves_it_open_whether_it_was
         assert pay(waiting.api, *waiting.pair).status_code == 200
 
 
-def test_connections_that_died_while_idle_cost_nobody_a_request(admin: Connection, database: str) -> None:
+def test_connections_that_died_while_idle_fail_no_request(admin: Connection, database: str) -> None:
     account(admin, "one", 10)
     account(admin, "two")
     ours = "from pg_stat_activity where datname = current_database() and application_name = 'wallet'"
@@ -218,7 +218,7 @@ NEWER = """create function wallet.get_account(
     language sql security definer as $$select 'new', 1, {values} 1, 'USD', 0.5$$"""
 
 
-def test_a_function_with_new_columns_and_arguments_fails_nobody_who_called_it_before(
+def test_a_function_with_new_columns_and_arguments_still_serves_earlier_callers(
     admin: Connection, database: str
 ) -> None:
     account(admin, "one", "0.5")
@@ -312,7 +312,7 @@ def test_a_server_that_vanishes_is_given_up_after_a_time(admin: Connection, data
         assert api.get("/account/1").status_code == 200
 
 
-def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: Connection, database: str) -> None:
+def test_an_unexpected_error_is_500_for_the_client_and_a_line_in_the_log(admin: Connection, database: str) -> None:
     account(admin, "one")
     with serving(DATABASE_URL=database) as server, server.client() as api:
         admin.execute(
@@ -331,7 +331,7 @@ def test_what_nobody_foresaw_is_500_for_the_client_and_a_line_in_the_log(admin: 
 def test_a_body_that_stalls(database: str) -> None:
     with serving(DATABASE_URL=database, WALLET_BODY_TIMEOUT="0.3") as server:
         address = urlsplit(server.url)
-        with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
+        with socket.create_connection((address.hostname, address.port), TIMEOUT) as client:
             client.sendall(b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer')
             answer = b""
             while chunk := client.recv(65536):
@@ -340,7 +340,7 @@ def test_a_body_that_stalls(database: str) -> None:
         assert answer.endswith(refusal_body("WH012", seconds=0.3))
 
 
-def test_a_client_that_hangs_up_harms_nobody(admin: Connection, database: str) -> None:
+def test_a_client_that_hangs_up_does_not_affect_others(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database) as server, server.client() as api:
         address = urlsplit(server.url)
@@ -348,19 +348,19 @@ def test_a_client_that_hangs_up_harms_nobody(admin: Connection, database: str) -
             b"POST /payments HT",
             b'POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"Buyer',
         ):
-            with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
+            with socket.create_connection((address.hostname, address.port), TIMEOUT) as client:
                 client.sendall(part)
         assert pay(api, buyer, seller).status_code == 200
     assert "Traceback" not in server.log
 
 
-def test_a_stalling_crowd_keeps_nobody_from_paying(admin: Connection, database: str) -> None:
+def test_stalled_clients_do_not_delay_payments(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database) as server, server.client() as api:
         address = urlsplit(server.url)
         crowd: list[Any] = []
         for _ in range(100):
-            crowd.append(socket.create_connection((address.hostname, address.port), PATIENCE))
+            crowd.append(socket.create_connection((address.hostname, address.port), TIMEOUT))
             crowd[-1].sendall(b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert pay(api, buyer, seller).status_code == 200
         for client in crowd:
@@ -384,7 +384,7 @@ def test_a_bad_request_behind_a_payment_under_way_is_not_answered_in_its_place(
         address = urlsplit(waiting.server.url)
         body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":2}' % waiting.pair
         head = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
-        with socket.create_connection((address.hostname, address.port), PATIENCE) as client:
+        with socket.create_connection((address.hostname, address.port), TIMEOUT) as client:
             client.sendall(head + body)
             waiting_for_locks(admin, 2)
             client.sendall(behind)
@@ -400,7 +400,7 @@ def test_a_bad_request_behind_a_payment_under_way_is_not_answered_in_its_place(
     assert balance(admin, waiting.pair[1]) == 3
 
 
-def test_requests_that_take_longer_than_stopping_may_are_told_so(admin: Connection, database: str) -> None:
+def test_requests_longer_than_the_shutdown_timeout_get_503(admin: Connection, database: str) -> None:
     with payment_under_way(admin, database, WALLET_SHUTDOWN_TIMEOUT="1") as waiting:
         waiting.server.process.terminate()
         assert_refused(waiting.payment.result(), "WU010")
@@ -443,7 +443,7 @@ def test_an_instance_with_a_pool_that_gets_no_connection_is_not_ready_until_it_d
 
 
 @pytest.mark.parametrize("settings", [{}, {"WEB_CONCURRENCY": "2"}, {"WALLET_POOL_SIZE": "20"}], ids=str)
-def test_with_too_few_files_to_serve_anybody_it_does_not_start(database: str, settings: dict[str, str]) -> None:
+def test_with_too_few_files_it_does_not_start(database: str, settings: dict[str, str]) -> None:
     server = Server(PROJECT, 85, DATABASE_URL=database, **settings)
     assert server.wait() == 1
     assert re.search(
@@ -518,7 +518,7 @@ def test_a_list_is_whole_whatever_limits_the_database_has_for_transactions(admin
     admin.execute(f"select count(*) from generate_series(1, 20000) n, wallet.create_account({long_name}, 1, 1)")
     with serving(DATABASE_URL=database) as server:
         address = urlsplit(server.url)
-        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=TIMEOUT)
         connection.request("GET", "/accounts")
         response = connection.getresponse()
         read = response.read(100_000)

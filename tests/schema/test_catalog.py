@@ -101,7 +101,7 @@ def test_public_functions_run_as_the_owner_on_a_pinned_search_path(catalog: Conn
     assert names(catalog, pinned) == names(catalog, PUBLIC)
 
 
-def test_helpers_run_as_whoever_calls_them(catalog: Connection) -> None:
+def test_helpers_run_as_their_caller(catalog: Connection) -> None:
     assert names(catalog, HELPERS + " and p.prosecdef") == set()
 
 

@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
-from tests.support import PROJECT, account, balance, broken_books, wait_until, waiting_for_locks
+from tests.support import PROJECT, account, balance, ledger_problems, wait_until, waiting_for_locks
 from wallet_api.database import concurrent_indexes, migrations
 from wallet_api.database.installer import MigrationRefused
 
@@ -149,7 +149,7 @@ def test_changed_columns_keep_the_rights_that_others_were_given(admin: Connectio
     admin.execute('drop owned by "an Analyst"; drop role "an Analyst"')
 
 
-def test_the_rights_given_to_everybody_and_to_pass_on_are_kept_too(admin: Connection, database: str, db: Path) -> None:
+def test_grants_to_public_and_grant_options_are_kept_too(admin: Connection, database: str, db: Path) -> None:
     add_function(db, "widening", "id bigint", "select 1::bigint")
     migrations.migrate(database, db=db)
     admin.execute("grant execute on function wallet.widening() to public")
@@ -201,15 +201,13 @@ def test_what_others_built_on_a_function_survives_unless_it_would_have_to_change
     assert admin.execute("select id from public.theirs").fetchall() == [(2,)]
 
 
-def test_somebody_else_s_function_is_left_alone_and_named(admin: Connection, database: str) -> None:
+def test_a_function_of_another_owner_is_kept_and_named(admin: Connection, database: str) -> None:
     admin.execute("create function wallet.theirs() returns int language sql as 'select 1'")
     assert migrations.migrate(database) == ["left alone wallet.theirs(), which is not the wallet's"]
     assert admin.execute("select wallet.theirs()").fetchone() == (1,)
 
 
-def test_somebody_else_s_function_made_at_the_same_moment_is_not_taken_for_ours(
-    admin: Connection, database: str, db: Path
-) -> None:
+def test_a_function_created_by_another_role_meanwhile_is_kept(admin: Connection, database: str, db: Path) -> None:
     (db / "functions/zz_slow.sql").write_text("select pg_advisory_lock_shared(7)")
     with ThreadPoolExecutor() as threads:
         admin.execute("select pg_advisory_lock(7)")
@@ -233,7 +231,7 @@ def test_a_function_changed_by_hand_is_put_back_and_named(admin: Connection, dat
     assert migrations.migrate(database) == []
 
 
-def test_a_user_who_may_not_is_told_so(database: str) -> None:
+def test_a_user_without_privilege_gets_a_clear_error(database: str) -> None:
     with pytest.raises(MigrationRefused, match="may not migrate: it should be a superuser or a member of the role"):
         migrations.migrate(make_conninfo(database, user="wallet_app"))
 
@@ -471,7 +469,7 @@ def test_payments_go_on_while_an_index_is_built(admin: Connection, database: str
             wait_for_build(admin)
         assert migration.result() == ["applied 9000_index.sql"]
     assert is_valid(admin)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_another_migration_that_comes_while_an_index_is_built_takes_its_turn(

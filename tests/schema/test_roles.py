@@ -99,7 +99,7 @@ def test_there_is_a_decision_on_every_table(catalog: Connection) -> None:
     assert sorted(relations(catalog, "rvmpf")) == sorted(TABLES)
 
 
-def test_there_is_nothing_of_a_kind_that_nobody_has_decided_on(catalog: Connection) -> None:
+def test_every_kind_of_object_has_a_decision(catalog: Connection) -> None:
     kinds = "select distinct relkind::text from pg_class where relnamespace in ('ledger'::regnamespace, 'wallet'::regnamespace)"
     assert set(all_of(catalog, kinds)) <= {"r", "i", "S"}
     assert all_of(catalog, "select relname from pg_class where relnamespace = 'wallet'::regnamespace") == []
@@ -127,7 +127,7 @@ def test_a_role_has_no_right_on_any_column_that_was_not_decided(catalog: Connect
 
 
 @pytest.mark.parametrize("role", DOORS)
-def test_a_role_makes_nothing_in_any_schema_and_is_nobody_else(catalog: Connection, role: str) -> None:
+def test_a_role_creates_nothing_in_any_schema_and_is_member_of_no_other_role(catalog: Connection, role: str) -> None:
     for schema in ("ledger", "wallet", "public"):
         assert all_of(catalog, f"select has_schema_privilege('{role}', '{schema}', 'create')") == [False]
     others = f"""select rolname from pg_roles where rolname <> '{role}' and pg_has_role('{role}', oid, 'member')"""
@@ -138,7 +138,9 @@ def test_a_role_makes_nothing_in_any_schema_and_is_nobody_else(catalog: Connecti
 
 
 @pytest.mark.parametrize("role", DOORS)
-def test_who_reads_or_writes_a_table_is_told_no(catalog: Connection, http_database: str, role: str) -> None:
+def test_a_role_without_privilege_cannot_read_or_write_a_table(
+    catalog: Connection, http_database: str, role: str
+) -> None:
     for name in relations(catalog, "rvmpf"):
         [*_, column] = all_of(
             catalog,
@@ -158,14 +160,14 @@ def test_who_reads_or_writes_a_table_is_told_no(catalog: Connection, http_databa
 
 
 @pytest.mark.parametrize("role", DOORS)
-def test_who_draws_from_a_sequence_is_told_no(catalog: Connection, http_database: str, role: str) -> None:
+def test_a_role_without_privilege_cannot_use_a_sequence(catalog: Connection, http_database: str, role: str) -> None:
     for name in relations(catalog, "S"):
         for statement in (f"select nextval('ledger.{name}')", f"select setval('ledger.{name}', 1)"):
             assert tells_it_no(http_database, role, statement), statement
 
 
 @pytest.mark.parametrize("role", DOORS)
-def test_who_calls_a_function_that_is_not_for_it_is_told_no(catalog: Connection, http_database: str, role: str) -> None:
+def test_a_role_without_privilege_cannot_call_a_function(catalog: Connection, http_database: str, role: str) -> None:
     functions = catalog.execute(
         """select proname, proargtypes::regtype[]::text[], pronargs - pronargdefaults from pg_proc
            where pronamespace in ('wallet'::regnamespace, 'ledger'::regnamespace) and prorettype <> 'trigger'::regtype"""
@@ -196,11 +198,11 @@ def test_who_calls_a_function_that_is_not_for_it_is_told_no(catalog: Connection,
         "select * from pg_authid",
     ],
 )
-def test_who_tries_to_be_more_is_told_no(http_database: str, role: str, statement: str) -> None:
+def test_a_role_cannot_become_another(http_database: str, role: str, statement: str) -> None:
     assert tells_it_no(http_database, role, statement)
 
 
-def test_who_reports_changes_nothing_even_by_a_function(http_database: str) -> None:
+def test_the_reporting_role_changes_nothing_even_by_a_function(http_database: str) -> None:
     with psycopg.connect(http_database, user="wallet_reporting", autocommit=True) as connection:
         assert connection.execute("show transaction_read_only").fetchall() == [("on",)]
         assert connection.execute("select count(*) >= 0 from ledger.payment").fetchall() == [(True,)]

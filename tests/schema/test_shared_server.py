@@ -67,7 +67,7 @@ def test_the_password_that_the_role_has_is_no_change(production: str, staging: s
     assert can_log_in(staging, "wallet_app", "of both")
 
 
-def test_the_password_of_all_is_changed_for_who_says_so(production: str, staging: str) -> None:
+def test_the_password_of_all_is_changed_on_request(production: str, staging: str) -> None:
     for database in (production, staging):
         assert command("migrate", DATABASE_URL=database, WALLET_APP_PASSWORD="old").returncode == 0
     changed = command("migrate", "--shared-password", DATABASE_URL=staging, WALLET_APP_PASSWORD="new")
@@ -148,7 +148,7 @@ def test_a_prefix_that_cannot_be_used(prefix: str) -> None:
 # Who may connect.
 
 
-def test_only_who_has_something_to_do_there_may_connect(server: str, production: str) -> None:
+def test_only_roles_of_the_wallet_may_connect(server: str, production: str) -> None:
     with psycopg.connect(production, autocommit=True) as admin:
         for role in ("stranger", "shop", "member"):
             admin.execute(f"create role {role} login password '{role}'")
@@ -176,9 +176,7 @@ def test_only_who_has_something_to_do_there_may_connect(server: str, production:
                 admin.execute(f"drop role {role}")
 
 
-def test_who_migrates_and_does_not_own_the_database_is_told_that_everybody_may_connect(
-    server: str, production: str
-) -> None:
+def test_a_migration_by_another_role_than_the_owner_warns_that_public_may_connect(server: str, production: str) -> None:
     migrations.migrate(server)
     with psycopg.connect(production, autocommit=True) as admin:
         admin.execute("create role migrator login createrole password 'm'")

@@ -30,9 +30,9 @@ import pytest
 
 from tests.conftest import Connection
 from tests.support import (
-    PATIENCE,
+    TIMEOUT,
     Server,
-    broken_books,
+    ledger_problems,
     open_account,
     pay,
     payment_body,
@@ -93,7 +93,7 @@ class Payment(NamedTuple):
 
 def pay_until_answered(api: httpx2.Client, buyer: int, seller: int, amount: str, key: str | None) -> httpx2.Response:
     """Asks for a payment. One with a key is repeated as long as the answer is 503."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         response = pay(api, buyer, seller, amount, key)
         if response.status_code != 503 or key is None or time.monotonic() > deadline:
@@ -226,7 +226,7 @@ def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_af
         balances = {item["ID"]: Decimal(item["Amount"]) for item in listed(after, "/accounts")}
         assert balances == expected_balances(accounts, made)
         assert totals(admin) == old_totals
-        assert broken_books(admin) == []
+        assert ledger_problems(admin) == []
 
         # A key stands for its payment, whichever version has made it, and whichever is asked.
         keyed = [payment for payment in made if payment.key is not None]
@@ -265,4 +265,4 @@ def test_a_call_that_began_before_the_migration_is_not_judged_by_half_of_each_ve
         for call in calls:
             assert call.result().status_code in (400, 503), call.result().text
         assert [line["Amount"] for line in listed(api, "/accounts")] == ["5", "15"]
-        assert broken_books(admin) == []
+        assert ledger_problems(admin) == []

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import Row, held, paid, refusal, refusal_of, row, rows
 from tests.sql.test_make_payment import MOST
-from tests.support import account, balance, broken_books
+from tests.support import account, balance, ledger_problems
 
 LEAST = Decimal("0.000000000000001")
 
@@ -70,7 +70,7 @@ def test_a_frozen_account_receives_and_does_not_pay(ops: Connection, one: int, o
     assert balance(ops, one) == 13
     row(ops, "set_account_status", one, "active")
     paid(ops, one, other, 13)
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_a_closed_account_neither_pays_nor_receives(ops: Connection, one: int, empty: int) -> None:
@@ -81,7 +81,7 @@ def test_a_closed_account_neither_pays_nor_receives(ops: Connection, one: int, e
     assert refusal(ops, "create_hold", empty, one, 1) == "WB014"
     batch = rows(ops, "make_payments", [one, empty], [empty, one], [Decimal(1)] * 2)
     assert [outcome["error_code"] for outcome in batch] == ["WB015", "WB014"]
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_a_closed_account_can_be_opened_again(ops: Connection, one: int, empty: int) -> None:
@@ -91,7 +91,7 @@ def test_a_closed_account_can_be_opened_again(ops: Connection, one: int, empty: 
         paid(ops, one, empty, 1)
         row(ops, "set_account_status", empty, "active")
         paid(ops, empty, one, 1)
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_of_a_closed_account_everything_is_still_shown(ops: Connection, one: int, empty: int) -> None:
@@ -118,7 +118,7 @@ def test_only_an_account_with_nothing_on_it_is_closed(ops: Connection, one: int,
     assert refusal(ops, "set_account_status", empty, "closed") == "WC041"
     paid(ops, other, empty, 5)
     row(ops, "set_account_status", empty, "closed")
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 @pytest.mark.parametrize("status", ["active", "frozen", "closed"])
@@ -155,7 +155,7 @@ def test_a_change_before_the_first_payment_ever(admin: Connection) -> None:
     row(admin, "set_account_status", other, "frozen")
     assert changes(admin) == [(one, "active", 0, 0), (other, "active", 0, 0), (other, "frozen", 0, 0)]
     assert paid(admin, one, other, 1) == 1
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 # Credit limit: money comes into the wallet, and leaves it, through an account of the outside world.
@@ -178,7 +178,7 @@ def test_deposits_and_withdrawals_go_through_an_account_with_a_credit_limit(ops:
     assert [line["balance"] for line in rows(ops, "get_statement", bank)] == [
         0, -400, -1000, Decimal("-1000.5"), Decimal("-700.5"),
     ]  # fmt: skip
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_within_a_batch_what_comes_in_covers_what_goes_out(ops: Connection, one: int, other: int) -> None:
@@ -188,7 +188,7 @@ def test_within_a_batch_what_comes_in_covers_what_goes_out(ops: Connection, one:
     batch = rows(ops, "make_payments", buyers, sellers, [Decimal(amount) for amount in amounts])
     assert [outcome["error_code"] for outcome in batch] == [None, "WB006", None, None, "WB006"]
     assert balance(ops, one) == -5
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_the_limit_covers_what_is_used_of_it(ops: Connection, other: int, empty: int) -> None:
@@ -203,7 +203,7 @@ def test_the_limit_covers_what_is_used_of_it(ops: Connection, other: int, empty:
     paid(ops, other, empty, 4)
     assert row(ops, "set_credit_limit", empty, 0)["credit_limit"] == 0
     assert refusal(ops, "make_payment", empty, other, LEAST) == "WB006"
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_the_highest_limit(ops: Connection, other: int, empty: int) -> None:
@@ -213,7 +213,7 @@ def test_the_highest_limit(ops: Connection, other: int, empty: int) -> None:
     assert balance(ops, empty) == MOST.copy_negate()
     assert refusal(ops, "make_payment", empty, other, LEAST) == "WB006"
     paid(ops, other, empty, 10)
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_the_richest_with_the_highest_limit_can_have_it_all_held(ops: Connection) -> None:
@@ -226,7 +226,7 @@ def test_the_richest_with_the_highest_limit_can_have_it_all_held(ops: Connection
     paid(ops, seller, account(ops, "sink"), MOST)
     row(ops, "capture_hold", holds[1])
     assert balance(ops, rich) == MOST.copy_negate()
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_a_limit_without_needless_zeros(ops: Connection, one: int) -> None:
@@ -241,7 +241,7 @@ def test_the_limit_stays_whatever_the_status_becomes(ops: Connection, other: int
     row(ops, "set_credit_limit", empty, 6)
     assert row(ops, "set_account_status", empty, "active")["credit_limit"] == 6
     paid(ops, empty, other, 6)
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 # {one} has 10, {empty} nothing, {cents} 10 of a currency with 2 decimals; of {holding}, with 0 and a limit, 5 are held,
@@ -295,4 +295,4 @@ def test_refusals(ops: Connection, one: int, empty: int, call: str, code: str) -
     before = shown()
     assert refusal_of(ops, call.format(**names)) == code
     assert shown() == before
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []

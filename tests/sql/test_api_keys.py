@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.sql.calls import Row, held, paid, refusal, refusal_of, row, rows
-from tests.support import account, broken_books
+from tests.support import account, ledger_problems
 
 SCOPES = ["read", "pay", "admin"]
 TOMORROW = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
@@ -159,7 +159,7 @@ def test_what_a_key_was_allowed_to_do_is_kept(keeper: Connection) -> None:
 # Found by its hash.
 
 
-def test_who_has_the_secret_is_told_which_key_it_is(keeper: Connection) -> None:
+def test_a_secret_identifies_its_key(keeper: Connection) -> None:
     made = row(keeper, "create_api_key", "shop", ["pay"])
     assert row(keeper, "authenticate", hash_of(made["secret"])) == {"id": made["id"], "name": "shop"}
     assert refusal(keeper, "authenticate", hash_of(made["secret"] + "x")) == "WA001"
@@ -188,7 +188,7 @@ def test_its_last_use_is_noted_to_the_minute(keeper: Connection) -> None:
     assert rows(keeper, "list_api_keys")[1]["last_used_at"] is None
 
 
-def test_while_somebody_is_about_to_revoke_it_nobody_waits_for_that(admin: Connection, database: str) -> None:
+def test_a_key_that_is_being_revoked_does_not_wait(admin: Connection, database: str) -> None:
     made = row(admin, "create_api_key", "shop", ["pay"])
     with psycopg.connect(database) as revoking:
         row(revoking, "revoke_api_key", made["id"])
@@ -320,7 +320,7 @@ def test_a_key_that_is_bound_to_another_account_may_not(
         assert (outcome["id"], outcome["error_code"]) == (None, "WF002")
     else:
         assert refused(keeper, known, function, api_key) == HIDDEN.get(function, "WF002")
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 # It pays only from its accounts: not for who pays it.
@@ -371,7 +371,7 @@ def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
         ("set_credit_limit", ["one", -1]),
     ],
 )
-def test_who_may_not_is_not_told_what_else_is_wrong(
+def test_a_key_without_permission_learns_nothing_else(
     keeper: Connection, known: dict[str, int], function: str, arguments: list[Any]
 ) -> None:
     api_key = key(keeper, *[scope for scope in SCOPES if scope != CALLS[function][0]])
@@ -411,10 +411,10 @@ def test_of_a_batch_each_payment_has_the_outcome_of_its_own_key(keeper: Connecti
     assert single == [outcome["error_code"] for outcome in outcomes]
     made = [row(keeper, "get_payment", outcome["id"])["made_by"] for outcome in outcomes if outcome["id"]]
     assert made == [f"postgres, API key {every} (key)", f"postgres, API key {bound} (bound)", "postgres"]
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
-def test_of_a_batch_what_else_is_wrong_is_not_told_to_who_may_not(keeper: Connection, one: int) -> None:
+def test_of_a_batch_a_key_without_permission_learns_nothing_else(keeper: Connection, one: int) -> None:
     [outcome] = rows(keeper, "make_payments", [one], [one], [Decimal(-1)], api_key_ids=[key(keeper, "read")])
     assert outcome["error_code"] == "WF001"
 
@@ -451,9 +451,7 @@ def test_of_an_atomic_batch_the_first_that_is_not_allowed_is_raised(keeper: Conn
     assert [line["balance"] for line in rows(keeper, "get_statement", known["one"])] == [100, 110]
 
 
-def test_what_a_key_may_not_do_tells_nothing_of_who_used_an_idempotency_key(
-    keeper: Connection, known: dict[str, int]
-) -> None:
+def test_a_refused_key_learns_nothing_of_idempotency_keys(keeper: Connection, known: dict[str, int]) -> None:
     one, two = known["one"], known["two"]
     paid(keeper, one, two, 1, idempotency_key="used")
     api_key = key(keeper, "pay", accounts=[known["three"]])
@@ -465,9 +463,7 @@ def test_what_a_key_may_not_do_tells_nothing_of_who_used_an_idempotency_key(
     assert (outcome["id"], outcome["error_code"]) == (None, "WF002")
 
 
-def test_who_makes_the_same_payment_under_another_key_gets_the_one_that_was_made(
-    keeper: Connection, known: dict[str, int]
-) -> None:
+def test_the_same_payment_with_another_api_key_gets_the_first_one(keeper: Connection, known: dict[str, int]) -> None:
     first, second = key(keeper, "pay", name="first"), key(keeper, "pay", name="second")
     asked = (known["one"], known["two"], 1)
     payment = paid(keeper, *asked, idempotency_key="used", api_key_id=first)
@@ -541,7 +537,7 @@ def test_a_list_does_the_same_work_whether_another_account_is_there_or_not(
 # Who made it.
 
 
-def test_everything_says_who_made_it(keeper: Connection, known: dict[str, int]) -> None:
+def test_every_row_records_its_maker(keeper: Connection, known: dict[str, int]) -> None:
     api_key = key(keeper)
     words = f"postgres, API key {api_key} (key)"
     one, two = known["one"], known["two"]
@@ -569,10 +565,10 @@ def test_everything_says_who_made_it(keeper: Connection, known: dict[str, int]) 
     assert keeper.execute("select api_key_id, database_role from ledger.currency where name = 'NEW'").fetchall() == [
         (api_key, "postgres")
     ]
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
-def test_a_role_is_who_logged_in_but_for_the_http_layer(admin: Connection, database: str) -> None:
+def test_the_recorded_role_is_the_one_that_logged_in(admin: Connection, database: str) -> None:
     one, two = account(admin, "one", 100), account(admin, "two")
     said = []
     for role in ("wallet_owner", "wallet_ops", "wallet_app"):

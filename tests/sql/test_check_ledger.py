@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
 from tests.sql.calls import as_if_an_hour_ago, held, paid, row
-from tests.support import PATIENCE, PROJECT, account, wait_until
+from tests.support import PROJECT, TIMEOUT, account, wait_until
 
 GAP = "The balance after this payment does not follow from the one before it"
 
@@ -355,7 +355,7 @@ def test_it_names_the_first_payment_that_does_not_follow(books: Connection) -> N
     assert (1, 3, GAP) not in problems(books)
 
 
-def test_it_reads_one_moment_and_waits_for_nobody(admin: Connection, database: str) -> None:
+def test_it_reads_one_snapshot_and_waits_for_no_lock(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     admin.execute("set lock_timeout = '1ms'")
     with psycopg.connect(database) as other:
@@ -489,7 +489,7 @@ def test_every_so_often_the_command_goes_on_until_it_is_stopped(
         books.execute("update ledger.account set balance = 100.5 where id = 3")
         wait_until(lambda: output.read_text().count("account 3: The balance is 100.5") >= 2)
         process.send_signal(signum)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     assert complaints.read_text() == ""
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.sql.calls import held, paid, refusal, refusal_of, row, rows
-from tests.support import account, balance, broken_books
+from tests.support import account, balance, ledger_problems
 
 
 def test_there_are_four_with_all_decimals(ops: Connection) -> None:
@@ -64,7 +64,7 @@ def test_amounts_have_no_more_decimals_than_their_currency(
     assert refusal(ops, "set_credit_limit", one, too_fine) == "WB009"
     row(ops, "set_credit_limit", one, finest)
     assert balance(ops, one) + balance(ops, other) == 100 + Decimal(finest)
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 # 'USD' is taken.

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import as_if_an_hour_ago, held, paid, refusal, refusal_of, row, rows, state
 from tests.sql.test_make_payment import MOST
-from tests.support import account, balance, broken_books
+from tests.support import account, balance, ledger_problems
 
 LEAST = Decimal("0.000000000000001")
 COLUMNS = [
@@ -83,7 +83,7 @@ def test_it_holds_and_moves_nothing(keeper: Connection, buyer: int, seller: int)
     assert terms(keeper, buyer) == [1000, Decimal("100.5"), Decimal("899.5")]
     assert terms(keeper, seller) == [0, 0, 0]
     assert rows(keeper, "list_payments") == []
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def test_as_ops_type_it(ops: Connection) -> None:
@@ -138,7 +138,7 @@ def test_what_is_held_is_not_available_to_anything_else(keeper: Connection, buye
     held(keeper, buyer, seller, "0.25")
     assert refusal(keeper, "refund_payment", back) == "WB023"
     assert row(keeper, "get_payment", sale)["refunded_amount"] is None
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def test_exactly_all_that_is_available_can_be_held(keeper: Connection, buyer: int, seller: int, hold: int) -> None:
@@ -154,7 +154,7 @@ def test_on_credit(keeper: Connection, seller: int) -> None:
     assert terms(keeper, empty) == [0, 10, 0]
     row(keeper, "capture_hold", hold)
     assert terms(keeper, empty) == [-10, 0, 0]
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def test_a_frozen_seller_can_be_held_for_and_paid(keeper: Connection, buyer: int, seller: int) -> None:
@@ -186,7 +186,7 @@ def test_a_capture_is_a_payment_of_all_that_is_held(keeper: Connection, buyer: i
     assert [line["hold_id"] for line in rows(keeper, "get_statement", seller)] == [None, hold]
     assert terms(keeper, buyer) == [900, 0, 900]
     assert balance(keeper, seller) == 100
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 @pytest.mark.parametrize("part", ["60.50", "0.000000000000001", "100"])
@@ -232,7 +232,7 @@ def test_a_voided_hold_frees_what_it_held(keeper: Connection, buyer: int, seller
     assert (voided["status"], voided["payment_id"], voided["captured_amount"]) == ("voided", None, None)
     assert terms(keeper, buyer) == [1000, 0, 1000]
     paid(keeper, buyer, seller, 1000)
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def test_whatever_the_status_of_its_accounts(keeper: Connection, buyer: int, seller: int, hold: int) -> None:
@@ -244,9 +244,7 @@ def test_whatever_the_status_of_its_accounts(keeper: Connection, buyer: int, sel
 # Expiring.
 
 
-def test_an_expired_hold_holds_nothing_for_whoever_looks(
-    keeper: Connection, buyer: int, seller: int, hold: int
-) -> None:
+def test_an_expired_hold_reserves_nothing(keeper: Connection, buyer: int, seller: int, hold: int) -> None:
     held(keeper, buyer, seller, 7)
     as_if_an_hour_ago(keeper, hold)
     assert row(keeper, "get_hold", hold)["status"] == "expired"
@@ -254,7 +252,7 @@ def test_an_expired_hold_holds_nothing_for_whoever_looks(
     [listed, _] = rows(keeper, "list_accounts")
     assert [listed["held"], listed["available"]] == [7, 993]
     assert stored(keeper, buyer) == 107  # nobody has written
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def test_it_ends_when_its_time_is_over_not_later(keeper: Connection, buyer: int, seller: int, hold: int) -> None:
@@ -301,7 +299,7 @@ def test_it_frees_itself_for_whatever_touches_its_account_next(keeper: Connectio
         assert row(keeper, "get_hold", hold)["status"] == "expired"
         [(ended,)] = keeper.execute("select ended_at = expires_at from ledger.hold where id = %s", [hold]).fetchall()
         assert ended
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def rows_of(connection: Connection, call: str) -> list[tuple[object, ...]]:
@@ -319,7 +317,7 @@ def test_one_that_has_been_freed_stays_expired(keeper: Connection, buyer: int, s
     assert row(keeper, "get_hold", hold)["status"] == "expired"
     assert refusal(keeper, "capture_hold", hold) == "WC033"
     assert refusal(keeper, "void_hold", hold) == "WC033"
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def test_a_closed_account_was_held_by_nothing(keeper: Connection, seller: int) -> None:
@@ -329,7 +327,7 @@ def test_a_closed_account_was_held_by_nothing(keeper: Connection, seller: int) -
     assert refusal(keeper, "set_account_status", empty, "closed") == "WC042"
     as_if_an_hour_ago(keeper, hold)
     assert row(keeper, "set_account_status", empty, "closed")["status"] == "closed"
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 # Under a key.
@@ -518,7 +516,7 @@ def test_refusals(keeper: Connection, buyer: int, seller: int, call: str, code: 
     before = [*state(keeper), stored(keeper, buyer), holds(keeper)]
     assert refusal_of(keeper, call.format(**names)) == code
     assert [*state(keeper), stored(keeper, buyer), holds(keeper)] == before
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 def holds(connection: Connection) -> list[tuple[object, ...]]:

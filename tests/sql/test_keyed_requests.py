@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.sql.calls import Row, held, paid, refusal, row, rows
-from tests.support import account, balance, broken_books, waiting_for_locks
+from tests.support import account, balance, ledger_problems, waiting_for_locks
 
 Call = tuple[str, list[Any]]
 FUNCTIONS = ["create_account", "create_currency", "set_account_status", "set_credit_limit", "void_hold"]
@@ -185,7 +185,7 @@ def test_of_two_at_the_same_moment_the_second_waits_for_the_first(
     assert found[0]["replayed"] is (True if ending == "commit" else None)
     if ending == "commit":
         assert without_replayed(found[0]) == without_replayed(made)
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_what_was_recorded_of_a_request_cannot_be_changed(admin: Connection) -> None:

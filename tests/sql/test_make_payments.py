@@ -13,7 +13,7 @@ from psycopg.types.numeric import Int8
 from tests.conftest import Connection
 from tests.sql.calls import as_if_an_hour_ago, held, message, paid, row
 from tests.sql.test_make_payment import LEAST, MOST, REFUSALS, TEXTS, scene
-from tests.support import account, balance, broken_books, totals
+from tests.support import account, balance, ledger_problems, totals
 
 # buyer, seller, amount, and an idempotency key, if any of the payments of a call has one
 Payment = tuple[Any, ...]
@@ -238,7 +238,7 @@ def test_without_waiting_what_is_locked_is_left_out(admin: Connection, database:
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 admin.execute(query, [*asked, False, waits])
     assert [balance(admin, id_) for id_ in (one, two, held)] == [8, 2, 10]
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 def test_a_batch_as_large_as_one_over_http(admin: Connection) -> None:
@@ -251,7 +251,7 @@ def test_a_batch_as_large_as_one_over_http(admin: Connection) -> None:
         "WB001" if buyer == seller else None for buyer, seller, _ in payments
     ]
     assert totals(admin) == {"USD": 20_000}
-    assert broken_books(admin) == []
+    assert ledger_problems(admin) == []
 
 
 # One after another. The accounts, which are made once: three of dollars, two of roubles, one as full as can be, one that
@@ -298,7 +298,7 @@ def books(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
         held(connection, ids[HOLDING], ids[0], 2)
         as_if_an_hour_ago(connection, held(connection, ids[EXPIRED], ids[0], 2))
         row(connection, "refund_payment", paid(connection, ids[0], ids[1], "0.5"), None, "of a refund")
-        assert broken_books(connection) == []
+        assert ledger_problems(connection) == []
         yield connection, ids[0]
         connection.rollback()
 
@@ -330,7 +330,7 @@ def comparable(connection: Connection, outcomes: list[tuple[Any, ...]]) -> tuple
     listed = [(outcome[0] and ids.index(outcome[0]), *outcome[1:5], *outcome[6:]) for outcome in outcomes]
     payments = "select amount, buyer_balance, seller_balance, description, reference from ledger.payment order by id"
     accounts = connection.execute("select * from wallet.list_accounts()").fetchall()
-    return listed, accounts, connection.execute(payments).fetchall(), broken_books(connection)
+    return listed, accounts, connection.execute(payments).fetchall(), ledger_problems(connection)
 
 
 @given(requests)

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import held, paid, refusal, refusal_of, row, rows, state
 from tests.sql.test_make_payment import MOST
-from tests.support import account, balance, broken_books
+from tests.support import account, balance, ledger_problems
 
 LEAST = Decimal("0.000000000000001")
 
@@ -42,7 +42,7 @@ def test_it_is_a_payment_of_the_seller_to_the_buyer(ops: Connection, buyer: int,
         "replayed": None,
     }
     assert [balance(ops, id_) for id_ in (buyer, seller)] == [Decimal("930.5"), Decimal("69.5")]
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_as_ops_type_it(ops: Connection, buyer: int, sale: int) -> None:
@@ -77,7 +77,7 @@ def test_parts_that_sum_up_exactly_and_not_one_unit_more(ops: Connection, buyer:
     assert balance(ops, buyer) == 1000
     assert refusal(ops, "refund_payment", sale, LEAST) == "WB021"
     assert refusal(ops, "refund_payment", sale) == "WB021"
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_without_an_amount_it_is_all_that_is_left(ops: Connection, sale: int) -> None:
@@ -120,7 +120,7 @@ def test_a_seller_with_a_credit_limit_can_give_back_what_it_has_spent(ops: Conne
     row(ops, "set_credit_limit", seller, 100)
     row(ops, "refund_payment", sale)
     assert balance(ops, seller) == -100
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 def test_what_is_held_of_the_seller_is_not_given_back(ops: Connection, buyer: int, seller: int, sale: int) -> None:
@@ -142,7 +142,7 @@ def test_a_captured_payment_is_refunded_like_any_other(ops: Connection, buyer: i
     refund = row(ops, "refund_payment", captured["id"])
     assert (refund["amount"], row(ops, "get_payment", refund["id"])["hold_id"]) == (40, None)
     assert row(ops, "get_hold", hold)["status"] == "captured"
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []
 
 
 # Under a key.
@@ -282,4 +282,4 @@ def test_refusals(ops: Connection, buyer: int, seller: int, sale: int, arguments
     before = state(ops)
     assert refusal_of(ops, f"refund_payment({arguments.format(**sales)})") == code
     assert state(ops) == before
-    assert broken_books(ops) == []
+    assert ledger_problems(ops) == []

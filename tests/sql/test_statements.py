@@ -104,7 +104,7 @@ def test_after_nothing_is_from_the_beginning(keeper: Connection, saver: int, aft
     assert amounts(rows(keeper, "get_statement", saver, after, 2)) == [None, 1, -2]
 
 
-def test_after_a_payment_of_somebody_else_is_after_all_that_were_before_it(keeper: Connection, saver: int) -> None:
+def test_after_may_name_a_payment_of_another_account(keeper: Connection, saver: int) -> None:
     others = [payment["id"] for payment in rows(keeper, "list_payments") if payment["reference"] is None]
     opening, *lines = rows(keeper, "get_statement", saver, others[1])
     assert (opening["balance"], amounts(lines)) == (99, [3, -4, 5, -6])

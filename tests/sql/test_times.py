@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.sql.calls import paid, row, rows
-from tests.support import account, broken_books
+from tests.support import account, ledger_problems
 
 HOUR = timedelta(hours=1)
 
@@ -73,7 +73,7 @@ def test_the_times_of_an_account_never_go_back(keeper: Connection, pair: tuple[i
     for account_id in pair:
         assert times(keeper, account_id) == sorted(times(keeper, account_id))
     assert times(keeper, one)[-1] > now(keeper) + HOUR / 2
-    assert broken_books(keeper) == []
+    assert ledger_problems(keeper) == []
 
 
 @pytest.mark.parametrize("function", PAY)
@@ -161,7 +161,7 @@ ASKS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("ask", ASKS)
-def test_who_is_told_of_a_moment_moves_payments_past_it(admin: Connection, its_pair: tuple[int, int], ask: str) -> None:
+def test_a_reader_of_a_moment_moves_payments_past_it(admin: Connection, its_pair: tuple[int, int], ask: str) -> None:
     [(before,)] = admin.execute("select last_value from ledger.answered_until").fetchall()
     moment = now(admin)
     ASKS[ask](admin, its_pair[0], moment)
@@ -189,9 +189,7 @@ def test_where_nothing_can_be_written_the_past_is_told_all_the_same(admin: Conne
         assert row(reporting, "get_account", one, now(admin))["amount"] == 5
 
 
-def test_who_looks_at_the_past_in_a_transaction_that_stays_open_keeps_nobody_waiting(
-    admin: Connection, database: str
-) -> None:
+def test_a_reader_of_the_past_in_an_open_transaction_delays_no_payment(admin: Connection, database: str) -> None:
     one = account(admin, "one", 5)
     with psycopg.connect(database) as looking:
         row(looking, "get_account", one, now(admin))
