@@ -43,7 +43,8 @@ class Server:
         )
         self.lines: list[str] = []
         self._serving = threading.Event()
-        self._reader = threading.Thread(target=self._read)
+        # A worker that outlives its parent would keep the log open.
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
@@ -74,9 +75,9 @@ class Server:
             code = self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)  # makes Python print its stack
-            self._reader.join()
+            self._reader.join(TIMEOUT)
             raise AssertionError(f"the server does not exit:\n{self.log}") from None
-        self._reader.join()
+        self._reader.join(TIMEOUT)
         return code
 
     def stop(self, signum: int = signal.SIGTERM) -> int:

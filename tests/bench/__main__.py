@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.bench import books, load, plan
+from tests.bench import ledger, load, plan
 from tests.bench.load import BenchError
 from tests.bench.measure import Wallet, has_batches, listing, measure, wallet, warm_up
 from tests.bench.plan import Measurement, Row
@@ -171,13 +171,13 @@ class _Run:
 
     def _list(self, service: Wallet) -> None:
         """Measures the list of exactly 100,000 payments, before there are more."""
-        missing = plan.LISTED - books.payments(service.admin)
+        missing = plan.LISTED - ledger.payments(service.admin)
         if missing < 0:
             self._note(f"GET /payments is not measured: there are more than {plan.LISTED:,} payments already")
             self._expected -= 2 * plan.ROUNDS
             return
         _say(f"making {missing:,} payments, to list them")
-        books.fill(service.admin, service.accounts.rich, missing)
+        ledger.fill(service.admin, service.accounts.rich, missing)
         memory: tuple[float, float] | None = None
         for row, measurement in listing(service):
             self._keep(row, measurement)
@@ -191,11 +191,11 @@ class _Run:
     def _prove(self, service: Wallet) -> None:
         said = "After each row, the sum of money is what it was, and no balance is below zero"
         if "WALLET_DATA_DIR" not in self._environment:
-            self._note(said)  # what else is in somebody's database is not ours to judge
+            self._note(said)  # the other contents of that database are not checked
             return
         _say("proving that every balance follows from the payments")
-        books.prove(service.admin)
-        self._note(f"{said}; every balance follows from the {books.payments(service.admin):,} payments")
+        ledger.prove(service.admin)
+        self._note(f"{said}; every balance follows from the {ledger.payments(service.admin):,} payments")
 
     def _measure_stored(self, stored: int) -> None:
         """Measures on two new databases in turn, one with payments stored and one without."""
@@ -203,7 +203,7 @@ class _Run:
             empty = stack.enter_context(wallet(*self._new_database("bench_empty")))
             full = stack.enter_context(wallet(*self._new_database("bench_full")))
             _say(f"making {stored:,} payments, to have them stored")
-            books.fill(full.admin, full.accounts.rich, stored, lambda done: _tell_tenths(done, stored))
+            ledger.fill(full.admin, full.accounts.rich, stored, lambda done: _tell_tenths(done, stored))
             for service in (empty, full):
                 warm_up(service)
             for _ in range(plan.ROUNDS):

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from wallet_api.database.embedded import wheel_programs
 
 FOLDER = Path(__file__).parent
-_PATIENCE = 120
+_TIMEOUT = 120
 
 
 class BenchError(Exception):
@@ -100,7 +100,7 @@ def read_payments(url: str, secret: str | None = None) -> tuple[float, int]:
     address = urlsplit(url)
     head = "".join([f"{name}: {value}\r\n" for name, value in authorization(secret).items()])
     parts = []
-    with socket.create_connection((str(address.hostname), int(address.port or 80)), _PATIENCE) as connection:
+    with socket.create_connection((str(address.hostname), int(address.port or 80)), _TIMEOUT) as connection:
         begin = time.monotonic()
         connection.sendall(f"GET /payments HTTP/1.1\r\n{head}Host: localhost\r\nConnection: close\r\n\r\n".encode())
         while part := connection.recv(1 << 20):
@@ -127,7 +127,7 @@ def _chunks(body: bytes) -> Iterator[bytes]:
 
 def post_status(url: str, path: str, body: str, secret: str | None = None) -> int:
     """The status that one request is answered with."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_PATIENCE)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TIMEOUT)
     connection.request("POST", path, body, authorization(secret))
     status = connection.getresponse().status
     connection.close()
@@ -175,7 +175,7 @@ def _status(pid: int, field: str) -> float:
 def _as_wallet_app(conninfo: str) -> tuple[str, dict[str, str]]:
     """A connection string and an environment for a program that then is wallet_app, as the service is.
 
-    The password goes into the environment: arguments can be read by everybody on the machine.
+    The password goes into the environment: every user of the machine can read arguments.
     """
     parameters = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
     environment = os.environ | {"PGOPTIONS": "-c role=wallet_app"}
@@ -192,7 +192,7 @@ def _output(command: list[str], seconds: int, environment: dict[str, str] | None
             env=environment,
             capture_output=True,
             text=True,
-            timeout=seconds + _PATIENCE,
+            timeout=seconds + _TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired:

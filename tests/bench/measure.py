@@ -10,7 +10,16 @@ from random import randrange
 import psycopg
 
 from tests.bench import load, plan
-from tests.bench.books import ACCOUNTS, Accounts, Admin, Books, open_accounts, payments, plain_function, plain_payments
+from tests.bench.ledger import (
+    ACCOUNTS,
+    Accounts,
+    Admin,
+    PaymentCount,
+    open_accounts,
+    payments,
+    plain_function,
+    plain_payments,
+)
 from tests.bench.load import BenchError
 from tests.bench.plan import Measurement, Row
 from tests.support import serving
@@ -56,7 +65,7 @@ def warm_up(service: Wallet) -> None:
     """Lets the service and the database prepare what they prepare at the first requests."""
     load.wrk(f"{service.url}/livez", "livez", 8, 1)
     load.wrk(service.url, "payments", 64, 1, 1, service.accounts.rich, ACCOUNTS, secret=service.secret)
-    Books(service.admin).accepted()
+    PaymentCount(service.admin).accepted()
 
 
 def has_batches(service: Wallet) -> int:
@@ -74,7 +83,7 @@ def measure(service: Wallet, row: Row, seconds: int) -> Measurement:
         answers = load.wrk(f"{service.url}/livez", row.load, row.clients, seconds)
         speed = answers.requests / answers.seconds
         return Measurement(speed, answers.p50, answers.p99, failed=answers.failed)
-    books = Books(service.admin)
+    count = PaymentCount(service.admin)
     first = service.accounts.mix if row.load == "mix" else service.accounts.rich
     if row.door == "SQL":
         answers = load.pgbench(service.conninfo, row.load, row.clients, seconds, first, row.accounts)
@@ -87,7 +96,7 @@ def measure(service: Wallet, row: Row, seconds: int) -> Measurement:
     if row.clients == plan.CROWD:
         # What those had sent who were told to come back later is read after that time, though they are gone.
         time.sleep(_COME_BACK)
-    return _counted(row, answers, books.accepted())
+    return _counted(row, answers, count.accepted())
 
 
 def _measure_plain(service: Wallet, row: Row, seconds: int) -> Measurement:
@@ -103,7 +112,7 @@ def _counted(row: Row, answers: load.Answers, accepted: int) -> Measurement:
     """What was answered, beside what the database has.
 
     When wrk ends, each of its connections may have one more request under way. Those payments are made, and are
-    not counted: nobody got the answer within the time. Any other difference would be a payment made twice or lost.
+    not counted: its answer came after the time was over. Any other difference would be a payment made twice or lost.
     """
     each = plan.BATCH if row.load == "batch" else 1
     paid = (answers.requests - answers.refused) * each

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.bench.books import ACCOUNTS, MIX_ACCOUNTS
+from tests.bench.ledger import ACCOUNTS, MIX_ACCOUNTS
 
 ROUNDS = 3
 BATCH = 1000
@@ -25,7 +25,7 @@ class Row:
 
     @property
     def makes_payments(self) -> bool:
-        """Whether the books are to be looked at afterwards."""
+        """Whether the ledger is checked afterwards."""
         return self.load not in ("livez", "list", "plain")
 
     def __str__(self) -> str:

@@ -145,7 +145,7 @@ def test_accounts_are_locked_in_the_order_of_their_ids(
         holder.execute("select from ledger.account where id = %s for update", [first])
         payment = threads.submit(pay_alone, database, buyer, seller, 1, function)
         waiting_for_locks(admin, 1)
-        # It waits for the first, whoever buys, and so does not hold the second yet.
+        # It waits for the first in either direction, and so does not hold the second yet.
         admin.execute("select from ledger.account where id = %s for update nowait", [second])
         holder.rollback()
         payment.result()

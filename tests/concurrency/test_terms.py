@@ -152,7 +152,7 @@ def test_of_different_holds_under_one_key_at_the_same_moment_one_has_it(admin: C
 
 
 def test_what_has_expired_is_freed_once(admin: Connection, database: str) -> None:
-    """By whoever comes first, and all who come at once see it free."""
+    """The first payment voids it, and all at once see the amount available."""
     for number in range(ROUNDS):
         buyer, seller = account(admin, f"buyer {number}", 10), account(admin, f"seller {number}")
         with admin.transaction():

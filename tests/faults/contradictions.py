@@ -217,7 +217,7 @@ def _wrong_keys(orders: list[Order], payments: list[Payment]) -> Iterator[str]:
         if sum(not attempt.replayed for attempt in answers) > 1:
             yield f"{told} was answered twice as if it were new"
     for payment in (payment for rows in stored.values() for payment in rows):
-        yield f"nobody sent the key of {payment}"
+        yield f"no request had the key of {payment}"
 
 
 def _may_have_made(attempt: Attempt, payment: Payment) -> bool:
@@ -239,7 +239,7 @@ def _wrong_without_key(orders: list[Order], payments: list[Payment]) -> Iterator
     for order, attempt in attempts:
         if attempt.replayed:
             yield f"{order} has no key, and was answered with a replay"
-    # Of equal requests without an answer, nobody can say which one made which payment; they have to suffice.
+    # Of equal requests without an answer, it is unknown which one made which payment; there have to be enough of them.
     free = defaultdict(list)
     for order, attempt in attempts:
         if _is_unknown(attempt):
@@ -252,7 +252,7 @@ def _wrong_without_key(orders: list[Order], payments: list[Payment]) -> Iterator
         if earlier:
             sent.remove(min(earlier))
         else:
-            yield f"nobody asked for {payment}, or only once, and got another one"
+            yield f"no request without another answer can have made {payment}"
 
 
 def _shows(body: str, payment: Payment) -> bool:
@@ -289,7 +289,7 @@ def verdict(admin: psycopg.Connection[Any], address: Address, recorder: Recorder
     payments = stored_payments(admin, recorder.accounts)
     found = contradictions(recorder.accounts, _shown_balances(address), payments, recorder.orders)
     found += [f"was never answered for good: {order}" for order in recorder.unsettled()]
-    found += [f"the books do not hold: {link}" for link in ledger_problems(admin)]
+    found += [f"check_ledger() finds: {link}" for link in ledger_problems(admin)]
     return found
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, on a port of loopback, that dies when it is killed: nobody starts it again."""
+"""A PostgreSQL of a test's own, on a port of loopback, that stays dead when it is killed."""
 
 import os
 import random
@@ -39,7 +39,7 @@ Admin = psycopg.Connection[Any]
 def free_port() -> int:
     """A port that can be listened on now, and by the one who was killed there again.
 
-    Not one of those that the kernel gives to whoever connects: it would be taken in between, once in a while.
+    Not one of those that the kernel gives to clients: it would sometimes be taken in between.
     """
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
@@ -78,7 +78,7 @@ class Postgres(embedded._Cluster):
 
     @contextmanager
     def account_locked(self, account_id: int) -> Iterator[None]:
-        """Holds an account, as somebody in psql may, and calls of the service wait for it; until it is killed, even."""
+        """Holds an account, as a session of psql may, and calls of the service wait for it; until it is killed, even."""
         with closing(psycopg.connect(self.conninfo())) as holder, self.admin() as admin:
             holder.execute("select from ledger.account where id = %s for update", [account_id])
             waiting_for_locks(admin, 1)

@@ -38,7 +38,7 @@ class Fault(enum.Enum):
 
 
 # Those after which the database has made the payments, and those after which it has not. After the others the
-# service has the answer; or the database gave the call up, because it saw within a second that nobody waits.
+# service has the answer; or the database gave the call up, because it saw within a second that no client waits.
 MADE = [
     Fault.LATE_CALL,
     Fault.CUT_BEFORE_ANSWER,
@@ -126,7 +126,7 @@ class Proxy:
         service = _Peer(reader, writer)
         struck: list[Fault] = []
         try:
-            # What ends badly on either side ends on the other; a proxy has nobody to tell.
+            # What ends badly on either side ends on the other; a proxy reports to no client.
             with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
                 database = _Peer(*await self._connect())
                 try:

@@ -227,7 +227,7 @@ class Recorder:
         elif random.random() < 0.05:
             amount = random.choice(["0", "-1", "0.0000000000000001"])
         key = str(uuid.uuid4()) if random.random() < self._keyed else None
-        # Nobody has this id: identities are counted up from 1.
+        # No account has this id: identities are counted up from 1.
         seller_id = 10**15 if random.random() < 0.01 else seller.id
         return Order(buyer.id, seller_id, amount, key)
 
@@ -239,7 +239,7 @@ def _client(addresses: list[Address], timeout: float, random: Random) -> Iterato
     connection: http.client.HTTPConnection | None = None
 
     def connected() -> http.client.HTTPConnection:
-        """Tries each address: where nobody listens, nothing was sent yet, and another one may be asked."""
+        """Tries each address: after a refused connection nothing was sent, and another address may be tried."""
         nonlocal connection
         if connection is None or connection.sock is None:
             for address in itertools.islice(turn, len(addresses)):

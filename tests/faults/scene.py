@@ -16,7 +16,7 @@ from tests.support import PROJECT, Server, wait_until
 
 Address = tuple[str, int]
 
-# Limits that make a service give up sooner than a test's patience ends.
+# Limits that make a service give up before a test does.
 _SETTINGS = {"WALLET_POOL_TIMEOUT": "1", "WALLET_CONNECT_TIMEOUT": "2"}
 
 

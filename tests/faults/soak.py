@@ -23,7 +23,7 @@ from tests.faults.recorder import Fault, Recorder, open_accounts
 from tests.faults.scene import Scene, scene
 from tests.support import wait_until
 
-# What is recorded is proved and forgotten after so many seconds: memory and patience have limits.
+# What is recorded is proved and forgotten after so many seconds: memory is limited.
 _ROUND = 30.0
 _PROGRESS = 10.0
 
@@ -73,7 +73,7 @@ class Soak:
         self._recorder: Recorder | None = None
 
     def run(self, seconds: float) -> int:
-        """Rounds of payments and faults, until the time is over or somebody stops it."""
+        """Rounds of payments and faults, until the time is over or it is stopped."""
         finished = threading.Event()
         progress = threading.Thread(target=self._tell_progress, args=(finished,))
         progress.start()
@@ -178,7 +178,7 @@ class Soak:
         self._standby.start()
 
     def _fail_over(self, recorder: Recorder) -> None:
-        with self._primary.admin() as admin:  # as whoever promotes a standby makes sure of
+        with self._primary.admin() as admin:  # as the operator who promotes a standby makes sure of
             followed = "select from pg_stat_replication where sync_state = 'sync' and state = 'streaming'"
             wait_until(lambda: admin.execute(followed).fetchone() is not None)
         recorder.strike("kill -9 of the primary, standby promoted", self._primary.kill)

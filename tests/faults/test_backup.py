@@ -151,7 +151,7 @@ def start_restored(operator: Operator, script: str, copy: Postgres) -> None:
 
 
 def assert_it_is_a_wallet(operator: Operator, copy: Postgres) -> None:
-    """Its books hold, it is at this version, and it serves: a payment can be made, as wallet_app."""
+    """Its ledger is consistent, it is at this version, and it serves: a payment can be made, as wallet_app."""
     operator.run(PROVE, copy)
     with copy.admin() as admin:
         assert ledger_problems(admin) == []
@@ -173,7 +173,7 @@ def test_a_dump_has_all_that_was_acknowledged_before_it_began(
     there, restored = payments(primary, clients), payments(copy, clients)
     assert restored.items() <= there.items()
     assert acknowledged(clients, end=begun) - restored.keys() == set()
-    assert acknowledged(clients, begin=begun, end=ended) != set(), "nobody paid meanwhile"
+    assert acknowledged(clients, begin=begun, end=ended) != set(), "no payment was made meanwhile"
     assert acknowledged(clients, begin=ended) & restored.keys() == set()
     assert_it_is_a_wallet(operator, copy)
 
@@ -249,7 +249,7 @@ def test_a_base_backup_has_all_that_was_acknowledged_before_it_ended(
     there, restored = payments(primary, clients), payments(copy, clients)
     assert restored.items() <= there.items()
     assert acknowledged(clients, end=copied) - restored.keys() == set()
-    assert acknowledged(clients, begin=begun, end=copied) != set(), "nobody paid meanwhile"
+    assert acknowledged(clients, begin=begun, end=copied) != set(), "no payment was made meanwhile"
     assert_it_is_a_wallet(operator, copy)
 
 

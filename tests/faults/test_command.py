@@ -134,7 +134,7 @@ def test_secrets_may_come_from_files_and_are_never_shown(tmp_path: Path, protect
     with serving(**app, WEB_CONCURRENCY="2", WALLET_ACCESS_LOG="on") as server, server.client() as api:
         wait_until(lambda: server.log.count("Application startup complete") == 2)
         for file in files.values():
-            file.unlink()  # nobody needs them for the connections that there are
+            file.unlink()  # the existing connections do not need them
         for _ in range(10):
             assert api.get("/accounts", headers={"Connection": "close"}).status_code == 200
         commands = subprocess.check_output(["ps", "-eo", "args"], text=True)

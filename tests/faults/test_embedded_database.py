@@ -293,7 +293,7 @@ def test_it_is_durable_by_default(folder: Path) -> None:
             assert connection.execute("select current_setting(%s)", [setting]).fetchone() == ("on",)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
 @pytest.mark.parametrize("mode", [0o755, 0o700], ids=["reachable", "unreachable"])
 def test_started_by_root_it_does_not_run_as_root(tmp_path_factory: pytest.TempPathFactory, mode: int) -> None:
     parent = Path(subprocess.check_output(["mktemp", "-d", "/tmp/wallet_test_XXXXXX"], text=True).strip())
@@ -312,7 +312,7 @@ def test_started_by_root_it_does_not_run_as_root(tmp_path_factory: pytest.TempPa
         shutil.rmtree(parent)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
 def test_started_by_root_it_runs_programs_that_only_root_can_reach(tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.symlink_to(postgres_programs() or embedded.wheel_programs())

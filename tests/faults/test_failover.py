@@ -131,4 +131,4 @@ def test_a_commit_that_no_standby_has_is_no_success(
     standby.start()
     wait_until(lambda: pay(api, buyer, seller, key="the one").status_code == 200)
     assert pay(api, buyer, seller, key="another one").status_code == 200
-    assert balance(admin, seller) == 3  # each once: the one without a key too, which nobody may ask for again
+    assert balance(admin, seller) == 3  # each once: the one without a key too, which is not repeated

@@ -149,7 +149,7 @@ def strike(proxy: Proxy, fault: Fault, ask: Callable[[], Answer]) -> Answer:
 def outcomes(fault: Fault, payments: int) -> list[tuple[int, int]]:
     """What may become of a call that is not repeated: the status of the answer, and how many payments are made."""
     if fault is Fault.HALF_CLOSE_TO_DATABASE:
-        # On a busy machine, the call takes the second after which the database sees that nobody waits. And PgBouncer
+        # On a busy machine, the call takes the second after which the database sees that no client waits. And PgBouncer
         # takes such a client for one that is gone.
         return [(200, payments), (503, 0), (503, payments)]
     if fault in MADE:

@@ -1,4 +1,4 @@
-"""Whatever bytes a client sends, it is answered in valid HTTP, with no 500, or closed; and nobody hangs.
+"""Whatever bytes a client sends, it is answered in valid HTTP, with no 500, or closed; no client hangs.
 
 `make fuzz` sends for as long as is asked, to a service on a PostgreSQL of its own; tests/http/test_fuzz.py in short.
 """

@@ -17,7 +17,7 @@ json_values = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
     max_leaves=10,
 )
-# digits and an exponent, as anybody may write them
+# digits and an exponent, as a client may write them
 numbers = st.builds(
     "{}{}.{}e{}".format,
     st.sampled_from(["", "-"]),

@@ -118,7 +118,7 @@ def test_elsewhere_than_on_loopback_a_service_may_have_any_name(http_database: s
 
 
 def test_where_names_are_given_no_other_is_good_elsewhere_either(http_database: str) -> None:
-    """As with docker compose: a name that somebody has pointed to this machine leads to the published port, too."""
+    """As with docker compose: a foreign name that points to this machine leads to the published port, too."""
     settings = {"HOST": "0.0.0.0", "WALLET_AUTH": "off", "WALLET_HOSTS": "pay.example"}
     with serving(DATABASE_URL=http_database, **settings) as server:
         port = server.url.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""More than it can do is refused, at once and cheaply; who is served is served on, and nobody is waited for for ever."""
+"""Clients over the limits are refused at once; the others are served, and a client that does not read is cut off."""
 
 import asyncio
 import contextlib

@@ -215,7 +215,7 @@ def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> 
 
 
 def test_a_trailer_is_no_header(admin: Connection, url: str, pair: tuple[int, int]) -> None:
-    """Whoever stands in front, and looks at headers, or takes some away, does not see it."""
+    """A proxy that inspects or removes headers does not see it."""
     body = json.dumps(payment_body(*pair)).encode()
     head = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: the same\r\n\r\n" % (len(body), body)

@@ -101,7 +101,7 @@ def test_a_database_that_accepts_no_changes_is_not_ready_until_it_does(admin: Co
         admin.execute("set transaction_read_only = off")
         admin.execute("set default_transaction_read_only = off")
         admin.execute(f"alter database {admin.info.dbname} reset default_transaction_read_only")
-        # Whether or not anybody asks if it is ready:
+        # Without a request to /readyz:
         wait_until(lambda: pay(api, buyer, seller).status_code == 200)
         wait_until(lambda: api.post("/accounts", json=new).status_code == 200)
         wait_until(lambda: api.get("/readyz").status_code == 200)

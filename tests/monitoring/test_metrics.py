@@ -69,7 +69,7 @@ def test_each_that_is_asked_for_is_told(admin: Connection, database: str, worker
         try:
             wait_until(all_told)
         except AssertionError:
-            raise AssertionError(f"nobody tells {missing}") from None
+            raise AssertionError(f"no metric has the name {missing}") from None
 
 
 def test_all_queries_are_found() -> None:

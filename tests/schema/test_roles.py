@@ -42,7 +42,7 @@ FUNCTIONS = {
     "summarize_ledger": READING,
     "void_hold": OPERATIONS,
 }
-# Who may read a table. Nobody but the owner may write one.
+# Who may read a table. Only the owner may write one.
 TABLES: dict[str, set[str]] = {
     "account": {"wallet_reporting"},
     "account_change": {"wallet_reporting"},

@@ -123,7 +123,7 @@ def test_the_service_works_with_roles_of_its_own(apart: tuple[str, str]) -> None
                union select relowner::regrole::text from pg_class where relnamespace = 'ledger'::regnamespace"""
         ).fetchall()
         assert owners == [("staging_wallet_owner",)]
-        # what everybody has decided on, for these roles instead of those
+        # the decisions of test_roles.py, for these roles instead of those
         reads = "select has_function_privilege('staging_wallet_reporting', 'wallet.check_ledger()', 'execute')"
         assert admin.execute(reads).fetchall() == [(True,)]
         reads = "select has_function_privilege('wallet_reporting', 'wallet.check_ledger()', 'execute')"

@@ -25,7 +25,7 @@ GAP = "The balance after this payment does not follow from the one before it"
 
 
 @pytest.fixture
-def books(admin: Connection) -> Connection:
+def ledger(admin: Connection) -> Connection:
     """Accounts 1 and 2 (USD) pay each other in payments 1 to 3, 3 is idle, 4 is in RUB; and nothing protects them."""
     for name, currency in (("one", 1), ("two", 1), ("idle", 1), ("roubles", 2)):
         account(admin, name, 100, currency)
@@ -130,9 +130,9 @@ DAMAGES: list[tuple[str, list[tuple[Any, ...]]]] = [
 
 
 @pytest.mark.parametrize(("damage", "found"), DAMAGES)
-def test_each_damage_is_seen(books: Connection, damage: str, found: list[tuple[Any, ...]]) -> None:
-    books.execute(damage)
-    assert sorted(problems(books), key=str) == sorted(found, key=str)
+def test_each_damage_is_seen(ledger: Connection, damage: str, found: list[tuple[Any, ...]]) -> None:
+    ledger.execute(damage)
+    assert sorted(problems(ledger), key=str) == sorted(found, key=str)
 
 
 # What accounts may do, holds, refunds, and decimals.
@@ -187,7 +187,7 @@ def names(keeper: Connection) -> dict[str, int]:
     return names
 
 
-# A payment that fits the books but for one thing: each of its accounts has {} before it, and the balance after it.
+# A payment that fits the ledger but for one thing: each of its accounts has {} before it, and the balance after it.
 MADE = """insert into ledger.payment (
               id, currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance,
               refunded_payment_id, hold_id
@@ -347,12 +347,12 @@ def test_each_damage_to_terms_holds_and_refunds_is_seen(
     assert sorted(problems(keeper), key=str) == sorted(expected, key=str)
 
 
-def test_it_names_the_first_payment_that_does_not_follow(books: Connection) -> None:
-    books.execute(
+def test_it_names_the_first_payment_that_does_not_follow(ledger: Connection) -> None:
+    ledger.execute(
         "update ledger.payment set buyer_balance = 0 where id = 1; update ledger.payment set buyer_balance = 0 where id = 3"
     )
-    assert (1, 1, GAP) in problems(books)
-    assert (1, 3, GAP) not in problems(books)
+    assert (1, 1, GAP) in problems(ledger)
+    assert (1, 3, GAP) not in problems(ledger)
 
 
 def test_it_reads_one_snapshot_and_waits_for_no_lock(admin: Connection, database: str) -> None:
@@ -396,7 +396,7 @@ def recorded(admin: Connection) -> list[int]:
 
 
 @pytest.mark.parametrize("user", ["postgres", "wallet_app", "wallet_ops", "wallet_reporting"])
-def test_the_command_says_that_all_is_well(books: Connection, database: str, user: str) -> None:
+def test_the_command_says_that_all_is_well(ledger: Connection, database: str, user: str) -> None:
     assert check(make_conninfo(database, user=user)) == (
         0,
         [
@@ -410,18 +410,18 @@ def test_the_command_says_that_all_is_well(books: Connection, database: str, use
     )
 
 
-def test_a_name_from_before_the_rule_forges_no_line_of_it(books: Connection, database: str) -> None:
-    books.execute("set session_replication_role = replica")
-    books.execute("update ledger.currency set name = E'\n0 problems' where id = 2")
-    books.execute("update ledger.currency set name = E'\x1b[2J\u202e' where id = 3")
+def test_a_name_from_before_the_rule_forges_no_line_of_it(ledger: Connection, database: str) -> None:
+    ledger.execute("set session_replication_role = replica")
+    ledger.execute("update ledger.currency set name = E'\n0 problems' where id = 2")
+    ledger.execute("update ledger.currency set name = E'\x1b[2J\u202e' where id = 3")
     code, lines, _ = check(database)
     assert code == 0
     assert [line.partition("  ")[0] for line in lines] == ["currency", "USD", "\\n0 problems", "\\x1b[2J\\u202e", "ETC"]
 
 
-def test_the_command_says_what_is_wrong_and_exits_with_1(books: Connection, database: str) -> None:
-    books.execute("update ledger.account set balance = 100.5 where id = 3")
-    books.execute("update ledger.payment set buyer_balance = 0 where id = 2")
+def test_the_command_says_what_is_wrong_and_exits_with_1(ledger: Connection, database: str) -> None:
+    ledger.execute("update ledger.account set balance = 100.5 where id = 3")
+    ledger.execute("update ledger.payment set buyer_balance = 0 where id = 2")
     code, lines, _ = check(database)
     assert code == 1
     assert lines[1].split() == ["USD", "3", "3", "300.5", "2", "wrong"]
@@ -432,19 +432,19 @@ def test_the_command_says_what_is_wrong_and_exits_with_1(books: Connection, data
     ]
 
 
-def test_the_command_records_what_it_found_where_it_may(books: Connection, database: str) -> None:
+def test_the_command_records_what_it_found_where_it_may(ledger: Connection, database: str) -> None:
     assert check(make_conninfo(database, user="wallet_app"))[0] == 0
-    assert recorded(books) == [0]
-    books.execute("update ledger.account set balance = 100.5 where id = 3")
+    assert recorded(ledger) == [0]
+    ledger.execute("update ledger.account set balance = 100.5 where id = 3")
     assert check(database)[0] == 1
-    assert recorded(books) == [0, 1]
+    assert recorded(ledger) == [0, 1]
     assert check(make_conninfo(database, options="-cdefault_transaction_read_only=on"))[0] == 1
     assert check(make_conninfo(database, user="wallet_reporting"))[0] == 1
-    assert recorded(books) == [0, 1]
+    assert recorded(ledger) == [0, 1]
 
 
-def test_of_very_many_problems_the_command_tells_the_number(books: Connection, database: str) -> None:
-    books.execute(
+def test_of_very_many_problems_the_command_tells_the_number(ledger: Connection, database: str) -> None:
+    ledger.execute(
         "insert into ledger.account (name, currency_id, opening_balance, balance) select 'a' || n, 1, 0, -1 from generate_series(1, 50) n"
     )
     code, lines, _ = check(database)
@@ -482,11 +482,11 @@ def checking(conninfo: str, folder: Path) -> Iterator[tuple[subprocess.Popen[byt
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_every_so_often_the_command_goes_on_until_it_is_stopped(
-    books: Connection, database: str, tmp_path: Path, signum: signal.Signals
+    ledger: Connection, database: str, tmp_path: Path, signum: signal.Signals
 ) -> None:
     with checking(database, tmp_path) as (process, output, complaints):
         wait_until(lambda: output.read_text().count("proved\nETC") >= 2)
-        books.execute("update ledger.account set balance = 100.5 where id = 3")
+        ledger.execute("update ledger.account set balance = 100.5 where id = 3")
         wait_until(lambda: output.read_text().count("account 3: The balance is 100.5") >= 2)
         process.send_signal(signum)
         assert process.wait(TIMEOUT) == 0
@@ -494,7 +494,7 @@ def test_every_so_often_the_command_goes_on_until_it_is_stopped(
 
 
 def test_a_database_that_is_away_for_a_while_does_not_end_it(
-    books: Connection, cluster: str, database: str, tmp_path: Path
+    ledger: Connection, cluster: str, database: str, tmp_path: Path
 ) -> None:
     name = conninfo_to_dict(database)["dbname"]
     with (
@@ -510,38 +510,38 @@ def test_a_database_that_is_away_for_a_while_does_not_end_it(
         assert process.poll() is None
 
 
-def test_no_error_of_the_database_ends_it(books: Connection, database: str, tmp_path: Path) -> None:
-    original = books.execute("select pg_get_functiondef('wallet.check_ledger'::regproc)").fetchone()
+def test_no_error_of_the_database_ends_it(ledger: Connection, database: str, tmp_path: Path) -> None:
+    original = ledger.execute("select pg_get_functiondef('wallet.check_ledger'::regproc)").fetchone()
     assert original is not None
     with checking(database, tmp_path) as (process, output, complaints):
         wait_until(lambda: output.read_text() != "")
         for sqlstate in ("XX001", "25P04", "22012", "0A000", "53200", "57P01", "P0001"):
-            books.execute(
+            ledger.execute(
                 f"""create or replace function wallet.check_ledger()
                         returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
                         language plpgsql security definer as $$
                         begin raise exception using errcode = '{sqlstate}', message = 'made up {sqlstate}'; end $$"""
             )
             wait_until(lambda told=f"made up {sqlstate}": told in complaints.read_text())  # type: ignore[misc]
-        books.execute("drop function wallet.check_ledger()")
-        books.execute(original[0])
+        ledger.execute("drop function wallet.check_ledger()")
+        ledger.execute(original[0])
         before = len(output.read_text())
         wait_until(lambda: len(output.read_text()) > before)
         assert process.poll() is None
     assert "Traceback" not in complaints.read_text()
 
 
-def test_the_limits_that_the_database_has_for_others_do_not_end_a_check(books: Connection, database: str) -> None:
-    books.execute("alter function wallet.check_ledger() rename to check_ledger_at_once")
-    books.execute(
+def test_the_limits_that_the_database_has_for_others_do_not_end_a_check(ledger: Connection, database: str) -> None:
+    ledger.execute("alter function wallet.check_ledger() rename to check_ledger_at_once")
+    ledger.execute(
         """create function wallet.check_ledger()
                returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
                language plpgsql security definer as $$
                begin perform pg_sleep(1); return query select * from wallet.check_ledger_at_once(); end $$"""
     )
     for limit in ("statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"):
-        if limit != "transaction_timeout" or books.info.server_version >= 170000:
-            books.execute(f"alter database {books.info.dbname} set {limit} = 500")
+        if limit != "transaction_timeout" or ledger.info.server_version >= 170000:
+            ledger.execute(f"alter database {ledger.info.dbname} set {limit} = 500")
     assert check(database)[0] == 0
 
 

@@ -251,7 +251,7 @@ def test_an_expired_hold_reserves_nothing(keeper: Connection, buyer: int, seller
     assert terms(keeper, buyer) == [1000, 7, 993]
     [listed, _] = rows(keeper, "list_accounts")
     assert [listed["held"], listed["available"]] == [7, 993]
-    assert stored(keeper, buyer) == 107  # nobody has written
+    assert stored(keeper, buyer) == 107  # no call has written
     assert ledger_problems(keeper) == []
 
 

@@ -1,4 +1,4 @@
-"""The tables themselves refuse what no function should ever store, whoever writes, and never round."""
+"""The tables refuse what no function should ever store, and never round."""
 
 from decimal import Decimal
 

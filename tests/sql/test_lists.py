@@ -107,7 +107,7 @@ def test_what_is_asked_for(keeper: Connection, ledger: Names, filters: dict[str,
     assert {payment["more"] for payment in found} <= {False}
     for limit in (1, 2, 3, 1000):
         assert whole(keeper, "list_payments", limit, **asked(ledger, filters)) == found
-    # After any payment, one that was asked for or not: after is an id, whoever it is of.
+    # After any payment, one that was asked for or not: after is an id of any payment.
     for hour in range(1, 9):
         rest = rows(keeper, "list_payments", ledger[f"payment {hour}"], **asked(ledger, filters))
         assert hours(rest) == [later for later in expected if later > hour]

@@ -284,7 +284,7 @@ requests = st.lists(st.tuples(parties, parties, amounts, keys, texts, texts), ma
 
 
 @pytest.fixture(scope="module")
-def books(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
+def ledger(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
     """The accounts, and the id of the first of them."""
     with psycopg.connect(rolled_back_database) as connection:
         cents = row(connection, "create_currency", "CENT", 2)["id"]
@@ -335,9 +335,9 @@ def comparable(connection: Connection, outcomes: list[tuple[Any, ...]]) -> tuple
 
 @given(requests)
 def test_a_batch_gives_what_its_payments_give_one_after_another(
-    books: tuple[Connection, int], asked: list[Payment]
+    ledger: tuple[Connection, int], asked: list[Payment]
 ) -> None:
-    connection, first = books
+    connection, first = ledger
     payments: list[Payment] = [
         (None if buyer is None else buyer + first, None if seller is None else seller + first, *rest)
         for buyer, seller, *rest in asked

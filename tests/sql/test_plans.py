@@ -211,7 +211,7 @@ def test_a_balance_at_a_moment_is_found_and_not_added_up(large: Connection, acco
 
 
 def test_a_clock_that_was_wrong_once_does_not_make_it_dear(large: Connection) -> None:
-    """One payment of somebody else has a time after all others, and another one a time before them."""
+    """One payment of another account has a time after all others, and another one a time before them."""
     wrong = """update ledger.payment set operation_timestamp = case id when 5 then '2040-01-01' else '1970-01-01' end::timestamptz
                where id in (5, 19997)"""
     with large.transaction(force_rollback=True):
@@ -259,7 +259,7 @@ def test_a_page_of_accounts_reads_no_more_than_it_shows(
 
 
 def test_an_account_of_very_many_open_holds_is_as_quick_as_any(admin: Connection) -> None:
-    """Whoever locks it looks for those that have expired, not at all of them."""
+    """A lock looks for the expired holds, not at all of them."""
     for name, amount in (("buyer", 50_000), ("seller", 100)):
         row(admin, "create_account", name, amount, 1)
     hold = held(admin, 1, 2, 1)

@@ -50,7 +50,7 @@ def _create(admin: Admin, name: str, openings: list[tuple[int, int]]) -> int:
         ]
     ids = [int(row[0]) for row in rows if row is not None]
     if ids != list(range(ids[0], ids[0] + len(openings))):
-        raise BenchError("somebody else creates accounts in this database at the same time")
+        raise BenchError("another client creates accounts in this database at the same time")
     return ids[0]
 
 
@@ -106,7 +106,7 @@ def _pairs(random: Random, first: int, number: int) -> Iterator[tuple[int, int]]
         yield buyer, seller
 
 
-class Books:
+class PaymentCount:
     """Watches one row: how many payments it made, and that the money is what it was."""
 
     def __init__(self, admin: Admin) -> None:
@@ -115,7 +115,7 @@ class Books:
         self._payments = payments(admin)
 
     def accepted(self) -> int:
-        """Payments made since the beginning. Waits for those under way when the load ended: nobody waited for them.
+        """Payments made since the beginning. Waits for those still under way when the load ended.
 
         Raises BenchError if money was made or lost, or a balance is below zero.
         """
@@ -145,4 +145,4 @@ def prove(admin: Admin) -> None:
     """Raises BenchError unless every balance follows from the payments, one by one."""
     broken = ledger_problems(admin)
     if broken:
-        raise BenchError(f"the books do not hold: {len(broken)} links are broken, the first one {broken[0]}")
+        raise BenchError(f"check_ledger() finds {len(broken)} problems, the first one {broken[0]}")
