@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from wallet_api.http import rules
+from tools import rules
 
 Row = dict[str, Any]
 
