@@ -1,9 +1,14 @@
 -- wallet.check_ledger()
 --
--- Proves the books from the stored data alone. Every balance follows from the opening balance and the payments, link by
--- link. Every payment is between two accounts of its currency that were allowed to make it, within the credit limit of
--- that time. No idempotency key has two payments. Refunds do not exceed their payment. Held amounts are those of the
--- open holds, and are covered.
+-- Proves the books from the stored data alone. Each helper checks one subject:
+--
+--   _balance_problems  every balance follows from the opening balance and the payments, link by link
+--   _account_problems  accounts are of a currency, are covered, and have nothing on them if they are closed
+--   _term_problems     accounts were allowed to make their payments, within the credit limit of that time
+--   _payment_problems  payments are between two accounts of their currency
+--   _key_problems      no idempotency key has two payments or two holds
+--   _refund_problems   refunds do not exceed their payment
+--   _hold_problems     held amounts are those of the open holds, and holds end once
 --
 -- Returns: a row for each problem of an account or a payment; none if all is well. For an account with a broken chain,
 --          payment_id is the first payment that does not follow. Of the checks of a single payment, the first that
@@ -11,37 +16,30 @@
 -- Locks:   nothing; reads one snapshot, while other calls go on
 -- Raises:  nothing
 
--- Reads and sorts each payment twice, as its buyer's and as its seller's. If the sum and all links hold, the balance is
--- also the one after the last payment.
-create or replace function wallet.check_ledger()
+create or replace function wallet._steps()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, change numeric, balance numeric)
+    language sql stable
+as $$
+    select payment.currency_id, payment.buyer_account_id, payment.id, -payment.amount, payment.buyer_balance::numeric
+    from ledger.payment as payment
+    union all
+    select payment.currency_id, payment.seller_account_id, payment.id, payment.amount::numeric, payment.seller_balance::numeric
+    from ledger.payment as payment
+$$;
+
+comment on function wallet._steps() is
+    'Each payment twice, as its buyer''s and as its seller''s: how it changed the balance, and the balance after it.';
+
+-- Sorts each payment twice. If the sum and all links hold, the balance is also the one after the last payment.
+create or replace function wallet._balance_problems()
     returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
     language sql stable
-    security definer
-    set search_path = pg_catalog, pg_temp
-    set work_mem = '64MB'
 as $$
-    with step as (
-        select
-            payment.buyer_account_id as account_id, payment.id as payment_id,
-            -payment.amount as change, payment.buyer_balance as balance
-        from ledger.payment as payment
-        union all
-        select payment.seller_account_id, payment.id, payment.amount, payment.seller_balance
-        from ledger.payment as payment
-    ),
-    link as (
+    with link as (
         select
             step.account_id, step.payment_id, step.change, step.balance,
             lag(step.balance) over (partition by step.account_id order by step.payment_id) as balance_before
-        from step
-    ),
-    term as (
-        select
-            change.account_id, change.status, change.credit_limit, change.last_payment_id as after_id,
-            coalesce(lead(change.last_payment_id) over later, 9223372036854775807) as until_id,
-            lead(change.id) over later is null as is_last
-        from ledger.account_change as change
-        window later as (partition by change.account_id order by change.id)
+        from wallet._steps() as step
     ),
     chain as (
         select
@@ -67,9 +65,16 @@ as $$
     from ledger.account as account
     join chain on chain.account_id = account.id
     where chain.gap is not null
+$$;
 
-    union all
-    select judged.currency_id, judged.id, null, judged.problem
+comment on function wallet._balance_problems() is
+    'Accounts whose balance is not the sum of their payments, and first payments that do not follow from the one before.';
+
+create or replace function wallet._account_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select judged.currency_id, judged.id, null::bigint, judged.problem
     from (
         select account.currency_id, account.id, case
             when (account.credit_limit >= 0 and account.held >= 0) is not true then
@@ -89,53 +94,71 @@ as $$
     where judged.problem is not null
 
     union all
-    select account.currency_id, account.id, null, format('%s is held; its open holds are %s', account.held, held.total)
+    select account.currency_id, account.id, null::bigint, format('The opening balance is %s, below zero', account.opening_balance)
     from ledger.account as account
-    left join lateral (
-        select trim_scale(coalesce(sum(hold.amount), 0)) as total
-        from ledger.hold as hold
-        where hold.buyer_account_id = account.id and hold.status = 'open'
-    ) as held on true
-    where account.held is distinct from held.total
+    where (account.opening_balance >= 0) is not true
 
     union all
-    select account.currency_id, account.id, null, 'Its status and credit limit are not those of its last change'
+    select account.currency_id, account.id, null::bigint, 'There is no such currency'
     from ledger.account as account
-    left join term on term.account_id = account.id and term.is_last
+    where not exists (select from ledger.currency as currency where currency.id = account.currency_id)
+$$;
+
+comment on function wallet._account_problems() is
+    'Accounts whose balance, terms, status or currency cannot be as they are.';
+
+create or replace function wallet._terms()
+    returns table (account_id bigint, status text, credit_limit numeric, after_id bigint, until_id bigint, is_last boolean)
+    language sql stable
+as $$
+    select
+        change.account_id, change.status, change.credit_limit, change.last_payment_id,
+        coalesce(lead(change.last_payment_id) over later, 9223372036854775807),
+        lead(change.id) over later is null
+    from ledger.account_change as change
+    window later as (partition by change.account_id order by change.id)
+$$;
+
+comment on function wallet._terms() is
+    'The status and credit limit that accounts had, each for the account''s payments after one id and up to another.';
+
+create or replace function wallet._term_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select account.currency_id, account.id, null::bigint, 'Its status and credit limit are not those of its last change'
+    from ledger.account as account
+    left join wallet._terms() as term on term.account_id = account.id and term.is_last
     where (account.status, account.credit_limit)
         is distinct from (coalesce(term.status, 'active'), coalesce(term.credit_limit, 0))
 
     union all
     select payment.currency_id, term.account_id, payment.id, case when payment.buyer_account_id = term.account_id
         then format('The buyer was %s', term.status) else 'The seller was closed' end
-    from term
+    from wallet._terms() as term
     join ledger.payment as payment
         on (payment.buyer_account_id = term.account_id and term.status <> 'active')
         or (payment.seller_account_id = term.account_id and term.status = 'closed')
     where term.status <> 'active' and payment.id > term.after_id and payment.id <= term.until_id
 
     union all
-    select payment.currency_id, step.account_id, payment.id, format(
+    select step.currency_id, step.account_id, step.payment_id, format(
         'The balance after it is %s, and the credit limit was %s', step.balance, coalesce(term.credit_limit, 0)
     )
-    from step
-    join ledger.payment as payment on payment.id = step.payment_id
-    left join term
+    from wallet._steps() as step
+    left join wallet._terms() as term
         on term.account_id = step.account_id and step.payment_id > term.after_id and step.payment_id <= term.until_id
     where step.balance < 0 and (step.balance + coalesce(term.credit_limit, 0) >= 0) is not true
+$$;
 
-    union all
-    select account.currency_id, account.id, null, format('The opening balance is %s, below zero', account.opening_balance)
-    from ledger.account as account
-    where (account.opening_balance >= 0) is not true
+comment on function wallet._term_problems() is
+    'Accounts whose terms are not those of their last change, and payments that the terms of their time do not allow.';
 
-    union all
-    select account.currency_id, account.id, null, 'There is no such currency'
-    from ledger.account as account
-    where not exists (select from ledger.currency as currency where currency.id = account.currency_id)
-
-    union all
-    select judged.currency_id, null, judged.id, judged.problem
+create or replace function wallet._payment_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select judged.currency_id, null::bigint, judged.id, judged.problem
     from (
         select payment.currency_id, payment.id, case
             when buyer.id is null then 'There is no account of the buyer'
@@ -152,9 +175,16 @@ as $$
         left join ledger.account as seller on seller.id = payment.seller_account_id
     ) as judged
     where judged.problem is not null
+$$;
 
-    union all
-    select payment.currency_id, null, payment.id, 'Another payment has the same idempotency key'
+comment on function wallet._payment_problems() is
+    'Payments that are not of an amount between two accounts of their currency.';
+
+create or replace function wallet._key_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select payment.currency_id, null::bigint, payment.id, 'Another payment has the same idempotency key'
     from ledger.payment as payment
     where payment.idempotency_key in (
         select keyed.idempotency_key
@@ -165,7 +195,25 @@ as $$
     )
 
     union all
-    select original.currency_id, null, original.id, format(
+    select hold.currency_id, hold.buyer_account_id, null::bigint, format('Hold %s: another one has the same idempotency key', hold.id)
+    from ledger.hold as hold
+    where hold.idempotency_key in (
+        select keyed.idempotency_key
+        from ledger.hold as keyed
+        where keyed.idempotency_key is not null
+        group by keyed.idempotency_key
+        having count(*) > 1
+    )
+$$;
+
+comment on function wallet._key_problems() is
+    'Payments and holds that share an idempotency key.';
+
+create or replace function wallet._refund_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select original.currency_id, null::bigint, original.id, format(
         'Its refunds are %s, and its amount is %s', trim_scale(sum(refund.amount)), original.amount
     )
     from ledger.payment as refund
@@ -175,7 +223,7 @@ as $$
     having (sum(refund.amount) <= original.amount) is not true
 
     union all
-    select refund.currency_id, null, refund.id, 'It does not give back what it says'
+    select refund.currency_id, null::bigint, refund.id, 'It does not give back what it says'
     from ledger.payment as refund
     left join ledger.payment as original on original.id = refund.refunded_payment_id
     where refund.refunded_payment_id is not null
@@ -185,6 +233,23 @@ as $$
             and original.buyer_account_id = refund.seller_account_id
             and original.seller_account_id = refund.buyer_account_id
         ) is not true
+$$;
+
+comment on function wallet._refund_problems() is
+    'Payments that are refunded by more than their amount, and refunds that are not one of their payment.';
+
+create or replace function wallet._hold_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select account.currency_id, account.id, null::bigint, format('%s is held; its open holds are %s', account.held, held.total)
+    from ledger.account as account
+    left join lateral (
+        select trim_scale(coalesce(sum(hold.amount), 0)) as total
+        from ledger.hold as hold
+        where hold.buyer_account_id = account.id and hold.status = 'open'
+    ) as held on true
+    where account.held is distinct from held.total
 
     union all
     select judged.currency_id, judged.account_id, judged.payment_id, format('Hold %s: %s', judged.hold_id, judged.problem)
@@ -214,18 +279,31 @@ as $$
         left join ledger.account as seller on seller.id = hold.seller_account_id
     ) as judged
     where judged.problem is not null
+$$;
 
+comment on function wallet._hold_problems() is
+    'Accounts whose held amount is not that of their open holds, and holds that did not end as they say.';
+
+create or replace function wallet.check_ledger()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+    security definer
+    set search_path = pg_catalog, pg_temp
+    set work_mem = '64MB'
+as $$
+    select problem.* from wallet._balance_problems() as problem
     union all
-    select hold.currency_id, hold.buyer_account_id, null, format('Hold %s: another one has the same idempotency key', hold.id)
-    from ledger.hold as hold
-    where hold.idempotency_key in (
-        select keyed.idempotency_key
-        from ledger.hold as keyed
-        where keyed.idempotency_key is not null
-        group by keyed.idempotency_key
-        having count(*) > 1
-    )
-
+    select problem.* from wallet._account_problems() as problem
+    union all
+    select problem.* from wallet._term_problems() as problem
+    union all
+    select problem.* from wallet._payment_problems() as problem
+    union all
+    select problem.* from wallet._key_problems() as problem
+    union all
+    select problem.* from wallet._refund_problems() as problem
+    union all
+    select problem.* from wallet._hold_problems() as problem
     order by 1, 2, 3, 4
 $$;
 
