@@ -17,6 +17,60 @@
 -- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true
 -- Raises:  refusals of the API key, the limit, and min or max; no such currency
 
+create or replace function wallet._payment_index(
+    p_reference text,
+    p_of_bound boolean,
+    p_buyer_account_id bigint,
+    p_seller_account_id bigint,
+    p_account_id bigint,
+    p_from timestamptz,
+    p_to timestamptz
+)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when p_reference is not null then 'reference'
+        when p_of_bound then 'bound'
+        when p_buyer_account_id is not null then 'buyer'
+        when p_seller_account_id is not null then 'seller'
+        when p_account_id is not null then 'account'
+        when p_from is not null or p_to is not null then 'time'
+        else 'id'
+    end
+$$;
+
+comment on function wallet._payment_index(text, boolean, bigint, bigint, bigint, timestamptz, timestamptz) is
+    'The index that gives the candidates of a list. p_of_bound: those of the accounts that the API key is bound to.';
+
+-- Row comparisons, as in _history.sql: a single index gives this order.
+create or replace function wallet._payment_candidates(p_index text)
+    returns text
+    language sql immutable
+as $$
+    select case p_index
+        when 'reference' then 'select payment.* from ledger.payment as payment
+            where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
+            order by payment.reference, payment.id'
+        when 'bound' then 'select payment.* from wallet._history_of_all($16, $1, $7, $8, $3) as payment order by payment.id'
+        when 'buyer' then 'select payment.* from ledger.payment as payment
+            where (payment.buyer_account_id, payment.id) > ($4, $1) and (payment.buyer_account_id, payment.id) <= ($4, $2)
+            order by payment.buyer_account_id, payment.id'
+        when 'seller' then 'select payment.* from ledger.payment as payment
+            where (payment.seller_account_id, payment.id) > ($4, $1) and (payment.seller_account_id, payment.id) <= ($4, $2)
+            order by payment.seller_account_id, payment.id'
+        when 'account' then 'select payment.* from wallet._history_of($4, $1, $2, $3) as payment order by payment.id'
+        when 'time' then 'select payment.* from ledger.payment as payment
+            where (payment.operation_timestamp, payment.id) > ($6, $1)
+                and payment.operation_timestamp >= $7 and payment.operation_timestamp < $8
+            order by payment.operation_timestamp, payment.id'
+        when 'id' then 'select payment.* from ledger.payment as payment where payment.id > $1 order by payment.id'
+    end
+$$;
+
+comment on function wallet._payment_candidates(text) is
+    'The query of list_payments for the candidates that an index gives, in order.';
+
 create or replace function wallet.list_payments(
     p_after_id bigint default null,
     p_limit bigint default null,
@@ -60,14 +114,17 @@ declare
     v_after_id bigint := greatest(p_after_id, 0);
     v_until_id bigint := 9223372036854775807;
     v_after_moment timestamptz := timestamptz '-infinity';
-    v_source text;
-    v_order text := 'source.id';
+    v_index text := wallet._payment_index(
+        p_reference, v_of_bound, p_buyer_account_id, p_seller_account_id, p_account_id, p_from, p_to
+    );
+    v_order text := case v_index when 'time' then 'source.operation_timestamp, source.id' else 'source.id' end;
     v_narrows boolean;
     v_look_at bigint;
     v_looked_until bigint;
     v_from timestamptz := coalesce(p_from, '-infinity');
     v_to timestamptz := coalesce(p_to, 'infinity');
-    v_found text;
+    v_end text := 'null::bigint';
+    v_found text := format('select source.* from (%s limit $3) as source', wallet._payment_candidates(v_index));
     v_number bigint;
     v_more boolean;
 begin
@@ -79,38 +136,14 @@ begin
 
     perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
     -- For an account, the times select a part of its history. (A bound key must not read that of another account.)
-    if p_reference is null and v_account_id is not null and not v_of_bound then
+    if v_index in ('buyer', 'seller', 'account') then
         if p_from is not null then
             v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account_id, p_from));
         end if;
         if p_to is not null then
             v_until_id := wallet._last_payment_before(v_account_id, p_to);
         end if;
-    end if;
-
-    -- Row comparisons, as in _history.sql: a single index gives this order.
-    if p_reference is not null then
-        v_source := 'select payment.* from ledger.payment as payment
-            where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
-            order by payment.reference, payment.id';
-    elsif v_of_bound then
-        v_source := 'select payment.* from wallet._history_of_all($17, $1, $7, $8, $3) as payment order by payment.id';
-    elsif p_buyer_account_id is not null then
-        v_source := 'select payment.* from ledger.payment as payment
-            where (payment.buyer_account_id, payment.id) > ($4, $1) and (payment.buyer_account_id, payment.id) <= ($4, $2)
-            order by payment.buyer_account_id, payment.id';
-    elsif p_seller_account_id is not null then
-        v_source := 'select payment.* from ledger.payment as payment
-            where (payment.seller_account_id, payment.id) > ($4, $1) and (payment.seller_account_id, payment.id) <= ($4, $2)
-            order by payment.seller_account_id, payment.id';
-    elsif p_account_id is not null then
-        v_source := 'select payment.* from wallet._history_of($4, $1, $2, $3) as payment order by payment.id';
-    elsif p_from is not null or p_to is not null then
-        v_order := 'source.operation_timestamp, source.id';
-        v_source := 'select payment.* from ledger.payment as payment
-            where (payment.operation_timestamp, payment.id) > ($6, $1)
-                and payment.operation_timestamp >= $7 and payment.operation_timestamp < $8
-            order by payment.operation_timestamp, payment.id';
+    elsif v_index = 'time' then
         v_after_moment := coalesce(
             (
                 select payment.operation_timestamp
@@ -121,31 +154,25 @@ begin
             ),
             '-infinity'
         );
-    else
-        v_source := 'select payment.* from ledger.payment as payment where payment.id > $1 order by payment.id';
     end if;
+
     v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id)
-            > case when v_of_bound and p_reference is null then 0 else 1 end
+            > case v_index when 'bound' then 0 else 1 end
         or num_nonnulls(p_currency, p_min, p_max) > 0
-        or (p_reference is not null and num_nonnulls(p_from, p_to, v_bound_ids) > 0);
+        or (v_index = 'reference' and num_nonnulls(p_from, p_to, v_bound_ids) > 0);
     v_look_at := p_limit + 1;
     if v_narrows and p_limit is not null then
-        v_look_at := case when p_reference is null or v_bound_ids is null
+        v_look_at := case when v_index <> 'reference' or v_bound_ids is null
             then v_most_looked_at / coalesce(cardinality(v_bound_ids), 1) end;
-        execute format(
-            'select source.id
-            from (
-                select source.id, row_number() over (order by %1$s) as number from (%2$s limit $3) as source
-            ) as source
-            where source.number = $3',
-            v_order, v_source
-        )
-        into v_looked_until
-        using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-            v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit,
-            v_more, v_bound_ids;
+        v_end := format(
+            '(
+                select source.id
+                from (select source.id, row_number() over (order by %s) as number from (%s) as source) as source
+                where source.number = $3
+            )',
+            v_order, v_found
+        );
     end if;
-    v_found := format('select source.* from (%s limit $3) as source', v_source);
     if v_narrows then
         v_found := v_found || '
             where ($9 is null or source.currency_id = $9)
@@ -154,32 +181,33 @@ begin
                 and ($12 is null or source.buyer_account_id = $12)
                 and ($13 is null or source.seller_account_id = $13)
                 and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
-                and wallet._may_see($17, source.buyer_account_id, source.seller_account_id)'
-            -- all other sources have applied the times
-            || case when p_reference is not null
+                and wallet._may_see($16, source.buyer_account_id, source.seller_account_id)'
+            -- all other indexes have applied the times
+            || case v_index when 'reference'
                 then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end;
     end if;
 
     -- A separate count costs less than to compute for each row whether another one follows.
-    execute format('select count(*) > $15 from (%s order by %s limit $15 + 1) as source', v_found, v_order)
-    into v_more
+    execute format(
+        'select %s, (select count(*) > $15 from (%s order by %s limit $15 + 1) as source)', v_end, v_found, v_order
+    )
+    into v_looked_until, v_more
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit,
-        v_more, v_bound_ids;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids;
     v_more := coalesce(v_more, false) or v_looked_until is not null;
     return query execute format(
         'select
             source.id, source.currency_id, currency.name, source.amount::numeric,
             source.buyer_account_id, source.seller_account_id, source.operation_timestamp,
-            source.description, source.reference, source.refunded_payment_id, source.hold_id, $16
+            source.description, source.reference, source.refunded_payment_id, source.hold_id, $17
         from (%1$s order by %2$s limit $15) as source
         join ledger.currency as currency on currency.id = source.currency_id
         order by %2$s',
         v_found, v_order
     )
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_more,
-        v_bound_ids;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
+        v_more;
     get diagnostics v_number = row_count;
     if v_looked_until is not null and v_number < p_limit then
         id := v_looked_until;
