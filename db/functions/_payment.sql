@@ -1,5 +1,6 @@
 -- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…),
--- wallet._payment_refusal(…), wallet._parties_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…)
+-- wallet._payment_refusal(…), wallet._parties_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…),
+-- wallet._payment_columns(p_payment)
 --
 -- Shared by all functions that move money: the rules of a payment, and how a single payment is written. (make_payments
 -- applies the same rules, and writes many payments in its own way.)
@@ -87,8 +88,7 @@ $$;
 comment on function wallet._key_refusal(ledger.payment, bigint, bigint, numeric, text, text, bigint, bigint) is
     'Checks that the payment made under a key is the one requested now: the code of the refusal, or NULL.';
 
--- Rules about the locked accounts. An account that does not exist has NULL as its currency. The buyer's available
--- amount is balance plus credit limit minus held.
+-- Rules about the locked accounts. An account that does not exist has NULL as its currency.
 create or replace function wallet._payment_refusal(
     p_amount numeric,
     p_buyer_currency_id bigint,
@@ -122,7 +122,7 @@ create or replace function wallet._parties_refusal(p_amount numeric, p_buyer led
 as $$
     select wallet._payment_refusal(
         p_amount, p_buyer.currency_id, p_seller.currency_id, p_buyer.currency_scale, p_buyer.status, p_seller.status,
-        p_buyer.balance + p_buyer.credit_limit - p_buyer.held, p_seller.balance
+        wallet._available(p_buyer.balance, p_buyer.credit_limit, p_buyer.held), p_seller.balance
     )
 $$;
 
@@ -186,3 +186,24 @@ $$;
 comment on function wallet._write_payment(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
     'Writes an accepted payment between two locked accounts, and returns it. Raises a refusal if another payment has '
     'the key.';
+
+create or replace function wallet._payment_columns(p_payment ledger.payment)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        description text,
+        reference text
+    )
+    language sql immutable
+as $$
+    select
+        p_payment.id, p_payment.currency_id, p_payment.amount::numeric, p_payment.buyer_account_id,
+        p_payment.seller_account_id, p_payment.operation_timestamp, p_payment.description, p_payment.reference
+$$;
+
+comment on function wallet._payment_columns(ledger.payment) is
+    'The columns of a payment that the functions which make one return.';

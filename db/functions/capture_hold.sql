@@ -56,6 +56,7 @@ declare
     v_payment ledger.payment;
     v_amount numeric;
     v_refusal text;
+    v_replayed boolean;
 begin
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
     v_refusal := wallet._payer_refusal(
@@ -71,7 +72,7 @@ begin
 
     v_payment := wallet._payment_under(p_idempotency_key);
     if v_payment.id is not null then
-        replayed := true;
+        v_replayed := true;
         v_refusal := wallet._key_refusal(
             v_payment, v_hold.buyer_account_id, v_hold.seller_account_id, v_amount, v_hold.description,
             v_hold.reference, p_hold_id => v_hold.id
@@ -89,7 +90,7 @@ begin
         perform wallet._refuse(v_refusal);
     end if;
 
-    if replayed is not true then
+    if v_replayed is not true then
         perform wallet._end_hold(v_hold, 'captured', p_api_key_id);
         v_payment := wallet._write_payment(
             v_buyer, v_parties[2], v_amount, p_idempotency_key, v_hold.description, v_hold.reference,
@@ -97,16 +98,7 @@ begin
         );
     end if;
 
-    id := v_payment.id;
-    currency_id := v_payment.currency_id;
-    amount := v_payment.amount;
-    buyer_account_id := v_payment.buyer_account_id;
-    seller_account_id := v_payment.seller_account_id;
-    operation_timestamp := v_payment.operation_timestamp;
-    description := v_payment.description;
-    reference := v_payment.reference;
-    hold_id := v_payment.hold_id;
-    return next;
+    return query select made.*, v_payment.hold_id, v_replayed from wallet._payment_columns(v_payment) as made;
 end
 $$;
 

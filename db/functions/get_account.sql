@@ -59,7 +59,7 @@ begin
         amount := v_account.balance;
         status := v_account.status;
         held := trim_scale(case when v_account.held = 0 then 0 else wallet._held_now(v_account.id, v_account.held) end);
-        available := trim_scale(v_account.balance + v_account.credit_limit - held);
+        available := trim_scale(wallet._available(v_account.balance, v_account.credit_limit, held));
         credit_limit := v_account.credit_limit;
     elsif p_at < v_account.created_at then
         amount := 0;

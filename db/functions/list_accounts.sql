@@ -48,7 +48,7 @@ begin
     return query execute format(
         'select
             found.id, found.name, found.currency_id, currency.name, found.balance::numeric, found.status,
-            trim_scale(found.held_now), trim_scale(found.balance + found.credit_limit - found.held_now),
+            trim_scale(found.held_now), trim_scale(wallet._available(found.balance, found.credit_limit, found.held_now)),
             found.credit_limit, coalesce(found.total > $2, false)
         from (
             select

@@ -96,30 +96,24 @@ begin
             trim_scale(v_buyer.balance - p_amount), trim_scale(v_seller.balance + p_amount),
             greatest(wallet._time_now(), v_buyer.changed_at, v_seller.changed_at), p_description, p_reference, p_api_key_id
         )
-        returning payment.id, payment.currency_id, payment.amount::numeric, payment.buyer_account_id,
-            payment.seller_account_id, payment.operation_timestamp, payment.description, payment.reference,
-            payment.buyer_balance, payment.seller_balance
-        into id, currency_id, amount, buyer_account_id, seller_account_id,
-            operation_timestamp, description, reference, v_buyer.balance, v_seller.balance;
+        returning payment.* into v_payment;
         update ledger.account as account
-        set balance = case account.id when p_buyer_account_id then v_buyer.balance else v_seller.balance end,
-            changed_at = make_payment.operation_timestamp
+        set balance = case account.id when p_buyer_account_id then v_payment.buyer_balance else v_payment.seller_balance end,
+            changed_at = v_payment.operation_timestamp
         where account.id in (p_buyer_account_id, p_seller_account_id);
-    else
-        if replayed is null then
-            v_payment := wallet._write_payment(
-                v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id
-            );
-        end if;
-        id := v_payment.id;
-        currency_id := v_payment.currency_id;
-        amount := v_payment.amount;
-        buyer_account_id := v_payment.buyer_account_id;
-        seller_account_id := v_payment.seller_account_id;
-        operation_timestamp := v_payment.operation_timestamp;
-        description := v_payment.description;
-        reference := v_payment.reference;
+    elsif replayed is null then
+        v_payment := wallet._write_payment(
+            v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id
+        );
     end if;
+    id := v_payment.id;
+    currency_id := v_payment.currency_id;
+    amount := v_payment.amount;
+    buyer_account_id := v_payment.buyer_account_id;
+    seller_account_id := v_payment.seller_account_id;
+    operation_timestamp := v_payment.operation_timestamp;
+    description := v_payment.description;
+    reference := v_payment.reference;
     return next;
 end
 $$;

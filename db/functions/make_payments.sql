@@ -51,6 +51,235 @@ comment on function wallet._outcomes_in_answer(jsonb) is
     'The outcomes in a stored answer of make_payments, which has the id of each payment, or code and field of its '
     'refusal.';
 
+create or replace function wallet._are_of_one_length(
+    p_buyer_account_ids bigint[],
+    p_seller_account_ids bigint[],
+    p_amounts numeric[],
+    p_idempotency_keys text[],
+    p_descriptions text[],
+    p_references text[],
+    p_api_key_ids bigint[]
+)
+    returns boolean
+    language sql immutable
+as $$
+    select cardinality(p_amounts) = all (array[
+        cardinality(p_buyer_account_ids),
+        cardinality(p_seller_account_ids),
+        coalesce(cardinality(p_idempotency_keys), cardinality(p_amounts)),
+        coalesce(cardinality(p_descriptions), cardinality(p_amounts)),
+        coalesce(cardinality(p_references), cardinality(p_amounts)),
+        coalesce(cardinality(p_api_key_ids), cardinality(p_amounts))
+    ])
+$$;
+
+comment on function wallet._are_of_one_length(bigint[], bigint[], numeric[], text[], text[], text[], bigint[]) is
+    'Whether the arrays of a batch have one length; only the first three may not be NULL.';
+
+-- A refusal rolls back this function only.
+create or replace function wallet._pay_alone(
+    p_buyer_account_ids bigint[],
+    p_seller_account_ids bigint[],
+    p_amounts numeric[],
+    p_idempotency_keys text[],
+    p_descriptions text[],
+    p_references text[],
+    p_api_key_ids bigint[]
+)
+    returns table (
+        id bigint,
+        currency_id bigint,
+        amount numeric,
+        buyer_account_id bigint,
+        seller_account_id bigint,
+        operation_timestamp timestamptz,
+        description text,
+        reference text,
+        replayed boolean,
+        error_code text,
+        error text,
+        error_field text
+    )
+    language plpgsql
+as $$
+begin
+    return query
+        select made.*, null::text, null::text, null::text
+        from unnest(
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
+            p_api_key_ids
+        ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id)
+        cross join wallet.make_payment(
+            request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
+            request.description, request.reference, request.api_key_id
+        ) as made;
+exception when others then
+    if (sqlstate like 'W%') is not true then
+        raise;
+    end if;
+    get stacked diagnostics error_field = column_name;
+    error_code := sqlstate;
+    error := sqlerrm;
+    error_field := nullif(error_field, '');
+    return next;
+end
+$$;
+
+comment on function wallet._pay_alone(bigint[], bigint[], numeric[], text[], text[], text[], bigint[]) is
+    'Makes the only payment of a batch with make_payment, and returns its outcome.';
+
+create or replace function wallet._batch_content(
+    p_buyer_account_ids bigint[],
+    p_seller_account_ids bigint[],
+    p_amounts numeric[],
+    p_atomic boolean,
+    p_idempotency_keys text[],
+    p_descriptions text[],
+    p_references text[]
+)
+    returns jsonb
+    language sql immutable
+as $$
+    select jsonb_build_array(
+        p_buyer_account_ids, p_seller_account_ids,
+        array(
+            select trim_scale(asked.amount)
+            from unnest(p_amounts) with ordinality as asked (amount, number)
+            order by asked.number
+        ),
+        coalesce(p_atomic, false), p_idempotency_keys, p_descriptions, p_references
+    )
+$$;
+
+comment on function wallet._batch_content(bigint[], bigint[], numeric[], boolean, text[], text[], text[]) is
+    'The content of a call: calls under one idempotency key have the same.';
+
+create or replace function wallet._batch_denials(p_api_key_ids bigint[], p_buyer_account_ids bigint[])
+    returns text[]
+    language plpgsql stable
+as $$
+begin
+    return array(
+        select case when request.api_key_id is not null then coalesce(
+            wallet._api_key_refusal(api_key, 'pay'),
+            wallet._binding_refusal(api_key.account_ids, request.buyer_account_id)
+        ) end
+        from unnest(p_api_key_ids, p_buyer_account_ids)
+            with ordinality as request (api_key_id, buyer_account_id, number)
+        left join ledger.api_key as api_key on api_key.id = request.api_key_id
+        order by request.number
+    );
+end
+$$;
+
+comment on function wallet._batch_denials(bigint[], bigint[]) is
+    'For each payment, the code that its API key is refused with, or NULL.';
+
+create or replace function wallet._batch_refusals(
+    p_buyer_account_ids bigint[],
+    p_seller_account_ids bigint[],
+    p_amounts numeric[],
+    p_idempotency_keys text[],
+    p_descriptions text[],
+    p_references text[],
+    p_denials text[]
+)
+    returns text[]
+    language plpgsql immutable
+as $$
+begin
+    return array(
+        select coalesce(request.denial, wallet._request_refusal(
+            request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
+            request.description, request.reference
+        ))
+        from unnest(
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_denials
+        ) with ordinality as request (
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial, number
+        )
+        order by request.number
+    );
+end
+$$;
+
+comment on function wallet._batch_refusals(bigint[], bigint[], numeric[], text[], text[], text[], text[]) is
+    'For each payment, the code of its denial, or else of the first violated rule that needs no account, or NULL.';
+
+create or replace function wallet._payments_under(p_keys text[])
+    returns ledger.payment[]
+    language plpgsql stable
+as $$
+declare
+    v_payment ledger.payment;
+    v_payments ledger.payment[];
+begin
+    for v_payment in select payment.* from ledger.payment as payment where payment.idempotency_key = any (p_keys) loop
+        v_payments[width_bucket(v_payment.idempotency_key, p_keys)] := v_payment;
+    end loop;
+    return v_payments;
+end
+$$;
+
+comment on function wallet._payments_under(text[]) is
+    'The payments made under idempotency keys in ascending order, each at the position of its key.';
+
+-- In the order of keys, so that concurrent calls cannot deadlock on them. A key may turn out to be taken, by a payment
+-- between accounts that are not locked here: then all later outcomes would have to be computed anew.
+--
+-- Names its columns, so that a new column of the table gets its default.
+create or replace function wallet._write_payments(p_payments ledger.payment[])
+    returns void
+    language plpgsql
+as $$
+declare
+    v_constraint text;
+begin
+    insert into ledger.payment (
+        id, currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
+        idempotency_key, description, reference, api_key_id
+    )
+    overriding system value
+    select
+        made.id, made.currency_id, made.buyer_account_id, made.seller_account_id, made.amount, made.buyer_balance,
+        made.seller_balance, made.operation_timestamp, made.idempotency_key, made.description, made.reference,
+        made.api_key_id
+    from unnest(p_payments) as made
+    order by made.idempotency_key, made.id;
+exception when unique_violation then
+    get stacked diagnostics v_constraint = constraint_name;
+    if v_constraint <> 'payment_idempotency_key_key' then
+        raise;
+    end if;
+    raise exception using
+        errcode = 'serialization_failure',
+        message = 'An idempotency key was used for another payment at the same moment';
+end
+$$;
+
+comment on function wallet._write_payments(ledger.payment[]) is
+    'Writes accepted payments between locked accounts. Raises 40001 if another payment has one of the keys.';
+
+-- A join with the arrays would take 100 us more to start.
+create or replace function wallet._write_balances(p_account_ids bigint[], p_balances numeric[], p_times timestamptz[])
+    returns void
+    language plpgsql
+as $$
+begin
+    update ledger.account as account
+    set balance = p_balances[width_bucket(account.id, (select p_account_ids))],
+        changed_at = p_times[width_bucket(account.id, (select p_account_ids))]
+    where account.id = any (p_account_ids)
+        and (account.balance, account.changed_at) is distinct from (
+            p_balances[width_bucket(account.id, (select p_account_ids))],
+            p_times[width_bucket(account.id, (select p_account_ids))]
+        );
+end
+$$;
+
+comment on function wallet._write_balances(bigint[], numeric[], timestamptz[]) is
+    'Writes the balances of locked accounts, whose ids ascend, and the times of their last payments, where they changed.';
+
 -- Balances are kept in an array, so that a batch costs one lock, one update and one insert, however many payments use
 -- one account. width_bucket, a binary search, finds the position of an account; if the account was locked, its id is at
 -- that position. Payments with keys are found the same way.
@@ -90,7 +319,7 @@ create or replace function wallet.make_payments(
     set enable_seqscan = off
 as $$
 declare
-    v_role text;
+    v_number constant integer := cardinality(p_amounts);
     v_api_key_ids bigint[] := p_api_key_ids;
     v_denials text[];
     v_refusals text[];
@@ -101,7 +330,8 @@ declare
     v_scales smallint[];
     v_statuses text[];
     v_balances numeric[];
-    v_reserves numeric[];
+    v_credit_limits numeric[];
+    v_held numeric[];
     v_times timestamptz[];
     v_now timestamptz;
     v_keys text[];
@@ -110,17 +340,11 @@ declare
     v_refusal text;
     v_payment ledger.payment;
     v_payments ledger.payment[];
-    v_stored bigint;
     v_answer jsonb;
     v_outcomes jsonb[];
 begin
-    if (
-        cardinality(p_buyer_account_ids) = cardinality(p_seller_account_ids)
-        and cardinality(p_buyer_account_ids) = cardinality(p_amounts)
-        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_idempotency_keys), cardinality(p_amounts))
-        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_descriptions), cardinality(p_amounts))
-        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_references), cardinality(p_amounts))
-        and cardinality(p_buyer_account_ids) = coalesce(cardinality(p_api_key_ids), cardinality(p_amounts))
+    if wallet._are_of_one_length(
+        p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_api_key_ids
     ) is not true then
         raise exception using
             errcode = 'invalid_parameter_value',
@@ -133,32 +357,17 @@ begin
 
     if p_api_key_id is not null then
         perform wallet._bound_accounts(p_api_key_id, 'pay');
-        v_api_key_ids := array_fill(p_api_key_id, array[cardinality(p_amounts)]);
+        v_api_key_ids := array_fill(p_api_key_id, array[v_number]);
     end if;
 
-    -- make_payment makes a single payment in two thirds of the time. A refusal rolls back this block only.
-    if cardinality(p_amounts) = 1 and p_idempotency_key is null and p_wait is not false and p_atomic is not true then
-        begin
-            return query
-                select made.*, null::text, null::text, null::text
-                from unnest(
-                    p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
-                    v_api_key_ids
-                ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id)
-                cross join wallet.make_payment(
-                    request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
-                    request.description, request.reference, request.api_key_id
-                ) as made;
-        exception when others then
-            if (sqlstate like 'W%') is not true then
-                raise;
-            end if;
-            get stacked diagnostics error_field = column_name;
-            error_code := sqlstate;
-            error := sqlerrm;
-            error_field := nullif(error_field, '');
-            return next;
-        end;
+    -- make_payment makes a single payment in two thirds of the time.
+    if v_number = 1 and p_idempotency_key is null and p_wait is not false and p_atomic is not true then
+        return query
+            select outcome.*
+            from wallet._pay_alone(
+                p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
+                v_api_key_ids
+            ) as outcome;
         return;
     end if;
 
@@ -166,14 +375,9 @@ begin
         v_answer := wallet._request_answer(
             'make_payments',
             p_idempotency_key,
-            jsonb_build_array(
-                p_buyer_account_ids, p_seller_account_ids,
-                array(
-                    select trim_scale(asked.amount)
-                    from unnest(p_amounts) with ordinality as asked (amount, number)
-                    order by asked.number
-                ),
-                coalesce(p_atomic, false), p_idempotency_keys, p_descriptions, p_references
+            wallet._batch_content(
+                p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_idempotency_keys, p_descriptions,
+                p_references
             ),
             p_api_key_id
         );
@@ -183,29 +387,10 @@ begin
         end if;
     end if;
     if v_api_key_ids is not null then
-        v_denials := array(
-            select case when request.api_key_id is not null then coalesce(
-                wallet._api_key_refusal(api_key, 'pay'),
-                wallet._binding_refusal(api_key.account_ids, request.buyer_account_id)
-            ) end
-            from unnest(v_api_key_ids, p_buyer_account_ids)
-                with ordinality as request (api_key_id, buyer_account_id, number)
-            left join ledger.api_key as api_key on api_key.id = request.api_key_id
-            order by request.number
-        );
+        v_denials := wallet._batch_denials(v_api_key_ids, p_buyer_account_ids);
     end if;
-
-    v_refusals := array(
-        select coalesce(request.denial, wallet._request_refusal(
-            request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
-            request.description, request.reference
-        ))
-        from unnest(
-            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
-        ) with ordinality as request (
-            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial, number
-        )
-        order by request.number
+    v_refusals := wallet._batch_refusals(
+        p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
     );
     v_asked_ids := array(
         select party.account_id
@@ -214,35 +399,10 @@ begin
         cross join unnest(array[request.buyer_account_id, request.seller_account_id]) as party (account_id)
         where request.refusal is null
     );
-    select
-        array_agg(locked.id), array_agg(locked.currency_id), array_agg(locked.currency_scale),
-        array_agg(locked.status), array_agg(locked.balance::numeric), array_agg(locked.held - locked.credit_limit),
-        array_agg(locked.changed_at)
-    into v_account_ids, v_currency_ids, v_scales, v_statuses, v_balances, v_reserves, v_times
-    from wallet._lock_accounts(v_asked_ids, p_wait) as locked;
-    -- The missing accounts that exist: another transaction has locked them.
-    if p_wait is false then
-        v_busy_ids := array(
-            select account.id
-            from (
-                select asked.id from unnest(v_asked_ids) as asked (id)
-                except
-                select locked.id from unnest(v_account_ids) as locked (id)
-            ) as missing
-            join ledger.account as account on account.id between missing.id and missing.id
-        );
-    end if;
-
-    -- A new statement after the locks: it sees the payments of earlier lock holders.
-    if array_position(v_times, null) is not null then
-        v_times := array(
-            select coalesce(locked.changed_at, wallet._last_changed(locked.id))
-            from unnest(v_account_ids, v_times) with ordinality as locked (id, changed_at, number)
-            order by locked.number
-        );
-    end if;
+    select locked.*
+    into v_account_ids, v_currency_ids, v_scales, v_statuses, v_balances, v_credit_limits, v_held, v_times, v_busy_ids
+    from wallet._lock_many(v_asked_ids, p_wait) as locked;
     v_now := wallet._time_now();
-    v_role := ledger.acting_role();
     -- After the locks: another call for the same payments keeps them until these are visible.
     if p_idempotency_keys is not null then
         v_keys := array(
@@ -251,9 +411,7 @@ begin
             where asked.idempotency_key is not null
             order by 1
         );
-        for v_payment in select payment.* from ledger.payment as payment where payment.idempotency_key = any (v_keys) loop
-            v_payments_by_key[width_bucket(v_payment.idempotency_key, v_keys)] := v_payment;
-        end loop;
+        v_payments_by_key := wallet._payments_under(v_keys);
     end if;
 
     for v_request in
@@ -299,7 +457,9 @@ begin
                 v_scales[v_request.buyer],
                 v_statuses[v_request.buyer],
                 v_statuses[v_request.seller],
-                v_balances[v_request.buyer] - v_reserves[v_request.buyer],
+                wallet._available(
+                    v_balances[v_request.buyer], v_credit_limits[v_request.buyer], v_held[v_request.buyer]
+                ),
                 v_balances[v_request.seller]
             );
         end if;
@@ -337,7 +497,6 @@ begin
             v_payment.description := v_request.description;
             v_payment.reference := v_request.reference;
             v_payment.api_key_id := v_request.api_key_id;
-            v_payment.database_role := v_role;
             v_payments := array_append(v_payments, v_payment);
             v_balances[v_request.buyer] := v_payment.buyer_balance;
             v_balances[v_request.seller] := v_payment.seller_balance;
@@ -365,33 +524,8 @@ begin
         return next;
     end loop;
 
-    -- Inserted in the order of keys, so that concurrent calls cannot deadlock on them. A key may turn out to be taken,
-    -- by a payment between accounts that are not locked here: then all later outcomes would have to be computed anew.
-    -- (Without keys, "on conflict" would still cost each payment 3 us.)
-    if v_keys is null then
-        insert into ledger.payment overriding system value select made.* from unnest(v_payments) as made;
-    else
-        insert into ledger.payment overriding system value
-        select made.* from unnest(v_payments) as made order by made.idempotency_key
-        on conflict (idempotency_key) where idempotency_key is not null do nothing;
-    end if;
-    get diagnostics v_stored = row_count;
-    if v_stored < coalesce(cardinality(v_payments), 0) then
-        raise exception using
-            errcode = 'serialization_failure',
-            message = 'An idempotency key was used for another payment at the same moment';
-    end if;
-
-    -- A join with the arrays would take 100 us more to start.
-    update ledger.account as account
-    set balance = v_balances[width_bucket(account.id, (select v_account_ids))],
-        changed_at = v_times[width_bucket(account.id, (select v_account_ids))]
-    where account.id = any (v_account_ids)
-        and (account.balance, account.changed_at) is distinct from (
-            v_balances[width_bucket(account.id, (select v_account_ids))],
-            v_times[width_bucket(account.id, (select v_account_ids))]
-        );
-
+    perform wallet._write_payments(v_payments);
+    perform wallet._write_balances(v_account_ids, v_balances, v_times);
     if p_idempotency_key is not null then
         perform wallet._request_keep_answer('make_payments', p_idempotency_key, to_jsonb(coalesce(v_outcomes, '{}')));
     end if;

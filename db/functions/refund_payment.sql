@@ -82,6 +82,7 @@ declare
     v_left numeric;
     v_amount numeric;
     v_refusal text;
+    v_replayed boolean;
 begin
     select payment.* into v_original from ledger.payment as payment where payment.id = p_payment_id;
     v_refusal := wallet._payer_refusal(
@@ -94,13 +95,13 @@ begin
 
     -- After the locks, which all refunds of this payment take: the refunded amount cannot grow now.
     v_payment := wallet._payment_under(p_idempotency_key);
-    replayed := case when v_payment.id is not null then true end;
+    v_replayed := case when v_payment.id is not null then true end;
     select v_original.amount - coalesce(sum(refund.amount), 0) into v_left
     from ledger.payment as refund
     where refund.refunded_payment_id = v_original.id and (refund.id < v_payment.id or v_payment.id is null);
     v_amount := coalesce(p_amount, v_left);
 
-    if replayed then
+    if v_replayed then
         v_refusal := wallet._key_refusal(
             v_payment, v_original.seller_account_id, v_original.buyer_account_id, v_amount, p_description, p_reference,
             v_original.id
@@ -118,23 +119,14 @@ begin
         perform wallet._refuse(v_refusal);
     end if;
 
-    if replayed is not true then
+    if v_replayed is not true then
         v_payment := wallet._write_payment(
             v_parties[1], v_parties[2], v_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
             p_refunded_payment_id => v_original.id
         );
     end if;
 
-    id := v_payment.id;
-    currency_id := v_payment.currency_id;
-    amount := v_payment.amount;
-    buyer_account_id := v_payment.buyer_account_id;
-    seller_account_id := v_payment.seller_account_id;
-    operation_timestamp := v_payment.operation_timestamp;
-    description := v_payment.description;
-    reference := v_payment.reference;
-    refunded_payment_id := v_payment.refunded_payment_id;
-    return next;
+    return query select made.*, v_payment.refunded_payment_id, v_replayed from wallet._payment_columns(v_payment) as made;
 end
 $$;
 

@@ -64,7 +64,7 @@ begin
         return;
     end if;
 
-    select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
+    v_account := wallet._lock_account(p_account_id);
     v_refusal := wallet._status_refusal(v_account, p_status);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);

@@ -19,7 +19,7 @@ as $$
         when wallet._is_amount(p_amount) is not true then 'WB003'
         when (p_account.id is not null) is not true then 'WN001'
         when (min_scale(p_amount) <= p_account.currency_scale) is not true then 'WB009'
-        when (p_account.balance + p_amount - p_account.held >= 0) is not true then 'WC043'
+        when (wallet._available(p_account.balance, p_amount, p_account.held) >= 0) is not true then 'WC043'
     end
 $$;
 
@@ -64,7 +64,7 @@ begin
         return;
     end if;
 
-    select locked.* into v_account from wallet._lock_accounts(array[p_account_id]) as locked;
+    v_account := wallet._lock_account(p_account_id);
     v_refusal := wallet._limit_refusal(v_account, p_amount);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);

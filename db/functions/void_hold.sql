@@ -53,7 +53,7 @@ begin
     if wallet._request_answer('void_hold', p_idempotency_key, jsonb_build_array(p_hold_id), p_api_key_id) is not null then
         v_replayed := true;
     else
-        perform wallet._lock_accounts(array[v_hold.buyer_account_id]);
+        perform wallet._lock_account(v_hold.buyer_account_id);
         -- read again: no other call can end it now
         select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
         v_refusal := wallet._hold_refusal(v_hold);
