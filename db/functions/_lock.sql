@@ -1,6 +1,6 @@
 -- wallet._lock_account(p_account_id), wallet._lock_parties(p_buyer_account_id, p_seller_account_id),
 -- wallet._lock_many(p_account_ids, p_wait),
--- wallet._let_go_of_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change),
+-- wallet._release_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change),
 -- wallet._last_changed(p_account_id), wallet._brought_up_to_date(p_account)
 --
 -- Locks accounts, and brings their held amounts up to date.
@@ -13,7 +13,7 @@
 
 -- Expired holds are released lazily, by the next call that locks the account, before it checks any rule. They stay
 -- released even if the clock is set back.
-create or replace function wallet._let_go_of_expired_holds(p_account_id bigint, p_held numeric)
+create or replace function wallet._release_expired_holds(p_account_id bigint, p_held numeric)
     returns numeric
     language plpgsql
 as $$
@@ -33,7 +33,7 @@ begin
 end
 $$;
 
-comment on function wallet._let_go_of_expired_holds(bigint, numeric) is
+comment on function wallet._release_expired_holds(bigint, numeric) is
     'Ends the expired holds of a locked account. Takes its held amount, and returns the amount still held.';
 
 create or replace function wallet._change_held(p_account_id bigint, p_change numeric)
@@ -71,7 +71,7 @@ create or replace function wallet._brought_up_to_date(p_account ledger.account)
 as $$
 begin
     if p_account.held <> 0 then
-        p_account.held := wallet._let_go_of_expired_holds(p_account.id, p_account.held);
+        p_account.held := wallet._release_expired_holds(p_account.id, p_account.held);
     end if;
     if p_account.id is not null and p_account.changed_at is null then
         p_account.changed_at := wallet._last_changed(p_account.id);
@@ -163,7 +163,7 @@ begin
         array_agg(locked.id), array_agg(locked.currency_id), array_agg(locked.currency_scale),
         array_agg(locked.status), array_agg(locked.balance::numeric), array_agg(locked.credit_limit),
         array_agg(
-            case when locked.held = 0 then locked.held else wallet._let_go_of_expired_holds(locked.id, locked.held) end
+            case when locked.held = 0 then locked.held else wallet._release_expired_holds(locked.id, locked.held) end
         ),
         array_agg(locked.changed_at)
     into account_ids, currency_ids, scales, statuses, balances, credit_limits, held, times
