@@ -263,7 +263,7 @@ def test_a_version_that_was_left_comes_back_only_when_it_is_asked_for(database: 
 
 def test_rights_that_were_lost_or_given_to_helpers_are_put_right(admin: Connection, database: str) -> None:
     admin.execute("revoke usage on schema wallet from wallet_app")
-    admin.execute("grant execute on function wallet._refuse(text, text) to wallet_app")
+    admin.execute("grant execute on function wallet._refuse(text, text) to wallet_app, public")
     migrations.migrate(database)
     rights = """select has_schema_privilege('wallet_app', 'wallet', 'usage'),
                        has_function_privilege('wallet_app', 'wallet._refuse(text, text)', 'execute')"""
