@@ -1,4 +1,4 @@
-"""The clock of the database's server is set back an hour, while it runs: what was told of the past stays told."""
+"""The clock of the database's server is set back an hour, while it runs: the past does not change."""
 
 import os
 from collections.abc import Iterator

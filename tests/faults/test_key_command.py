@@ -1,4 +1,4 @@
-"""`python server.py key`, for people at a terminal; and who has to decide whether clients need keys."""
+"""`python server.py key`, for people at a terminal; and where WALLET_AUTH has to be set."""
 
 import httpx2
 import psycopg

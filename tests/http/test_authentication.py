@@ -1,4 +1,4 @@
-"""API keys over HTTP: who has none is 401, what a key may not do is 403, and a probe needs none."""
+"""API keys over HTTP: without one it is 401, what a key does not allow is 403, and a probe needs none."""
 
 import asyncio
 import gc

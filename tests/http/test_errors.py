@@ -1,4 +1,4 @@
-"""Every refusal has a code, in whatever layer it is made, and RFC 9457's form for who asks for it."""
+"""Every refusal has a code, in whichever layer it is made, and RFC 9457's form on request."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a port of its own: by name, by few labels, and of all workers together."""
+"""The metrics for Prometheus, on a port of their own: by name, by few labels, and of all workers together."""
 
 import asyncio
 import os

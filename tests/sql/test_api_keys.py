@@ -1,4 +1,4 @@
-"""API keys: made and told once, found by their hash, revoked, and what each may do, function by function."""
+"""API keys: created and shown once, found by their hash, revoked, and what each may do, function by function."""
 
 import datetime
 import hashlib

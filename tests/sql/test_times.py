@@ -1,4 +1,4 @@
-"""What was told of the past stays so, and the times of an account never go back, even if the server's clock does.
+"""The past does not change, and the times of an account never go back, even if the server's clock does.
 
 That the clock was ahead is made up here: by a superuser, who puts times into the future. tests/faults/test_clock.py sets
 a real one back.
