@@ -11,7 +11,6 @@ from starlette.types import Scope
 from wallet_api.database.pool import ConnectionLost, Database
 from wallet_api.http import errors, refusals
 from wallet_api.http.refusals import Refused
-from wallet_api.observability.record import RECORD
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
 # Seconds for which a key is cached. In the second half of them, a use looks the key up again, which records its last
@@ -36,10 +35,10 @@ class Keys:
         self._known: dict[bytes, tuple[Key, float]] = {}
         self._looking: dict[bytes, asyncio.Task[Key]] = {}
 
-    async def identify(self, scope: Scope) -> None:
-        """Stores a request's key in its scope, as `wallet.key`. Raises a 401, or the error of the look-up."""
+    async def identify(self, scope: Scope) -> Key:
+        """The key of a request, which its scope has from now on. Raises a 401, or the error of the look-up."""
         scope["wallet.key"] = key = await self._find(_secret_hash(scope))
-        scope[RECORD].key = key.name
+        return key
 
     async def _find(self, secret_hash: bytes) -> Key:
         known, until = self._known.get(secret_hash, (None, 0.0))

@@ -111,7 +111,7 @@ async def _handle(operation: Operation, request: Request) -> Response:
     scope[errors.FIELD_NAMES] = operation.argument_names
     keys: Keys = request.app.state.keys
     if operation.function and keys.required:
-        await keys.identify(scope)
+        scope[RECORD].key = (await keys.identify(scope)).name
     if scope["query_string"]:
         operation.refuse_unknown_parameters(scope["query_string"])
     return await _HANDLERS.get(operation.name, answers.respond)(operation, request)
