@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from psycopg.types.numeric import Int8
 
-from wallet_api.http import refusals
+from wallet_api.http import codec, refusals
 from wallet_api.http.codec import number
 from wallet_api.http.refusals import Refusal, Refused
 
@@ -145,19 +145,22 @@ class Field:
         return self.name.lower()
 
 
-# Fields.get: returns a field's value, by its name in lower case.
-Getter = Callable[[str], Any]
+class Reader:
+    """Reads the fields of a JSON object. Refuses any others, but those `ignored`."""
 
+    def __init__(self, fields: Sequence[Field], ignored: Sequence[str] = ()) -> None:
+        self.names = [field.name for field in fields]
+        self._known = frozenset(name.lower() for name in (*self.names, *ignored))
+        # Compiled, like namedtuple's methods, because every payment passes here. Safe: the names are our own.
+        scope: dict[str, Any] = {f"read{n}": field.kind.from_json for n, field in enumerate(fields)}
+        values = [
+            f"None if (value := get({field.key!r})) is None else read{n}(value, {field.name!r}),"
+            for n, field in enumerate(fields)
+        ]
+        self._values: Callable[[Callable[[str], Any]], tuple[Any, ...]]
+        self._values = eval(f"lambda get: ({' '.join(values)})", scope)  # noqa: S307
 
-def reader(fields: Sequence[Field]) -> Callable[[Getter], tuple[Any, ...]]:
-    """A function that parses these fields of a JSON object; a missing or null field is None.
-
-    Compiled, like namedtuple's methods, because every payment passes here. Safe: the names are our own.
-    """
-    scope: dict[str, Any] = {f"read{n}": asked.kind.from_json for n, asked in enumerate(fields)}
-    values = [
-        f"None if (value := get({asked.key!r})) is None else read{n}(value, {asked.name!r}),"
-        for n, asked in enumerate(fields)
-    ]
-    read: Callable[[Getter], tuple[Any, ...]] = eval(f"lambda get: ({' '.join(values)})", scope)  # noqa: S307
-    return read
+    def read(self, given: codec.Fields) -> tuple[Any, ...]:
+        """The values of the fields, in order; a missing or null field is None."""
+        given.refuse_unknown(self._known, refusals.UNKNOWN_FIELD, self.names)
+        return self._values(given.get)

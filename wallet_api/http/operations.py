@@ -7,7 +7,7 @@ function. The OpenAPI document is generated from the same two files.
 import functools
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from wallet_api.http import codec, messages, refusals
 from wallet_api.http.authentication import key_id
-from wallet_api.http.fields import Field, Getter, reader
+from wallet_api.http.fields import Field, Reader
 from wallet_api.http.refusals import Refused
 
 _FOLDER = Path(__file__).parent
@@ -84,26 +84,14 @@ class Operation:
         return frozenset(field.key for field in self.query)
 
     @functools.cached_property
-    def _known_fields(self) -> frozenset[str]:
-        return frozenset([field.key for field in self.body or ()] + [name.lower() for name in self.ignored])
-
-    @functools.cached_property
-    def _shown_fields(self) -> list[str]:
-        return [field.name for field in self.body or ()]
-
-    @functools.cached_property
-    def _reader(self) -> Callable[[Getter], tuple[Any, ...]]:
-        return reader(self.body or ())
+    def reader(self) -> Reader:
+        """Reads the body's fields."""
+        return Reader(self.body or (), self.ignored)
 
     def refuse_unknown_parameters(self, query_string: bytes) -> None:
         """Refuses a query string with an unknown parameter."""
         names = [field.name for field in self.query]
         codec.decode_query(query_string).refuse_unknown(self._parameters, refusals.UNKNOWN_PARAMETER, names)
-
-    def read_fields(self, fields: codec.Fields) -> tuple[Any, ...]:
-        """The values of the body's fields, in order. Refuses unknown fields."""
-        fields.refuse_unknown(self._known_fields, refusals.UNKNOWN_FIELD, self._shown_fields)
-        return self._reader(fields.get)
 
     async def read(self, request: Request) -> dict[str, Any]:
         """The values of all fields, by name; a missing or null field is None."""
@@ -111,7 +99,7 @@ class Operation:
         if self.body is not None:
             body = await messages.body(request, self.body_limit)
             fields = codec.decode(body if self.needs_body or body.strip() else b"{}")
-            values.update(zip(self._shown_fields, self.read_fields(fields), strict=True))
+            values.update(zip(self.reader.names, self.reader.read(fields), strict=True))
             key = self.body[-1].name
             values[key] = one_key(header_key(request), values[key])
         return values

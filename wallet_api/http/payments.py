@@ -16,13 +16,14 @@ from wallet_api.http.answers import REPLAYED
 from wallet_api.http.authentication import key_id
 from wallet_api.http.codec import Fields
 from wallet_api.http.errors import Error
+from wallet_api.http.fields import Reader
 from wallet_api.http.operations import ALL, Operation, header_key, one_key
 from wallet_api.http.refusals import Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record, record_of
 
 MAKE_PAYMENT = ALL["makePayment"]
-_IN_BATCH = replace(MAKE_PAYMENT, ignored=())
+_IN_BATCH = Reader(MAKE_PAYMENT.body or ())
 
 # A requested payment: the fields of MAKE_PAYMENT in order, then the API key.
 Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
@@ -101,7 +102,7 @@ async def make_payment(operation: Operation, request: Request) -> Response:
     if payments.is_full(client):
         raise Full  # before the body is read
     header = header_key(request)
-    asked = operation.read_fields(codec.decode(await messages.body(request, operation.body_limit)))
+    asked = operation.reader.read(codec.decode(await messages.body(request, operation.body_limit)))
     if header is not None:
         asked = (*asked[:-1], one_key(header, asked[-1]))
     record = record_of(request)
@@ -171,7 +172,7 @@ def _payment_or_error(item: object) -> Payment | Error:
     try:
         if not isinstance(item, Fields):
             raise Refused(refusals.NOT_A_PAYMENT)
-        return (*_IN_BATCH.read_fields(item), None)
+        return (*_IN_BATCH.read(item), None)
     except Refused as refused:
         return errors.error_of(refused)
 
