@@ -145,7 +145,7 @@ def refusal_body(code: str, **details: object) -> bytes:
 def assert_refused(response: httpx2.Response, code: str, *, index: int | None = None, **details: object) -> None:
     """Fails unless a response is this refusal, with its status, its headers and its sentence, and nothing else.
 
-    `details` fill in the placeholders of the sentence. `index` is that of the refused payment in an atomic batch.
+    `details` fill in the placeholders of the sentence (Error-Field is not checked). `index` is that of the refused payment in an atomic batch.
     docs/errors.md has the sentences byte for byte; tests/http/test_refusals.py proves those of the contract.
     """
     status = _REFUSALS[code].status

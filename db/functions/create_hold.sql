@@ -8,7 +8,8 @@
 --          status
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks them, until the transaction ends
 -- Writes:  ledger.hold (one row, and expired holds of the accounts), ledger.account (held)
--- Raises:  refusals of the API key, the idempotency key and the expiry, and those of the same payment made now
+-- Raises:  refusals of the API key, the idempotency key and the expiry, and those that make_payment
+--          would raise for the same payment now
 
 create or replace function wallet._hold_key_refusal(
     p_hold ledger.hold,

@@ -269,7 +269,7 @@ REFUSALS = [
     ("set_credit_limit(9223372036854775807, 1)", "WN001"),
     ("set_credit_limit({cents}, 1.001)", "WB009"),
     ("set_credit_limit({holding}, 4.999999999999999)", "WC043"),
-    # Of two reasons, the one that stands first in the contract:
+    # Of two reasons, the one that is checked first:
     ("set_account_status(0, 'open')", "WB041"),
     ("set_account_status({both}, 'closed')", "WC041"),
     ("set_credit_limit(0, -1)", "WB012"),

@@ -61,7 +61,7 @@ REFUSALS = [
     ("'new', 1, 9223372036854775807", "WB013"),
     ("'taken', 1, 1", "WC011"),
     ("'taken', 1, 2", "WC011"),
-    # Of two reasons, the one that stands first in the contract:
+    # Of two reasons, the one that is checked first:
     ("'', -1, 0", "WB011"),
     ("'taken', -1, 0", "WB012"),
     ("'taken', 1, 0", "WB013"),

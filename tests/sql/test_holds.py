@@ -471,7 +471,7 @@ REFUSALS = [
     ("capture_hold({of_frozen})", "WB010"),
     ("capture_hold({for_closed})", "WB015"),
     ("capture_hold({for_full})", "WB007"),
-    # Of two reasons, the one that stands first in the contract:
+    # Of two reasons, the one that is checked first:
     ("create_hold({buyer}, {buyer}, -1, 0, '')", "WB008"),
     ("create_hold({buyer}, {seller}, 1, 0, null, null, '')", "WB017"),
     ("create_hold(0, {seller}, 1, 0)", "WB031"),

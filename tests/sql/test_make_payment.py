@@ -165,7 +165,7 @@ REFUSALS = [
     ("{credit}, {seller}, 7.000000000000001", "WB006"),
     ("{cents}, {full_cents}, 0.001", "WB009"),
     ("{cents}, {full_cents}, 1.010000000000001", "WB009"),
-    # Of two reasons, the one that stands first in the contract:
+    # Of two reasons, the one that is checked first:
     ("{buyer}, {buyer}, null", "WB001"),
     ("{buyer}, {buyer}, 'NaN'", "WB001"),
     ("0, {seller}, -1", "WB002"),

@@ -240,7 +240,7 @@ REFUSALS = [
     ("{to_closed}", "WB026"),
     ("{spent}", "WB023"),
     ("{to_full}", "WB027"),
-    # Of two reasons, the one that stands first in the contract:
+    # Of two reasons, the one that is checked first:
     ("0, -1, ''", "WN002"),
     ("{part}, -1, ''", "WB008"),
     ("{part}, -1", "WB022"),
