@@ -18,7 +18,7 @@ create or replace function wallet._release_expired_holds(p_account_id bigint, p_
     language plpgsql
 as $$
 declare
-    -- a variable: the index on time cannot serve a value that may change from row to row
+    -- A variable, because clock_timestamp() is volatile: an index cannot look up a value that changes from row to row.
     v_now timestamptz := clock_timestamp();
     v_expired numeric;
 begin
