@@ -17,12 +17,12 @@ an idempotency key) are retried in this way. The others fail, and the client has
 import asyncio
 import enum
 import random
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
@@ -69,14 +69,6 @@ class Times(Protocol):
     locked: float
 
 
-class _CallRecord(NamedTuple):
-    """The times and the size of a call."""
-
-    began: float
-    ended: float
-    size: int
-
-
 @dataclass(slots=True)
 class _Entry(Generic[Request, Outcome]):
     request: Request
@@ -86,28 +78,13 @@ class _Entry(Generic[Request, Outcome]):
     deadline: float
     times: Times | None
     arrived: float
-    last_call: _CallRecord | None = None
-    # The start of the call that failed, and whether a later call has found that this request is blocked.
-    blocked_since: float = 0
+    # Since when it waits: its arrival, then the end of its last call.
+    waits_since: float
+    # The start of its first call, or 0 before it; and whether a later call has found that this request is blocked.
+    first_call: float = 0
     blocked: bool = False
     # The error by which a call with it was lost. Whatever happens later, that call may have taken effect.
     lost: Exception | None = None
-
-    def waits_since(self) -> float:
-        return self.arrived if self.last_call is None else self.last_call.ended
-
-    def note_times(self) -> None:
-        times = self.times
-        if times is None:
-            return
-        if self.last_call is None:
-            times.waited = perf_counter() - self.arrived
-            return
-        times.waited = self.last_call.began - self.arrived
-        times.database = self.last_call.ended - self.last_call.began
-        times.batch = self.last_call.size
-        if self.blocked:
-            times.locked = self.last_call.ended - self.blocked_since
 
 
 @dataclass(kw_only=True, eq=False)
@@ -147,13 +124,12 @@ class Batcher(Generic[Request, Outcome]):
         self._queues: OrderedDict[Hashable, deque[_Entry[Request, Outcome]]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._blocked: list[_Entry[Request, Outcome]] = []
-        # The number of waiting requests (queued, blocked or lost), by client and in all.
-        self._waiting: dict[Hashable, int] = {}
+        # The number of blocked and lost requests, by client; and of these and the queued ones in all.
+        self._held: Counter[Hashable] = Counter()
         self.waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        # The number of requests in calls, and of those that were here when the last call ended.
-        self._under_way = 0
-        self._around = 0
+        # The number of requests in the last call.
+        self._last_size = 0
 
     async def __aenter__(self) -> Self:
         """Accepts requests from now on."""
@@ -171,9 +147,9 @@ class Batcher(Generic[Request, Outcome]):
         """Whether a new request of this client would be refused immediately."""
         if self.waiting < self.max_waiting:
             return False
-        its_own = self._waiting.get(client, 0)
-        clients = len(self._waiting) + (its_own == 0)
-        return its_own * clients >= self.max_waiting or self.waiting >= 2 * self.max_waiting
+        its_own = len(self._queues.get(client, ())) + self._held[client]
+        clients = self._queues.keys() | self._held.keys() | {client}
+        return its_own * len(clients) >= self.max_waiting or self.waiting >= 2 * self.max_waiting
 
     async def submit(self, request: Request, client: Hashable = None, times: Times | None = None) -> Outcome:
         """Makes a request and returns its outcome. Raises Full, or what the call raised.
@@ -184,8 +160,11 @@ class Batcher(Generic[Request, Outcome]):
             raise Full
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.wait_timeout
+        arrived = perf_counter()
         # Not _Entry[Request, Outcome](…): that is six times slower.
-        entry: _Entry[Request, Outcome] = _Entry(request, client, loop.create_future(), deadline, times, perf_counter())
+        entry: _Entry[Request, Outcome] = _Entry(
+            request, client, loop.create_future(), deadline, times, arrived, arrived
+        )
         try:
             if self._busy_since is None:
                 await self._call_now(entry)
@@ -193,7 +172,8 @@ class Batcher(Generic[Request, Outcome]):
                 self._queue(entry)
             return await entry.future
         finally:
-            entry.note_times()
+            if times is not None and not entry.first_call:
+                times.waited = perf_counter() - arrived
 
     async def _call_now(self, entry: _Entry[Request, Outcome]) -> None:
         self._busy_since = asyncio.get_running_loop().time()
@@ -207,22 +187,12 @@ class Batcher(Generic[Request, Outcome]):
 
     def _queue(self, entry: _Entry[Request, Outcome]) -> None:
         self._queues.setdefault(entry.client, deque()).append(entry)
-        self._count([entry], 1)
+        self.waiting += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(entry.deadline, self._give_up)
         if self._is_stuck() and not self._is_beside:
             self._is_beside = True
             self._start(self._call_beside())
-
-    def _count(self, entries: Iterable[_Entry[Request, Outcome]], change: int) -> None:
-        """Counts requests as waiting (`change` is 1), or as no longer waiting (-1)."""
-        for entry in entries:
-            self.waiting += change
-            number = self._waiting.get(entry.client, 0) + change
-            if number:
-                self._waiting[entry.client] = number
-            else:
-                del self._waiting[entry.client]
 
     def _give_up(self) -> None:
         """Refuses the requests whose deadline has passed, and sets the timer for the next deadline."""
@@ -233,7 +203,7 @@ class Batcher(Generic[Request, Outcome]):
                 late.append(queue.popleft())
             if not queue:
                 del self._queues[client]
-        self._count(late, -1)
+        self.waiting -= len(late)
         _fail(late, Full())
         first = min((queue[0].deadline for queue in self._queues.values()), default=None)
         self._timer = None if first is None else loop.call_at(first, self._give_up)
@@ -265,22 +235,23 @@ class Batcher(Generic[Request, Outcome]):
         The service reads new requests while the database makes the batch. If a batch took them all, the first one to
         arrive afterwards would be sent alone, all others in the next call, and so on forever.
         """
-        share = min(self.max_batch, -(-self._around // 2) or self.max_batch)
+        around = self._last_size + sum(map(len, self._queues.values()))
+        share = min(self.max_batch, -(-around // 2))
         taken: list[_Entry[Request, Outcome]] = []
-        cancelled: list[_Entry[Request, Outcome]] = []
         while self._queues and len(taken) < share:
             client, queue = next(iter(self._queues.items()))
             entry = queue.popleft()
+            self.waiting -= 1
             if queue:
                 self._queues.move_to_end(client)
             else:
                 del self._queues[client]
-            (cancelled if entry.future.done() else taken).append(entry)
-        self._count(taken + cancelled, -1)
+            if not entry.future.done():  # not cancelled
+                taken.append(entry)
         return taken
 
     async def _call_batch(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
-        self._under_way += len(entries)
+        self._last_size = len(entries)
         try:
             self._settle(entries, await self._call(call, entries))
         except Exception as error:
@@ -293,20 +264,24 @@ class Batcher(Generic[Request, Outcome]):
                     self._retry(again, self.retry_pause)
             else:
                 _fail(entries, error)
-        finally:
-            self._around = self._under_way + sum(map(len, self._queues.values()))
-            self._under_way -= len(entries)
 
     async def _call(self, call: Call[Request, Result], entries: Sequence[_Entry[Request, Outcome]]) -> Sequence[Result]:
         began = perf_counter()
         try:
             return await repeated(call, [entry.request for entry in entries], self.judge, self.tell)
         finally:
-            record = _CallRecord(began, perf_counter(), len(entries))
+            ended = perf_counter()
             if self.watch is not None:
-                self.watch(began, record.ended, [(entry.times, entry.waits_since()) for entry in entries])
+                self.watch(began, ended, [(entry.times, entry.waits_since) for entry in entries])
             for entry in entries:
-                entry.last_call = record
+                entry.first_call = entry.first_call or began
+                entry.waits_since = ended
+                if (times := entry.times) is not None:
+                    times.waited = began - entry.arrived
+                    times.database = ended - began
+                    times.batch = len(entries)
+                    if entry.blocked:
+                        times.locked = ended - entry.first_call
 
     def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
         """Returns the outcomes to the clients. None means that the request is blocked and stays."""
@@ -330,9 +305,8 @@ class Batcher(Generic[Request, Outcome]):
 
     def _retry(self, entries: list[_Entry[Request, Outcome]], pause: float = 0) -> None:
         """Adds the requests of a failed call to those that are retried, after `pause` seconds."""
-        for entry in entries:
-            entry.blocked_since = entry.last_call.began if entry.last_call else 0
-        self._count(entries, 1)
+        self.waiting += len(entries)
+        self._held += Counter(entry.client for entry in entries)
         self._start(self._retry_blocked(entries, pause))
 
     async def _retry_blocked(self, entries: list[_Entry[Request, Outcome]], pause: float) -> None:
@@ -358,7 +332,9 @@ class Batcher(Generic[Request, Outcome]):
 
     def _let_go(self) -> None:
         """Removes the blocked requests that are done."""
-        self._count([entry for entry in self._blocked if entry.future.done()], -1)
+        done = [entry for entry in self._blocked if entry.future.done()]
+        self.waiting -= len(done)
+        self._held -= Counter(entry.client for entry in done)
         self._blocked = [entry for entry in self._blocked if not entry.future.done()]
 
     async def _call_in_parts(
