@@ -62,8 +62,7 @@ def test_it_notices_transaction_mode_however_sessions_are_chosen(
         with ThreadPoolExecutor(size) as threads:  # as many sessions as there may be
             list(threads.map(lambda _: sleep(running), range(size)))
         for _ in range(5):
-            with psycopg.connect(running.conninfo(), autocommit=True) as connection:
-                assert session.is_shared_for(connection, running.conninfo())
+            assert session.is_shared_for(running.conninfo())
 
 
 def sleep(pooler: PgBouncer) -> None:
@@ -74,8 +73,7 @@ def sleep(pooler: PgBouncer) -> None:
 def test_it_takes_no_session_mode_for_transaction_mode(tmp_path: Path, database: str) -> None:
     with pgbouncer(tmp_path, database, "session") as running:
         for _ in range(5):
-            with psycopg.connect(running.conninfo(), autocommit=True) as connection:
-                assert not session.is_shared_for(connection, running.conninfo())
+            assert not session.is_shared_for(running.conninfo())
 
 
 # What went wrong before.

@@ -126,7 +126,7 @@ def migrate(
 
 
 def _check_database(connection: psycopg.Connection[Any], conninfo: str) -> None:
-    if session.is_shared_for(connection, conninfo):
+    if session.is_shared_for(conninfo):
         raise MigrationRefused(
             "A pooler in transaction mode is in front of the database, and a migration needs a session of its "
             "own: give migrate a DATABASE_URL that leads to PostgreSQL itself."
@@ -186,7 +186,10 @@ class _Migration:
                 with self._connection.transaction():
                     pending = self._begin()
                     together = list(itertools.takewhile(lambda file: not concurrent_indexes.is_one(file), pending))
-                    self._apply(together)
+                    for file in together:
+                        installer.execute(self._connection, file)
+                        self._connection.execute("reset role")
+                    self._record(together)
                     last = together == pending
                     notes = installer.install(self._connection, self._functions, self._version) if last else []
                 self._applied += [file.name for file in together]
@@ -217,13 +220,6 @@ class _Migration:
         for file in filter(concurrent_indexes.is_one, files):
             concurrent_indexes.statements(file)  # refuses a bad file before anything is applied
         return files
-
-    def _apply(self, files: list[SqlFile]) -> None:
-        """Applies files within the transaction, and acts as the owner afterwards."""
-        for file in files:
-            installer.execute(self._connection, file)
-            self._connection.execute("reset role")
-        self._record(files)
 
     def _apply_alone(self, file: SqlFile) -> None:
         """Applies a file that cannot run in a transaction, as the owner."""

@@ -68,6 +68,7 @@ class _Connection(AsyncConnection[Any]):
         values = await session.values_for(self, settings)
         self.shared = await session.is_shared(self)
         if self.shared:
+            await session.check_pooler(self)
             self.local_settings = session.setting_query(values, local=True).as_string(self)
         else:
             await self.execute(session.setting_query(values, local=False), prepare=False)
@@ -275,14 +276,11 @@ class Database:
 
     async def _connection(self, record: Record | None) -> _Connection:
         began = perf_counter()
-        kept, self._kept = self._kept, None
         try:
-            if kept is not None:
-                if not _has_news(kept):
-                    return kept
-                await kept.close()
-                await self._pool.putconn(kept)
-            return await self._pool.getconn()
+            if self._kept is not None and _has_news(self._kept):
+                await self._let_go()  # the pool replaces it
+            kept, self._kept = self._kept, None
+            return kept or await self._pool.getconn()
         finally:
             ended = perf_counter()
             if record is not None:

@@ -5,6 +5,7 @@ session. Session settings are then lost or another client's, and a prepared stat
 carries its settings, and no statement is prepared.
 """
 
+import asyncio
 import functools
 import logging
 from collections.abc import Sequence
@@ -109,19 +110,30 @@ def setting_query(values: Sequence[tuple[str, str]], *, local: bool) -> sql.Comp
 
 
 async def is_shared(connection: AsyncConnection[Any]) -> bool:
-    """Whether the connection goes through a pooler in transaction mode.
-
-    Raises Unusable if the pooler does not even allow transactions of several statements.
-    """
-    if await server_pid(connection) == connection.info.backend_pid:
-        return False  # no pooler: a pooler reports an invented process id to the client
+    """Whether the connection goes through a pooler in transaction mode, or in statement mode."""
     info = connection.info
+    if await server_pid(connection) == info.backend_pid:
+        return False  # no pooler: a pooler reports an invented process id to the client
     async with await AsyncConnection.connect(
         info.dsn, password=info.password, connect_timeout=10, autocommit=True
     ) as other:
         pids = [await server_pid(connection if who == "a" else other) for who in _PROBES]
-    if not moves(pids):
-        return False
+    # If not, each connection always has one session, of its own.
+    return (len(set(pids)), len(set(zip(_PROBES, pids, strict=True)))) != (2, 2)
+
+
+def is_shared_for(conninfo: str) -> bool:
+    """Like `is_shared`, for a command: asks on connections of its own."""
+
+    async def ask() -> bool:
+        async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            return await is_shared(connection)
+
+    return asyncio.run(ask())
+
+
+async def check_pooler(connection: AsyncConnection[Any]) -> None:
+    """Raises Unusable if the pooler of a shared connection does not allow transactions of several statements."""
     try:
         await connection.execute("begin", prepare=False)
         await connection.rollback()
@@ -131,30 +143,9 @@ async def is_shared(connection: AsyncConnection[Any]) -> bool:
             "set its pool_mode to transaction or session."
         ) from None
     _tell("A pooler in transaction mode stands before the database: settings travel with each call")
-    return True
 
 
 async def server_pid(connection: AsyncConnection[Any]) -> int:
     """The id of the server process behind this connection at the moment."""
     [(pid,)] = await (await connection.execute(_SERVER_PID, prepare=False)).fetchall()
     return int(pid)
-
-
-def moves(pids: list[int]) -> bool:
-    """Whether these process ids, in the order of _PROBES, show that the two connections share or change sessions."""
-    first = {pid for pid, who in zip(pids, _PROBES, strict=True) if who == "a"}
-    second = {pid for pid, who in zip(pids, _PROBES, strict=True) if who == "b"}
-    return len(first) > 1 or len(second) > 1 or not first.isdisjoint(second)
-
-
-def is_shared_for(connection: psycopg.Connection, conninfo: str) -> bool:
-    """Like `is_shared`, for the synchronous connection of a command."""
-
-    def server_pid(asked: psycopg.Connection) -> int:
-        [(pid,)] = asked.execute(_SERVER_PID).fetchall()
-        return int(pid)
-
-    if server_pid(connection) == connection.info.backend_pid:
-        return False
-    with psycopg.connect(conninfo, autocommit=True) as other:
-        return moves([server_pid(connection if who == "a" else other) for who in _PROBES])
