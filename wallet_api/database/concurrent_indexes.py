@@ -19,19 +19,27 @@ from wallet_api.database.installer import FileFailed, MigrationRefused, SqlFile
 # index concurrently in a transaction.
 MARK = "-- migrate: outside a transaction"
 
-# The statements that it may hold, without their semicolons. `drop index` needs the schema: the search_path does not
+# The statements that it may hold. `drop index` needs the schema: the search_path does not
 # contain it. `validate constraint` checks the existing rows while payments continue.
 _STATEMENT = re.compile(
-    r"drop index concurrently if exists ledger\.(?P<dropped>\w+)"
+    r"(?:drop index concurrently if exists ledger\.(?P<dropped>\w+)"
     r"|create (?:unique )?index concurrently (?!if\b)(?P<created>\w+) on ledger\.[^;]+"
     r"|comment on index ledger\.\w+ is [^;]+"
-    r"|alter table ledger\.\w+ validate constraint \w+"
+    r"|alter table ledger\.\w+ validate constraint \w+) ?;"
 )
 
 # A build has to wait for other transactions, so the limits of the database or the user are lifted.
 _LIMITS = ["lock_timeout", "statement_timeout", "transaction_timeout"]
 # Seconds before the first report of what a migration waits for, and between two checks.
 LOOK_INTERVAL = 1.0
+
+# The transactions that a process waits for, in words.
+_WAITED_FOR = """
+    select case when blocking.pid = 0 then 'a prepared one'
+           else concat_ws(' ', 'process', blocking.pid, 'of', usename, nullif(application_name, ''), state,
+                          'since ' || date_trunc('second', xact_start)) end
+    from unnest(pg_blocking_pids(%s)) as blocking (pid) left join pg_stat_activity as activity using (pid)
+    order by 1"""
 
 Tell = Callable[[str], None]
 
@@ -48,30 +56,26 @@ def statements(file: SqlFile) -> list[str]:
     parser is needed. Lines that begin with -- are skipped.
     """
     lines = [line for line in file.text.splitlines() if not line.lstrip().startswith("--")]
-    *found, rest = map(str.strip, re.split(r";[ \t]*(?:\n|\Z)", "\n".join(lines)))
+    parts = map(str.strip, re.split(r"(?<=;)[ \t]*\n", "\n".join(lines)))
+    found = [part for part in parts if part]
     dropped = set()
     for statement in found:
-        match = _STATEMENT.fullmatch(" ".join(statement.split()))
+        words = " ".join(statement.split())
+        match = _STATEMENT.fullmatch(words)
         if match is None:
-            raise _unfit(file, statement)
+            raise MigrationRefused(
+                f"{file.path} runs outside a transaction, so it should hold nothing but: drop index concurrently if "
+                "exists ledger.…, create index concurrently … on ledger.…, comment on index ledger.…, alter table "
+                "ledger.… validate constraint …, in lower case, each with one semicolon, at the end of a line. "
+                f"It also holds: {words}"
+            )
         dropped.add(match["dropped"])
         if match["created"] and match["created"] not in dropped:
             raise MigrationRefused(
                 f"{file.path} should say: drop index concurrently if exists ledger.{match['created']}; before it "
                 "creates that index: an earlier attempt may have left an invalid one."
             )
-    if rest:
-        raise _unfit(file, rest)
     return found
-
-
-def _unfit(file: SqlFile, statement: str) -> MigrationRefused:
-    return MigrationRefused(
-        f"{file.path} runs outside a transaction, so it should hold nothing but: drop index concurrently if exists "
-        "ledger.…, create index concurrently … on ledger.…, comment on index ledger.…, alter table ledger.… validate "
-        "constraint …, in lower case, each with one semicolon, at the end of a line. It also holds: "
-        + " ".join(statement.split())
-    )
 
 
 def run(connection: psycopg.Connection[Any], file: SqlFile, conninfo: str, tell: Tell) -> None:
@@ -100,28 +104,10 @@ def run(connection: psycopg.Connection[Any], file: SqlFile, conninfo: str, tell:
 def _watch(pid: int, file: SqlFile, conninfo: str, tell: Tell, over: threading.Event) -> None:
     """Tells which transactions the process waits for, whenever they change, until `over`."""
     told: list[str] = []
-    # Nothing depends on these reports: if no connection is left for them, there are none.
-    with contextlib.suppress(psycopg.Error):
-        if over.wait(LOOK_INTERVAL):
-            return
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            while True:
-                others = _waited_for(connection, pid)
-                if others and others != told:
-                    tell(f"{file.path} waits for the end of a transaction: {'; '.join(others)}")
-                told = others
-                if over.wait(LOOK_INTERVAL):
-                    return
-
-
-def _waited_for(connection: psycopg.Connection[Any], pid: int) -> list[str]:
-    """Descriptions of the transactions that a process waits for."""
-    rows = connection.execute(
-        """select case when blocking.pid = 0 then 'a prepared one'
-                  else concat_ws(' ', 'process', blocking.pid, 'of', usename, nullif(application_name, ''), state,
-                                 'since ' || date_trunc('second', xact_start)) end
-           from unnest(pg_blocking_pids(%s)) as blocking (pid) left join pg_stat_activity as activity using (pid)
-           order by 1""",
-        [pid],
-    ).fetchall()
-    return [words for (words,) in rows]
+    while not over.wait(LOOK_INTERVAL):
+        # Nothing depends on these reports: if no connection is left for them, there are none.
+        with contextlib.suppress(psycopg.Error), psycopg.connect(conninfo, autocommit=True) as connection:
+            others = [words for (words,) in connection.execute(_WAITED_FOR, [pid]).fetchall()]
+            if others and others != told:
+                tell(f"{file.path} waits for the end of a transaction: {'; '.join(others)}")
+            told = others
