@@ -1,6 +1,5 @@
 """Runs PgBouncer in front of a test database."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -34,9 +33,8 @@ class PgBouncer:
     def start(self) -> None:
         """Starts it, also again after kill(), on the same port."""
         # PgBouncer refuses to run as root; in the user namespace, root runs it as nobody.
-        unprivileged = embedded._in_user_namespace() if os.geteuid() == 0 else []
         self.process = subprocess.Popen(
-            [*unprivileged, PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")],
+            [*embedded._unprivileged(0, 0), PROGRAM, "--quiet", str(self._folder / "pgbouncer.ini")],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -64,7 +64,9 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
     `options` are server settings, which apply if this user starts the server. When the last user leaves, the server
     stops. Raises EmbeddedError.
     """
-    _forget_other_servers()
+    # Variables of libpq and PostgreSQL would select another server.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     with contextlib.ExitStack() as stack:
         try:
             cluster = _Cluster(folder, programs or wheel_programs(), {**_OPTIONS, **(options or {})})
@@ -78,12 +80,6 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
         except OSError as error:
             raise EmbeddedError(f"The folder {folder} cannot be used: {error}") from None
         yield cluster.conninfo(DATABASE)
-
-
-def _forget_other_servers() -> None:
-    """Removes the environment variables of libpq and PostgreSQL, which would select another server."""
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
 
 
 def wheel_programs() -> Path:
@@ -172,9 +168,9 @@ class _Cluster:
                 return
             except psycopg.OperationalError as error:
                 if time.monotonic() > begin + _START_LIMIT or (launched and not runs):
+                    end = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
                     raise EmbeddedError(
-                        f"PostgreSQL in {self.folder} does not start: {error}. "
-                        f"The end of {self._log}:\n{self._end_of_log()}"
+                        f"PostgreSQL in {self.folder} does not start: {error}. The end of {self._log}:\n{end}"
                     ) from None
             # Not while a process of a killed server is alive: the new server would find it, and exit.
             if not runs:
@@ -288,7 +284,7 @@ class _Cluster:
 
     def _detach(self, command: list[str], folder: Path, *inherited: int) -> None:
         """Starts a program that outlives this process and is not its child. It writes to the log."""
-        with open(self._log, "ab", opener=_private) as log:
+        with open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
             subprocess.run(
                 ["sh", "-c", '"$@" &', "sh", *command],
                 cwd=folder,
@@ -322,9 +318,6 @@ class _Cluster:
             raise EmbeddedError(f"{program} failed in {self.folder}: {(result.stderr or result.stdout).strip()}")
         return result.stdout
 
-    def _end_of_log(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
-
 
 def _try_lock(lock: int) -> bool:
     """Locks a file exclusively. Returns False if another process has locked it."""
@@ -339,10 +332,8 @@ def _unprivileged(uid: int, gid: int) -> list[str]:
     """The words before each command that make root run it as this account or, if that is root, as nobody."""
     if os.geteuid() != 0:
         return []
-    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"] if uid != 0 else _in_user_namespace()
-
-
-def _in_user_namespace() -> list[str]:
+    if uid != 0:
+        return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     nobody = pwd.getpwnam("nobody")
     return ["unshare", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}"]
 
@@ -353,10 +344,6 @@ def _socket_folder(folder: Path) -> Path:
     if len(os.fsencode(inside / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH and not set('",') & set(str(inside)):
         return inside
     return Path("/tmp") / f"wallet-{os.geteuid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"  # noqa: S108
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 if __name__ == "__main__":
