@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -102,7 +102,9 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         timeout_graceful_shutdown=configuration.shutdown_timeout,
     )
     host, port = listener.getsockname()[:2]
-    with listener, _metrics_told(configuration):
+    with listener, contextlib.ExitStack() as stack:
+        if configuration.metrics_port is not None:
+            _serve_metrics(configuration, configuration.metrics_port, stack)
         logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
         if configuration.workers > 1:
             supervisor = Multiprocess(config, [listener])  # installs its own signal handlers
@@ -114,32 +116,21 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
             server.run([listener])
 
 
-@contextlib.contextmanager
-def _metrics_told(configuration: Settings) -> Iterator[None]:
-    """Serves the metrics of this process, or of its future workers, if WALLET_METRICS_PORT is set."""
-    if configuration.metrics_port is None:
-        yield
-        return
+def _serve_metrics(configuration: Settings, port: int, stack: contextlib.ExitStack) -> None:
+    """Serves the metrics of this process, or of its future workers, until `stack` is closed."""
     host = configuration.metrics_host or configuration.host
-    with contextlib.ExitStack() as stack:
-        registry = metrics.REGISTRY
-        try:
-            if configuration.workers > 1:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-metrics-"))
-                os.environ[metrics.FOLDER_VARIABLE] = folder
-                registry = metrics.of_workers(Path(folder))
-            server, thread = start_http_server(configuration.metrics_port, host, registry)
-        except OSError as error:
-            raise ServingError(
-                f"Cannot serve metrics on {host}, WALLET_METRICS_PORT {configuration.metrics_port}: {error.strerror}"
-            ) from None
-        logger.info("Metrics on %s/metrics", _url(host, server.server_port))
-        try:
-            yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+    registry = metrics.REGISTRY
+    try:
+        if configuration.workers > 1:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-metrics-"))
+            os.environ[metrics.FOLDER_VARIABLE] = folder
+            registry = metrics.of_workers(Path(folder))
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ServingError(f"Cannot serve metrics on {host}, WALLET_METRICS_PORT {port}: {error.strerror}") from None
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+    logger.info("Metrics on %s/metrics", _url(host, server.server_port))
 
 
 def _url(host: str, port: int) -> str:

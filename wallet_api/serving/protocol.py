@@ -62,10 +62,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
 # Headers that offer an upgrade. Without one, they have no meaning.
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
-
-
-def _head_too_large() -> Refused:
-    return Refused(refusals.HEAD_TOO_LARGE, limit=_HEAD_LIMIT)
+_HEAD_TOO_LARGE = Refused(refusals.HEAD_TOO_LARGE, limit=_HEAD_LIMIT)
 
 
 class _Transport:
@@ -250,12 +247,12 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(self._wrong)
                 return
         if self._overhead > _HEAD_LIMIT:
-            self._refuse(_head_too_large())
+            self._refuse(_HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Starts a request, whose body may still be incomplete."""
         if self._overhead > _HEAD_LIMIT and self._head_size() > _HEAD_LIMIT:
-            self._wrong = _head_too_large()
+            self._wrong = _HEAD_TOO_LARGE
             raise ValueError(self._wrong)  # stops the parser
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
