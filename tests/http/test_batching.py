@@ -104,7 +104,6 @@ class Database:
     ) -> Batcher[int, int]:
         return Batcher(
             make_batch=self.make_batch,
-            make_batch_beside=self.make_batch,
             make_unblocked=self.make_unblocked,
             make_blocked=self.make_blocked,
             judge=judge,

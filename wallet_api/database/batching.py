@@ -91,10 +91,8 @@ class _Entry(Generic[Request, Outcome]):
 class Batcher(Generic[Request, Outcome]):
     """Makes requests in batches, within `async with`. Each call takes requests and returns their outcomes in order."""
 
-    # Makes up to `max_batch` requests, one call at a time.
+    # Makes up to `max_batch` requests: one call at a time, and one beside it while that is stuck.
     make_batch: Call[Request, Outcome]
-    # The same, on another connection, while a call of `make_batch` is stuck.
-    make_batch_beside: Call[Request, Outcome]
     # Retries the requests of a failed call without waiting. The outcome is None for those that are blocked.
     make_unblocked: Call[Request, Outcome | None]
     # Then retries the rest, and waits for locks. After about `lock_timeout` seconds, a request gets the exception.
@@ -178,7 +176,7 @@ class Batcher(Generic[Request, Outcome]):
     async def _call_now(self, entry: _Entry[Request, Outcome]) -> None:
         self._busy_since = asyncio.get_running_loop().time()
         try:
-            await self._call_batch(self.make_batch, [entry])
+            await self._call_batch([entry])
         finally:
             if self._queues:
                 self._start(self._call_while_any_wait())
@@ -218,7 +216,7 @@ class Batcher(Generic[Request, Outcome]):
         loop = asyncio.get_running_loop()
         while entries := self._take():
             self._busy_since = loop.time()
-            await self._call_batch(self.make_batch, entries)
+            await self._call_batch(entries)
         self._busy_since = None
 
     def _is_stuck(self) -> bool:
@@ -226,7 +224,7 @@ class Batcher(Generic[Request, Outcome]):
 
     async def _call_beside(self) -> None:
         while self._is_stuck() and (entries := self._take()):
-            await self._call_batch(self.make_batch_beside, entries)
+            await self._call_batch(entries)
         self._is_beside = False
 
     def _take(self) -> list[_Entry[Request, Outcome]]:
@@ -250,10 +248,10 @@ class Batcher(Generic[Request, Outcome]):
                 taken.append(entry)
         return taken
 
-    async def _call_batch(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
+    async def _call_batch(self, entries: list[_Entry[Request, Outcome]]) -> None:
         self._last_size = len(entries)
         try:
-            self._settle(entries, await self._call(call, entries))
+            self._settle(entries, await self._call(self.make_batch, entries))
         except Exception as error:
             verdict = self.judge(error)
             if verdict in (Verdict.BLOCKED, Verdict.PERSONAL):

@@ -115,7 +115,7 @@ class Usage(NamedTuple):
 class Database:
     """A pool of connections, called `name`, that calls functions within `async with`.
 
-    With `keeps`, it is for one call at a time: it keeps the connection between calls, which saves the pool's work.
+    With `keeps`, one connection stays here between calls. For calls one at a time, this saves the pool's work.
     """
 
     def __init__(self, name: str, conninfo: Callable[[], str], settings: Settings, *, keeps: bool = False) -> None:
@@ -288,7 +288,8 @@ class Database:
                 record.add_step("wait for a connection", began, ended)
 
     async def _put_back(self, connection: _Connection) -> None:
-        if self._keeps and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+        is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if self._keeps and self._kept is None and is_idle:
             self._kept = connection
         else:
             await self._pool.putconn(connection)

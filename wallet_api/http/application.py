@@ -59,14 +59,14 @@ def create_app(
         app.state.keys = Keys(app.state.key_database, required=settings.auth == "required")
         app.state.readiness = Database("readiness", conninfo, replace(settings, pool_size=1, pool_timeout=2))
         patience = min(settings.lock_timeout, settings.coalesce_lock_timeout)
-        impatient = replace(settings, pool_size=1, lock_timeout=patience)
-        # One batch at a time: two concurrent ones carry half as much each, and compete for accounts and CPUs.
-        batches, beside, blocked = [Database("payments", conninfo, impatient, keeps=True) for _ in range(3)]
+        # One batch at a time: two concurrent ones carry half as much each, and compete for accounts and CPUs. The other
+        # two connections are for a batch beside a stuck one, and for payments that are retried.
+        impatient = replace(settings, pool_size=3, lock_timeout=patience)
+        paying = Database("payments", conninfo, impatient, keeps=True)
         app.state.payments = Batcher(
-            make_batch=payments.maker(batches),
-            make_batch_beside=payments.maker(beside),
-            make_unblocked=payments.maker_without_waiting(blocked),
-            make_blocked=payments.maker(blocked),
+            make_batch=payments.maker(paying),
+            make_unblocked=payments.maker_without_waiting(paying),
+            make_blocked=payments.maker(paying),
             judge=errors.judge,
             repeatable=payments.repeatable,
             is_success=payments.is_made,
@@ -79,7 +79,7 @@ def create_app(
             # by then, a call whose connection broke no longer waits for a lock
             retry_pause=patience + _MARGIN,
         )
-        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, batches, beside, blocked]
+        app.state.databases = [app.state.database, app.state.lists, app.state.key_database, paying]
         # Whether connections may lead to a read-only or outdated server.
         app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:

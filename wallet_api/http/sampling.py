@@ -36,13 +36,11 @@ async def look_on(state: State, clients: Callable[[], int]) -> None:
 
 
 def _look_at_pools(state: State) -> None:
-    pools = [(database.name, database.usage()) for database in [*state.databases, state.readiness]]
-    # The pools of payments share a name.
-    for name in {name for name, _ in pools}:
-        usages = [usage for other, usage in pools if other == name]
-        metrics.pool_connections.labels(name, "used").set(sum(usage.used for usage in usages))
-        metrics.pool_connections.labels(name, "idle").set(sum(usage.idle for usage in usages))
-        metrics.pool_waiting.labels(name).set(sum(usage.waiting for usage in usages))
+    for database in [*state.databases, state.readiness]:
+        usage = database.usage()
+        metrics.pool_connections.labels(database.name, "used").set(usage.used)
+        metrics.pool_connections.labels(database.name, "idle").set(usage.idle)
+        metrics.pool_waiting.labels(database.name).set(usage.waiting)
 
 
 async def _look_at_ledger_check(database: Database) -> None:
