@@ -9,9 +9,11 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import uvloop
+
+from wallet_api.serving.protocol import Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +24,7 @@ _PAUSE = 0.5
 
 
 class Loop(uvloop.Loop):
-    """uvloop's event loop. Its servers listen on one socket and accept many connections per iteration.
-
-    They accept only while `has_room` returns True.
-    """
-
-    has_room: "ClassVar[staticmethod[[], bool]]" = staticmethod(lambda: True)
+    """uvloop's event loop. Its servers listen on one socket and accept many connections per iteration."""
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, sock: socket.socket, backlog: int, **_: Any
@@ -63,7 +60,7 @@ class _Server:
     def _accept(self) -> None:
         try:
             for _ in range(_MOST_A_TURN):
-                if not self._loop.has_room():
+                if not Protocol.has_room():
                     raise OSError("the connection limit is reached")
                 with contextlib.suppress(ConnectionAbortedError):
                     self._take_in(self._listener.accept()[0])

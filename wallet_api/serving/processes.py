@@ -25,7 +25,6 @@ from wallet_api import settings
 from wallet_api.http.application import connections_of_worker, create_app
 from wallet_api.observability import log, metrics
 from wallet_api.observability.record import read_with
-from wallet_api.serving.event_loop import Loop
 from wallet_api.serving.protocol import Protocol
 from wallet_api.settings import Settings
 
@@ -152,7 +151,6 @@ def application() -> ASGIApp:
         logger.info(
             "At most %d clients are served, not WALLET_CONNECTIONS: too few open files are allowed (ulimit -n)", most
         )
-    Loop.has_room = staticmethod(Protocol.has_room)
     is_stopping = _drain(configuration.drain_time)
     traces = None
     if configuration.otlp_endpoint is not None:
