@@ -76,16 +76,14 @@ def _install_file(connection: psycopg.Connection[Any], file: SqlFile, names: lis
 
     A function whose result columns have changed cannot be replaced. Then all of these names are dropped first.
     """
-    connection.execute("savepoint before_file")
     try:
-        execute(connection, file)
+        with connection.transaction():  # a savepoint
+            execute(connection, file)
     except FileFailed as failure:
         if not isinstance(failure.error, psycopg.errors.InvalidFunctionDefinition):
             raise
-        connection.execute("rollback to savepoint before_file")
         call(connection, "drop_replaced", names)
         execute(connection, file)
-    connection.execute("release savepoint before_file")
     call(connection, "drop_replaced", names)
 
 

@@ -48,6 +48,13 @@ _SESSION = """
            set_config('client_connection_check_interval',
                       case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false)"""
 
+# Takes the session lock if it is free, and finds the process that holds it.
+_TURN = """
+    select pg_try_advisory_lock(%(lock)s),
+           (select min(pid) from pg_locks
+            where locktype = 'advisory' and granted and classid::bigint << 32 | objid::bigint = %(lock)s
+              and database = (select oid from pg_database where datname = current_database()))"""
+
 
 def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
     """The files of a folder in order, with role names replaced by `names`."""
@@ -88,7 +95,7 @@ def migrate(
     shared_password: bool = False,
     role_prefix: str = "",
     back: bool = True,
-    tell: Tell | None = None,
+    tell: Tell = lambda note: None,
 ) -> list[str]:
     """Brings the database to this version and returns what was done, one line each.
 
@@ -105,7 +112,6 @@ def migrate(
     or, if a file ran outside a transaction, the text says which files stay applied, and the functions are unchanged.
     """
     names = Roles(role_prefix)
-    tell = tell or (lambda line: None)
     try:
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
             _check_database(connection, conninfo)
@@ -139,27 +145,21 @@ def _take_turn(connection: psycopg.Connection[Any], tell: Tell) -> None:
     """Takes the session lock, by polling: see the module's docstring."""
     begin = time.monotonic()
     told = False
-    while connection.execute("select pg_try_advisory_lock(%s)", [_SESSION_LOCK]).fetchone() != (True,):
+    while True:
+        [(has_turn, holder)] = connection.execute(_TURN, {"lock": _SESSION_LOCK}).fetchall()
+        if has_turn:
+            return
+        process = f" (process {holder} in pg_stat_activity)" if holder else ""
         waited = time.monotonic() - begin
         if waited > _TURN_LIMIT:
             raise MigrationRefused(
-                f"Another migration of this database has been under way for {_TURN_LIMIT:.0f} s"
-                f"{_turn_holder(connection)}; nothing was changed by this one. Run it again when the other has ended."
+                f"Another migration of this database has been under way for {_TURN_LIMIT:.0f} s{process}; nothing was "
+                "changed by this one. Run it again when the other has ended."
             )
         if waited > concurrent_indexes.LOOK_INTERVAL and not told:
-            tell(f"waits for another migration of this database{_turn_holder(connection)}")
+            tell(f"waits for another migration of this database{process}")
             told = True
         time.sleep(_TURN_INTERVAL)
-
-
-def _turn_holder(connection: psycopg.Connection[Any]) -> str:
-    row = connection.execute(
-        """select lock.pid from pg_locks as lock join pg_database as database on database.oid = lock.database
-           where lock.locktype = 'advisory' and lock.granted and database.datname = current_database()
-             and lock.classid::bigint << 32 | lock.objid::bigint = %s""",
-        [_SESSION_LOCK],
-    ).fetchone()
-    return f" (process {row[0]} in pg_stat_activity)" if row else ""
 
 
 class _Migration:
