@@ -25,8 +25,7 @@ from tests.support import (
     serving,
     waiting_for_locks,
 )
-from wallet_api.database.pool import ConnectionLost
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import ConnectionLost, Rows
 from wallet_api.http import operations
 from wallet_api.http.authentication import Keys
 from wallet_api.http.operations import Operation

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import Rows
 from wallet_api.http import codec
 from wallet_api.http.fields import Field, Reader
 from wallet_api.http.refusals import Refused

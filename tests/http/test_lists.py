@@ -17,8 +17,7 @@ from starlette.types import Message
 
 from tests.conftest import Connection, clone
 from tests.support import TIMEOUT, Server, payment_body, serving, totals, wait_until
-from wallet_api.database.pool import _PAGE
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import _PAGE, Rows
 from wallet_api.http.lists import List, _Stream
 
 ACCOUNTS, PAYMENTS = 2 * _PAGE + 10, 60_000

@@ -21,8 +21,7 @@ from starlette.datastructures import State
 from tests.conftest import Connection
 from tests.http.test_batching import REPLACED
 from tests.support import Server, account, pay, payment_body, serving, wait_until, waiting_for_locks
-from wallet_api.database.pool import ConnectionLost, Usage
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import ConnectionLost, Rows, Usage
 from wallet_api.http.sampling import look_on
 
 METERED = {"WALLET_METRICS_PORT": "0"}

@@ -18,7 +18,6 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 from wallet_api.database import session
-from wallet_api.database.rows import Rows
 from wallet_api.database.session import GRACE
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record
@@ -36,6 +35,32 @@ _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, 
 _BEGIN_READING = "begin isolation level repeatable read"
 # The server function that warns (no more than that) that a commit did not wait for its synchronous standby.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
+
+
+class Rows(NamedTuple):
+    """A function's result: `columns`, each a name and a type OID, and `values`, whose rows may be longer than that.
+
+    Values are text as PostgreSQL writes it, in UTC. If this is a page with a next page, `goes_on` is the id after which
+    that one begins.
+    """
+
+    columns: tuple[tuple[str, int], ...]
+    values: Sequence[tuple[Any, ...]]
+    goes_on: str | None = None
+
+    def first(self, number: int) -> "Rows":
+        """The same rows, showing only the first `number` columns."""
+        return self._replace(columns=self.columns[:number])
+
+    def page(self) -> "Rows":
+        """The rows as a page. The first column is the id, the last is `more`: whether there is another page.
+
+        If a page ends before it is full, its last row is a marker: all null but the id at which the page ended.
+        """
+        last = self.values[-1] if self.values else (None, None)
+        is_marker = last[0] is not None and last[1:-1].count(None) == len(last) - 2
+        values = self.values[:-1] if is_marker else self.values
+        return Rows(self.columns[:-1], values, last[0] if last[-1] else None)
 
 
 class ConnectionLost(Exception):
@@ -61,7 +86,7 @@ class _Connection(AsyncConnection[Any]):
         """Detects a pooler in transaction mode, and sets what calls need."""
         self.add_notice_handler(self._note)
         for type_name in ("int8", "numeric", "timestamptz"):
-            self.adapters.register_loader(type_name, TextLoader)  # see database.rows
+            self.adapters.register_loader(type_name, TextLoader)  # see Rows
         # Statement names that are unique to this connection: if a pooler mixes up sessions after all, a statement is
         # missing instead of a wrong one being executed. psycopg has no other way to name them.
         self._prepared._prepared_idx = random.getrandbits(60)

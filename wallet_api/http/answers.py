@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote_plus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import Rows
 from wallet_api.http import codec, messages
 from wallet_api.http.lists import List, Statement, listed
 from wallet_api.http.operations import Operation

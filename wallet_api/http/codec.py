@@ -9,7 +9,7 @@ from json.encoder import encode_basestring
 from typing import Any
 from urllib.parse import parse_qsl
 
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import Rows
 from wallet_api.http import refusals
 from wallet_api.http.refusals import Refusal, Refused
 

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from wallet_api.database.pool import ConnectionLost
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import ConnectionLost, Rows
 from wallet_api.http import codec
 from wallet_api.http.messages import CLIENT, JSON, Answer
 from wallet_api.settings import Settings

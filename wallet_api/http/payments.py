@@ -9,8 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wallet_api.database.batching import Batcher, Call, Full, repeated
-from wallet_api.database.pool import Database
-from wallet_api.database.rows import Rows
+from wallet_api.database.pool import Database, Rows
 from wallet_api.http import codec, errors, messages, refusals
 from wallet_api.http.answers import REPLAYED
 from wallet_api.http.authentication import key_id
