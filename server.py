@@ -193,7 +193,7 @@ def _check_repeatedly(conninfo: Callable[[], str], every: float, signals: StopSi
     """Checks the ledger until a signal. Retries after errors, because they may be temporary."""
     stopping = threading.Event()
 
-    def stop(*_: object) -> None:
+    def stop() -> None:
         if not stopping.is_set():
             stopping.set()
             raise SystemExit(0)  # also interrupts a running check

@@ -303,7 +303,7 @@ def test_a_signal_that_comes_while_a_finalizer_runs_is_not_lost() -> None:
         signals = StopSignals()
         Finalized()
         print("still there")
-        signals.tell(lambda *_: print("told"))"""
+        signals.tell(lambda: print("told"))"""
     result = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout == "still there\ntold\n"
 

@@ -50,25 +50,25 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._requested = False
-        self._tell: Callable[[int, FrameType | None], object] | None = None
+        self._stop: Callable[[], object] | None = None
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._handle)
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, *_: object) -> None:
         self._requested = True
-        if self._tell is None:
+        if self._stop is None:
             raise SystemExit(0)
-        self._tell(signum, frame)
+        self._stop()
 
-    def tell(self, stop: Callable[[int, FrameType | None], object]) -> None:
+    def tell(self, stop: Callable[[], object]) -> None:
         """Calls `stop` on each signal from now on, and immediately if one has already arrived."""
-        self._tell = stop
+        self._stop = stop
         if self._requested:
-            stop(signal.SIGTERM, None)
+            stop()
 
 
 class _Server(uvicorn.Server):
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, *_: object) -> None:
         """Stops gracefully, even at the second signal: uvicorn would abort everything, or raise the signal again."""
         self.should_exit = True
 
@@ -107,7 +107,7 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
         logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
         if configuration.workers > 1:
             supervisor = Multiprocess(config, [listener])  # installs its own signal handlers
-            signals.tell(lambda *_: supervisor.handle_term())
+            signals.tell(supervisor.handle_term)
             supervisor.run()
         else:
             server = _Server(config)
