@@ -539,6 +539,13 @@ def test_what_is_blocked_is_a_part_of_the_client_s_share() -> None:
             assert await asyncio.gather(*blocked) == [10, 12]
             assert await batcher.submit(7, "flood") == 14
             assert batcher.waiting == 0
+            database.go_on.clear()
+            others = [asyncio.create_task(batcher.submit(8, "other")) for _ in range(3)]  # two of them wait
+            await settle()
+            assert batcher.is_full("other")
+            assert not batcher.is_full("flood")
+            database.go_on.set()
+            assert await asyncio.gather(*others) == [16, 16, 16]
 
     run(test)
 
