@@ -49,11 +49,10 @@ _SESSION = """
                       case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false)"""
 
 # Takes the session lock if it is free, and finds the process that holds it.
-_TURN = """
-    select pg_try_advisory_lock(%(lock)s),
-           (select min(pid) from pg_locks
-            where locktype = 'advisory' and granted and classid::bigint << 32 | objid::bigint = %(lock)s
-              and database = (select oid from pg_database where datname = current_database()))"""
+_TURN = """select pg_try_advisory_lock(%(lock)s),
+    (select min(pid) from pg_locks
+     where locktype = 'advisory' and granted and classid::bigint << 32 | objid::bigint = %(lock)s
+       and database = (select oid from pg_database where datname = current_database()))"""
 
 
 def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
