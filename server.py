@@ -81,22 +81,15 @@ def _parse() -> Namespace:
 
 
 def _parse_key(parser: argparse.ArgumentParser) -> None:
-    ids = Kind("account IDs, such as 1,2", lambda text: [int(word) for word in _words(text)])
+    ids = Kind("account IDs such as 1,2", lambda text: [int(word) for word in _words(text)])
     moment = Kind("a time such as 2030-01-31 or 2030-01-31T12:00Z", datetime.fromisoformat)
     parser.set_defaults(run=_key)
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     create = actions.add_parser("create", help="create a key and print its secret, which is shown only once")
     create.add_argument("name", help="1 to 64 characters, unique")
     create.add_argument("--scopes", type=_words, required=True, help="comma-separated permissions: read, pay, admin")
-    create.add_argument(
-        "--accounts", type=ids.parse, metavar="IDS", help="bind it to these accounts, such as 1,2; default: all"
-    )
-    create.add_argument(
-        "--expires",
-        type=moment.parse,
-        metavar="MOMENT",
-        help="expiry, as 2030-01-31 or 2030-01-31T12:00Z; default: never",
-    )
+    create.add_argument("--accounts", type=ids.parse, metavar="IDS", help=f"bind it to these {ids.form}; default: all")
+    create.add_argument("--expires", type=moment.parse, metavar="MOMENT", help=f"expiry, {moment.form}; default: never")
     actions.add_parser("list", help="list all keys with their last use")
     actions.add_parser("revoke", help="revoke a key permanently").add_argument("id", type=int)
 
@@ -121,7 +114,13 @@ def _database(configuration: Settings) -> AbstractContextManager[str]:
 def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     settings.check_for_serving(configuration)
     if configuration.otlp_endpoint is not None:
-        _check_tracing()
+        try:
+            importlib.import_module("wallet_api.observability.tracing")
+        except ImportError:
+            raise settings.BadSetting(
+                "OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed: "
+                "pip install -r requirements-tracing.lock"
+            ) from None
     log.begin(configuration.log)
     with _database(configuration) as conninfo:
         try:
@@ -136,19 +135,13 @@ def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) 
     return 0
 
 
-def _check_tracing() -> None:
-    try:
-        importlib.import_module("wallet_api.observability.tracing")
-    except ImportError:
-        raise settings.BadSetting(
-            "OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed: "
-            "pip install -r requirements-tracing.lock"
-        ) from None
+def _say(note: str) -> None:
+    print(f"migrate: {note}", file=sys.stderr, flush=True)
 
 
 def _migrate(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     with _database(configuration) as conninfo:
-        _bring_up(conninfo, configuration, _say, shared_password=arguments.shared_password)
+        _bring_up(conninfo, configuration, shared_password=arguments.shared_password)
     print(f"The database is at version {migrations.version()}.")
     return 0
 
@@ -156,7 +149,7 @@ def _migrate(configuration: Settings, arguments: Namespace, signals: StopSignals
 def _bring_up(
     conninfo: str,
     configuration: Settings,
-    tell: Callable[[str], None],
+    tell: Callable[[str], None] = _say,
     *,
     shared_password: bool = False,
     back: bool = True,
@@ -173,20 +166,16 @@ def _bring_up(
         tell(note)
 
 
-def _say(note: str) -> None:
-    print(f"migrate: {note}", file=sys.stderr, flush=True)
-
-
 def _check(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
     with _database(configuration) as conninfo:
-        if arguments.every is not None:
-            # The password in a file may change between two checks.
-            current = settings.conninfo if configuration.database_url else lambda: conninfo
-            _check_repeatedly(current, arguments.every, signals)
-            return 0
-        lines, all_is_well = check.check(conninfo)
-    print("\n".join(lines))
-    return 0 if all_is_well else 1
+        if arguments.every is None:
+            lines, is_good = check.check(conninfo)
+            print("\n".join(lines))
+            return 0 if is_good else 1
+        # The password in a file may change between two checks.
+        current = settings.conninfo if configuration.database_url else lambda: conninfo
+        _check_repeatedly(current, arguments.every, signals)
+    return 0
 
 
 def _check_repeatedly(conninfo: Callable[[], str], every: float, signals: StopSignals) -> None:
@@ -233,7 +222,7 @@ def _psql(configuration: Settings, arguments: Namespace, signals: StopSignals) -
     programs = configuration.postgres_bin or embedded.wheel_programs()
     with embedded.running(configuration.data_dir, programs) as conninfo:
         if migrations.installed_version(conninfo) is None:
-            _bring_up(conninfo, configuration, _say)
+            _bring_up(conninfo, configuration)
         target = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C
         return subprocess.run([programs / "psql", target, *arguments.arguments], check=False).returncode

@@ -41,17 +41,17 @@ class Kind(NamedTuple, Generic[T]):
         raise ArgumentTypeError(f"should be {self.form}" + ("" if secret else f", not {text!r}"))
 
 
-def number(convert: Callable[[bytes], T], low: float, high: float) -> Kind[T]:
+def number(convert: Callable[[str], T], low: float, high: float) -> Kind[T]:
     """A whole number with `int`, a number of seconds with `float`."""
-    name = "a whole number" if convert is int else "a number of seconds"
+    # int() and float() also accept blanks, signs, underscores, and the digits of all scripts.
+    name, pattern = ("a whole number", "[0-9]+") if convert is int else ("a number of seconds", "[0-9.e-]+")
 
-    def is_within(value: Any) -> bool:
-        return bool(low <= value <= high)
+    def within(text: str) -> T:
+        if re.fullmatch(pattern, text) and low <= float(text) <= high:
+            return convert(text)
+        raise ValueError
 
-    # int() accepts the digits of all scripts.
-    return Kind(
-        f"{name} from {low} to {high}", lambda text: convert(text.encode("ascii")), is_within, f"{low} to {high}"
-    )
+    return Kind(f"{name} from {low} to {high}", within, range=f"{low} to {high}")
 
 
 def _list_of(form: str, pattern: str) -> Kind[tuple[str, ...]]:
@@ -81,6 +81,10 @@ def _has_programs(path: Path) -> bool:
 
 
 _TEXT = Kind("a text that is not empty", str, bool)
+# getaddrinfo() raises UnicodeError for a name that IDNA cannot encode.
+_HOST = Kind("a host name or an IP address", str, lambda text: text.encode("idna"))
+_COUNT = number(int, 1, 1_000_000)
+_SECONDS = number(float, 0.1, 3600)
 _CONNINFO = Kind("a libpq connection string, such as postgresql://user@host/database", str, _is_conninfo)
 _SWITCH = Kind("on or off", {"on": True, "off": False}.__getitem__)
 _AUTH = Kind("required or off", str, {"required", "off"}.__contains__)
@@ -117,7 +121,7 @@ class Settings:
     database_password: str | None = _setting(
         None, _TEXT, "password for DATABASE_URL, if that contains none", variable="PGPASSWORD", secret=True
     )
-    host: str = _setting("127.0.0.1", _TEXT, "address to listen on", variable="HOST")
+    host: str = _setting("127.0.0.1", _HOST, "address to listen on", variable="HOST")
     auth: str | None = _setting(
         None, _AUTH, "required or off: whether clients need an API key; must be set unless HOST is a loopback address"
     )
@@ -142,32 +146,24 @@ class Settings:
     pool_size: int = _setting(
         "4", number(int, 1, 1000), "database connections of a worker; lists, payments, API keys and /readyz have others"
     )
-    pool_waiting: int = _setting(
-        "1000", number(int, 1, 1_000_000), "maximum requests that wait for a connection, per worker and pool"
-    )
-    pool_timeout: float = _setting("5", number(float, 0.1, 3600), "seconds a request may wait for a connection")
+    pool_waiting: int = _setting("1000", _COUNT, "requests that may wait for a connection, per worker and pool")
+    pool_timeout: float = _setting("5", _SECONDS, "seconds a request may wait for a connection")
     connect_timeout: int = _setting("5", number(int, 2, 3600), "seconds to connect to each database host")
     lock_timeout: float = _setting("5", number(float, 0.001, 3600), "seconds a payment may wait for a locked account")
     statement_timeout: float = _setting("30", number(float, 0.001, 86400), "seconds a database function call may take")
     coalesce_most: int = _setting(
         "1000", number(int, 1, 100_000), "maximum payments in one batch, which is one database call"
     )
-    coalesce_waiting: int = _setting(
-        "5000", number(int, 1, 1_000_000), "maximum payments that wait for a batch, per worker; more get 503"
-    )
-    coalesce_timeout: float = _setting("5", number(float, 0.1, 3600), "seconds a payment may wait for a batch")
+    coalesce_waiting: int = _setting("5000", _COUNT, "maximum payments that wait for a batch, per worker; more get 503")
+    coalesce_timeout: float = _setting("5", _SECONDS, "seconds a payment may wait for a batch")
     coalesce_lock_timeout: float = _setting(
         "0.1", number(float, 0.001, 3600), "seconds a batch waits for a locked account, then continues without it"
     )
     connections: int = _setting(
-        "10000", number(int, 1, 1_000_000), "clients of a worker; as many again get 503, the rest wait in the backlog"
+        "10000", _COUNT, "clients of a worker; as many again get 503, the rest wait in the backlog"
     )
-    body_timeout: float = _setting(
-        "10", number(float, 0.1, 3600), "seconds a request body may take to arrive after its head"
-    )
-    reader_timeout: float = _setting(
-        "30", number(float, 0.1, 3600), "seconds a slow client may take to drain a full send buffer"
-    )
+    body_timeout: float = _setting("10", _SECONDS, "seconds a request body may take to arrive after its head")
+    reader_timeout: float = _setting("30", _SECONDS, "seconds a slow client may take to drain a full send buffer")
     list_timeout: float = _setting("300", number(float, 0.1, 86400), "seconds a client may take to read a whole list")
     idle_timeout: int = _setting(
         "75", number(int, 1, 86400), "seconds a client may take to send the head of its next request"
@@ -181,7 +177,7 @@ class Settings:
     metrics_port: int | None = _setting(
         None, number(int, 0, 65535), "port for Prometheus metrics; 0 picks a free one; unset: no metrics"
     )
-    metrics_host: str | None = _setting(None, _TEXT, "address for metrics; unset: same as HOST")
+    metrics_host: str | None = _setting(None, _HOST, "address for metrics; unset: same as HOST")
     otlp_endpoint: str | None = _setting(
         None, _TEXT, "OpenTelemetry collector for traces; unset: none", variable="OTEL_EXPORTER_OTLP_ENDPOINT"
     )
@@ -260,7 +256,7 @@ def _is_loopback(host: str) -> bool:
         found = socket.getaddrinfo(host, None)
     except OSError:
         return True
-    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 
 def describe() -> str:
