@@ -8,9 +8,7 @@ import functools
 import os
 import re
 import threading
-from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,16 +38,8 @@ T = TypeVar("T", bound=MetricWrapperBase)
 Payment = tuple[str, str]
 
 
-class _Histogram(prometheus_client.Histogram):
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Observes many values at little more than the cost of one."""
-        self._sum.inc(sum(values))
-        for place, number in Counter([bisect_left(self._upper_bounds, value) for value in values]).items():
-            self._buckets[place].inc(number)
-
-
 _counter = functools.partial(prometheus_client.Counter, registry=REGISTRY)
-_histogram = functools.partial(_Histogram, registry=REGISTRY, buckets=_SECONDS)
+_histogram = functools.partial(prometheus_client.Histogram, registry=REGISTRY, buckets=_SECONDS)
 # Over the live workers: a sum, unless the metric says otherwise.
 _gauge = functools.partial(prometheus_client.Gauge, registry=REGISTRY, multiprocess_mode="livesum")
 
@@ -87,22 +77,14 @@ def _labelled(metric: T, *labels: str) -> T:
 
 def count_requests(records: Iterable[Record]) -> None:
     """Counts ended requests and their payments."""
-    requests: Counter[tuple[str, str, int]] = Counter()
-    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    payments: Counter[Payment] = Counter()
     for record in records:
         method = record.method if record.method in _METHODS else "other"
-        requests[record.route, method, record.status] += 1
-        seconds[record.route, method].append(record.seconds)
+        _labelled(_requests, record.route, method, str(record.status)).inc()
+        _labelled(_durations, record.route, method).observe(record.seconds)
         if record.outcome:
-            payments[record.outcome, record.code] += 1
+            count_payments({(record.outcome, record.code): 1})
         if record.locked:
             _lock_waits.observe(record.locked)
-    for (route, method, status), number in requests.items():
-        _labelled(_requests, route, method, str(status)).inc(number)
-    for (route, method), values in seconds.items():
-        _labelled(_durations, route, method).observe_all(values)
-    count_payments(payments)
 
 
 def count_payments(payments: Mapping[Payment, int]) -> None:
@@ -113,16 +95,11 @@ def count_payments(payments: Mapping[Payment, int]) -> None:
 
 def observe_call(query: str, seconds: float) -> str:
     """Observes a query's duration if it calls a wallet function. Returns the function's name, or ""."""
-    name = _function(query)
-    if name:
-        _labelled(_calls, name).observe(seconds)
-    return name
-
-
-@functools.cache
-def _function(query: str) -> str:
     found = _FUNCTION.search(query)
-    return found[1] if found else ""
+    if found is None:
+        return ""
+    _labelled(_calls, found[1]).observe(seconds)
+    return found[1]
 
 
 class _Workers(Collector):
