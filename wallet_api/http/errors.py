@@ -33,7 +33,6 @@ LOCKED = "55P03"
 
 # The 503s of every operation that calls a function.
 UNAVAILABLE = (*refusals.BY_STATE.values(), refusals.TOO_BUSY, refusals.NO_CONNECTION, refusals.UNKNOWN_OUTCOME)
-CHALLENGE = 'Bearer realm="wallet"'
 
 # The scope key of the names of a request's fields, by the function's arguments.
 FIELD_NAMES = "wallet.field_names"
@@ -73,7 +72,7 @@ def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = N
     if _HEADER_VALUE.fullmatch(error.field):
         about["Error-Field"] = error.field
     if error.status == 401:
-        about["WWW-Authenticate"] = CHALLENGE
+        about["WWW-Authenticate"] = 'Bearer realm="wallet"'
     body: dict[str, object] = {"Error": error.sentence}
     media_type = "application/json"
     if scope is not None and _accepts_problem(scope):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 import psycopg
 from starlette.requests import Request
@@ -21,15 +22,15 @@ logger = logging.getLogger(__name__)
 _REASONS = {TimeoutError: "its reader is too slow", asyncio.CancelledError: "the service stops"}
 
 
+@dataclass
 class List:
     """Writes a list: {"name":[…]}, or {} if it is empty."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    name: str
 
     def head(self, first: Rows) -> str:
         """The text before the rows."""
-        return f'{{"{self._name}":['
+        return f'{{"{self.name}":['
 
     def objects(self, page: Rows) -> list[str]:
         """The rows of a page as JSON objects."""
@@ -40,17 +41,16 @@ class List:
         return f"{self.head(first)}{','.join(objects)}]}}" if objects else "{}"
 
 
+@dataclass
 class Statement(List):
     """Writes a statement. The first row of each page is not a line: it has the opening balance of the page."""
 
-    def __init__(self, name: str, account_id: int) -> None:
-        super().__init__(name)
-        self._account_id = account_id
+    account_id: int
 
     def head(self, first: Rows) -> str:
         """The text before the lines."""
         opening = first.values[0][[name for name, _ in first.columns].index("balance")]
-        return f'{{"AccountID":{self._account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
+        return f'{{"AccountID":{self.account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
 
     def objects(self, page: Rows) -> list[str]:
         """The lines of a page as JSON objects."""
@@ -74,6 +74,7 @@ async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> R
     return Answer(form.whole(first, objects))
 
 
+@dataclass(eq=False)
 class _Stream(Response):
     """A list that is streamed page by page.
 
@@ -81,24 +82,20 @@ class _Stream(Response):
     that the list does not look complete. wallet_api.serving.protocol limits the time to read each page.
     """
 
-    def __init__(self, form: List, first: Rows, pages: AsyncGenerator[Rows], limit: float) -> None:
-        self.status_code = 200
-        self.background = None
-        self.raw_headers = [JSON]
-        self._form = form
-        self._first = first
-        self._pages = pages
-        self._limit = limit
+    form: List
+    first: Rows
+    pages: AsyncGenerator[Rows]
+    limit: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the list, until it ends or the client disconnects."""
         gone: asyncio.Future[Message] | None = None
         try:
-            async with contextlib.aclosing(self._pages), asyncio.timeout(self._limit):
+            async with contextlib.aclosing(self.pages), asyncio.timeout(self.limit):
                 while (await receive()).get("more_body"):
                     pass  # discards the body of a GET request
                 gone = asyncio.ensure_future(receive())
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
                 if scope["method"] != "HEAD":
                     await self._send_pages(send, gone)
                 await send({"type": "http.response.body"})
@@ -113,14 +110,14 @@ class _Stream(Response):
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
         """Sends pages as they arrive. A filtered list may have slow or empty pages."""
-        start = self._form.head(self._first)
-        page: Rows | None = self._first
+        start = self.form.head(self.first)
+        page: Rows | None = self.first
         while page is not None and not gone.done():
-            if objects := self._form.objects(page):
+            if objects := self.form.objects(page):
                 await _send_text(send, start + ",".join(objects))
                 start = ","
-            page = await anext(self._pages, None)
-        await _send_text(send, "]}" if start == "," else self._form.whole(self._first, []))
+            page = await anext(self.pages, None)
+        await _send_text(send, "]}" if start == "," else self.form.whole(self.first, []))
 
 
 async def _send_text(send: Send, text: str) -> None:

@@ -84,19 +84,15 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line. A traceback becomes a field."""
         try:
-            fields: Fields = {
-                "time": _moment(record.created),
-                "level": record.levelname.lower(),
-                "event": record.getMessage().strip(),
-            }
+            level, event = record.levelname.lower(), record.getMessage().strip()
+            fields: Fields = {"time": _moment(record.created), "level": level, "event": event}
+            if request_id := current_id.get():
+                fields["request_id"] = request_id
+            if record.exc_info and record.exc_info[1]:
+                fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+            _write([_fitting(fields)])
         except Exception:
             self.handleError(record)
-            return
-        if request_id := current_id.get():
-            fields["request_id"] = request_id
-        if record.exc_info and record.exc_info[1]:
-            fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        _write([_fitting(fields)])
 
 
 def _fitting(fields: Fields) -> str:

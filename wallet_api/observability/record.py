@@ -126,9 +126,9 @@ def end(record: Record) -> None:
     record.status = record.status or GONE
     record.seconds = perf_counter() - record.started
     if _readers:
-        _ended.append(record)
-        if len(_ended) == 1:
+        if not _ended:
             asyncio.get_running_loop().call_soon(_read)
+        _ended.append(record)
 
 
 def _read() -> None:

@@ -28,7 +28,6 @@ class Tracing:
         self._provider = TracerProvider(span_limits=SpanLimits(max_links=most_links))
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("wallet_api")
-        self._propagator = TraceContextTextMapPropagator()
         # Converts perf_counter(), which records use, to Unix time, in nanoseconds.
         self._epoch = time.time_ns() - time.perf_counter_ns()
 
@@ -46,12 +45,9 @@ class Tracing:
 
     def _begin_request(self, record: Record, scope: Scope) -> Span | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        span = self._tracer.start_span(
-            record.method,
-            self._propagator.extract(headers),
-            SpanKind.SERVER,
-            start_time=self._moment(record.started),
-        )
+        context = TraceContextTextMapPropagator().extract(headers)
+        began = self._moment(record.started)
+        span = self._tracer.start_span(record.method, context, SpanKind.SERVER, start_time=began)
         return span if span.is_recording() else None
 
     def _end_requests(self, records: Sequence[Record]) -> None:
@@ -78,7 +74,6 @@ class Tracing:
             span.end(self._moment(record.started + record.seconds))
 
     def _span(self, name: str, began: float, ended: float, parent: Span, links: Sequence[Link] = ()) -> Span:
-
         context = set_span_in_context(parent)
         span = self._tracer.start_span(name, context, links=links, start_time=self._moment(began))
         span.end(self._moment(ended))
