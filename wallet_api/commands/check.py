@@ -1,7 +1,6 @@
 """Checks the ledger and formats the result as a table and a list of problems."""
 
 from collections import Counter
-from typing import Any
 
 import psycopg
 
@@ -12,6 +11,10 @@ from wallet_api.observability.log import printable
 _NO_LIMITS = """
     select set_config(name, '0', true) from pg_settings
     where name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
+# The places of a problem; concat_ws leaves out what is null.
+_PROBLEMS = """
+    select currency_id, concat_ws(', ', 'account ' || account_id, 'payment ' || payment_id), problem
+    from wallet.check_ledger()"""
 # Further problems are only counted.
 _MOST_SHOWN = 50
 
@@ -26,7 +29,7 @@ def check(conninfo: str) -> tuple[list[str], bool]:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.execute(_NO_LIMITS)  # a check may take longer than the usual limits
         summary = connection.execute("select * from wallet.summarize_ledger()").fetchall()
-        problems = connection.execute("select * from wallet.check_ledger()").fetchall()
+        problems = connection.execute(_PROBLEMS).fetchall()
         if connection.execute("show transaction_read_only").fetchone() == ("off",):
             connection.execute("select wallet.record_ledger_check(%s)", [len(problems)])
     found = Counter(currency_id for currency_id, *_ in problems)
@@ -34,13 +37,8 @@ def check(conninfo: str) -> tuple[list[str], bool]:
     for currency_id, name, accounts, payments, total, _ in summary:
         verdict = f"{found[currency_id]} wrong" if found[currency_id] else "proved"
         rows.append((printable(name), f"{accounts:,}", f"{payments:,}", f"{total:,f}", verdict))
-    lines = [*table(rows, numbers=(1, 2, 3)), *map(_line, problems[:_MOST_SHOWN])]
+    lines = table(rows, numbers=(1, 2, 3))
+    lines += [f"{places}: {printable(words)}" for _, places, words in problems[:_MOST_SHOWN]]
     if len(problems) > _MOST_SHOWN:
         lines.append(f"and {len(problems) - _MOST_SHOWN:,} more; check_ledger() lists them all")
     return lines, not problems
-
-
-def _line(problem: tuple[Any, ...]) -> str:
-    _, account_id, payment_id, words = problem
-    places = [("account", account_id), ("payment", payment_id)]
-    return f"{', '.join(f'{name} {id_}' for name, id_ in places if id_ is not None)}: {printable(words)}"
