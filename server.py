@@ -28,6 +28,7 @@ from wallet_api.settings import Kind, Settings
 
 logger = logging.getLogger("wallet_api")
 
+_ID = settings.number(int, 1, 2**63 - 1)
 # Seconds between two ledger checks, and after a failed one.
 _INTERVAL = settings.number(float, 0.1, 604_800)
 _SOON = 10.0
@@ -81,21 +82,24 @@ def _parse() -> Namespace:
 
 
 def _parse_key(parser: argparse.ArgumentParser) -> None:
-    ids = Kind("account IDs such as 1,2", lambda text: [int(word) for word in _words(text)])
     moment = Kind("a time such as 2030-01-31 or 2030-01-31T12:00Z", datetime.fromisoformat)
     parser.set_defaults(run=_key)
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     create = actions.add_parser("create", help="create a key and print its secret, which is shown only once")
     create.add_argument("name", help="1 to 64 characters, unique")
     create.add_argument("--scopes", type=_words, required=True, help="comma-separated permissions: read, pay, admin")
-    create.add_argument("--accounts", type=ids.parse, metavar="IDS", help=f"bind it to these {ids.form}; default: all")
+    create.add_argument("--accounts", type=_ids, help="bind it to these accounts, such as 1,2; default: all")
     create.add_argument("--expires", type=moment.parse, metavar="MOMENT", help=f"expiry, {moment.form}; default: never")
     actions.add_parser("list", help="list all keys with their last use")
-    actions.add_parser("revoke", help="revoke a key permanently").add_argument("id", type=int)
+    actions.add_parser("revoke", help="revoke a key permanently").add_argument("id", type=_ID.parse)
 
 
 def _words(text: str) -> list[str]:
     return text.split(",")
+
+
+def _ids(text: str) -> list[int]:
+    return [_ID.parse(word) for word in _words(text)]
 
 
 def _complain(error: object, code: int) -> int:

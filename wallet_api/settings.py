@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 PROJECT = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 class BadSetting(Exception):
@@ -41,14 +42,14 @@ class Kind(NamedTuple, Generic[T]):
         raise ArgumentTypeError(f"should be {self.form}" + ("" if secret else f", not {text!r}"))
 
 
-def number(convert: Callable[[str], T], low: float, high: float) -> Kind[T]:
+def number(convert: Callable[[str], N], low: float, high: float) -> Kind[N]:
     """A whole number with `int`, a number of seconds with `float`."""
     # int() and float() also accept blanks, signs, underscores, and the digits of all scripts.
     name, pattern = ("a whole number", "[0-9]+") if convert is int else ("a number of seconds", "[0-9.e-]+")
 
-    def within(text: str) -> T:
-        if re.fullmatch(pattern, text) and low <= float(text) <= high:
-            return convert(text)
+    def within(text: str) -> N:
+        if re.fullmatch(pattern, text) and low <= (value := convert(text)) <= high:
+            return value
         raise ValueError
 
     return Kind(f"{name} from {low} to {high}", within, range=f"{low} to {high}")

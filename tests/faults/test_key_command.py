@@ -66,7 +66,13 @@ def test_a_refusal_is_a_sentence_and_exit_code_1(as_ops: str, arguments: list[st
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["create", "key"], ["create", "key", "--scopes", "read", "--accounts", "x"], ["revoke", "shop"]],
+    [
+        [],
+        ["create", "key"],
+        ["create", "key", "--scopes", "read", "--accounts", "x"],
+        ["revoke", "shop"],
+        ["revoke", "1_0"],
+    ],
 )
 def test_a_mistake_is_exit_code_2(as_ops: str, arguments: list[str]) -> None:
     assert command("key", *arguments, DATABASE_URL=as_ops).returncode == 2
