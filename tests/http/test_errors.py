@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import PROJECT, assert_refused, open_account, payment_body, sentence, serving
 from tools import errors
+from wallet_api.http import refusals
+from wallet_api.http.operations import TABLE
 
 PROBLEM = "application/problem+json"
 
@@ -187,3 +189,11 @@ def test_each_code_stands_once_and_has_a_cause_and_a_cure() -> None:
         assert re.fullmatch(r"[A-Z\d]{5}", refusal.code)
         assert refusal.cause.endswith((".", "?"))
         assert refusal.cure.endswith(".")
+
+
+def test_each_refusal_that_the_code_names_is_declared_and_each_declared_one_is_named() -> None:
+    code = "".join(path.read_text() for path in (PROJECT / "wallet_api").rglob("*.py"))
+    used = set(re.findall(r"\brefusals\.([A-Z0-9_]+)\b", code)) - {"BY_STATE", "OWN", "STATUS"}
+    used |= {name for entry in TABLE["operations"].values() for name in entry.get("refusals", [])}
+    # HAProxy sends those of the balancer.
+    assert used == {name for name in refusals.OWN if not name.startswith("BALANCER_")}

@@ -136,11 +136,6 @@ def full(scope: Scope) -> Response:
     return crowded(scope, scope[CLIENT].come_back_later())
 
 
-def status_of(code: str) -> int:
-    """The status of a rule's refusal, by its code."""
-    return refusals.STATUS[code[:2]]
-
-
 def _sqlstate(error: Exception) -> str:
     return (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
 

@@ -89,7 +89,7 @@ def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
 
 
 def _refusal(replayed: str | None, code: str, sentence: str, argument: str | None) -> Error:
-    status = 503 if code == errors.LOCKED else errors.status_of(code)
+    status = 503 if code == errors.LOCKED else refusals.STATUS[code[:2]]
     field = MAKE_PAYMENT.argument_names.get(argument or "", "")
     return Error(status, code, sentence, field, replayed=bool(replayed))
 
