@@ -1,9 +1,9 @@
--- What `server.py migrate` does in SQL, around the files of migrations/ and functions/. Its session runs this file
--- first, and calls these functions, which exist in that session only. They are in PL/pgSQL, which looks up a table when
--- it is used: at first, there is none.
+-- What `server.py migrate` does in SQL, before and after the files of migrations/ and functions/. Its session runs this
+-- file first, and calls these functions, which exist in that session only. They are in PL/pgSQL, which looks up a table
+-- only when it is used: in a new database, there is none yet.
 --
--- Before the file runs, the roles' names get the prefix WALLET_ROLE_PREFIX. Refusals are raised as P0001; their message
--- is what the operator reads. Notes are rows.
+-- Before this file runs, the roles' names in it get the prefix WALLET_ROLE_PREFIX. A refusal is raised as P0001, with a
+-- message for the operator. Notes for the operator are returned as rows.
 
 -- pg_temp.become_owner(until_commit)
 --
@@ -141,8 +141,8 @@ end
 $$;
 
 -- The functions of the schema wallet are replaced in place, so that the rights and views of others that depend on them
--- survive. The table ledger.installed_function lists the wallet's own. A new row version in pg_proc shows that a
--- function was created or replaced. The setting wallet.before, for this transaction only, holds what there was before.
+-- survive. The table ledger.installed_function lists the wallet's own functions. A new row version in pg_proc shows
+-- that a function was created or replaced. The setting wallet.before holds the state before, for this transaction only.
 
 -- pg_temp.functions()
 --
@@ -260,9 +260,9 @@ $$;
 
 -- pg_temp.finish_install(names, version)
 --
--- Drops the functions that an earlier version installed and this one, whose functions have p_names, has not. Grants the
--- rights of others again on functions that had to be dropped and created. Revokes all rights on helpers, which only the
--- wallet's functions call. Records the functions and the version.
+-- Drops the functions that an earlier version installed and this one lacks; p_names are those of this version. Grants
+-- the rights of others again on functions that had to be dropped and created. Revokes all rights on helpers, which only
+-- the wallet's functions call. Records the functions and the version.
 --
 -- Returns: notes
 
@@ -320,8 +320,8 @@ $$;
 
 -- pg_temp.set_search_path()
 --
--- Lets wallet_ops and wallet_reporting write make_payment(…) instead of wallet.make_payment(…). Checked by every
--- migration, because a copy of a database (a clone, a restored dump) lacks this setting.
+-- Lets wallet_ops and wallet_reporting write make_payment(…) instead of wallet.make_payment(…). Every migration checks
+-- this, because a copy of a database (a clone, a restored dump) lacks the setting.
 --
 -- Returns: notes
 
@@ -373,7 +373,7 @@ $$;
 -- the server could connect, for example that of another wallet. Roles that own or may use an object here, or are
 -- members of a wallet role, keep the right.
 --
--- Returns: a note that names those that have lost it
+-- Returns: a note that names the roles that have lost it, or says that PUBLIC still has it
 
 create function pg_temp.limit_connect()
     returns setof text

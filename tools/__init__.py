@@ -1,1 +1,1 @@
-"""Writes the files that are generated: what the code says, for readers and for the service. `make generate` runs it."""
+"""Writes the generated files, some for readers and some for the service. `make generate` runs it."""

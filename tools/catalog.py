@@ -1,4 +1,4 @@
-"""wallet_api/http/functions.json: what the database's catalogue knows of the public functions."""
+"""wallet_api/http/functions.json: the arguments and columns of the public functions, from the database's catalogue."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the SQL of the rulebook says of itself: the refusals of each function, and the values that a rule allows."""
+"""Reads the SQL of db/functions/: the refusals that each function may raise, and the values that a rule allows."""
 
 import functools
 import json

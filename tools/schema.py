@@ -1,6 +1,6 @@
 """db/schema.sql: the schema `ledger` as all migrations leave it.
 
-The text is what pg_dump of the wheel's PostgreSQL prints, without what says nothing of the schema.
+The text is the output of the wheel's pg_dump, without the lines that do not describe the schema.
 """
 
 import re

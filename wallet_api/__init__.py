@@ -1,1 +1,1 @@
-"""The wallet's HTTP layer: HTTP in, one function call in PostgreSQL, HTTP out. It decides nothing."""
+"""The wallet's service: turns HTTP requests into calls of PostgreSQL functions. It contains no rules."""

@@ -1,9 +1,9 @@
 -- wallet._is_status(p_status), wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
 -- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id), wallet._account_in_answer(p_answer)
 --
--- Shared by the functions that set an account's status or credit limit.
+-- Shared by the functions that set an account's terms: its status and credit limit.
 --
--- Returns: true or false; the account in a stored answer
+-- Returns: _is_status: true or false; _account_in_answer: the account in a stored answer
 -- Locks:   nothing; the account is new, or the caller has locked it
 -- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: also ledger.account (status, credit limit)
 -- Raises:  nothing

@@ -1,9 +1,9 @@
 -- wallet._is_amount(p_amount), wallet._available(p_balance, p_credit_limit, p_held)
 --
 -- Defines the precision of money: at most 15 digits before and 15 after the decimal point. NaN, the infinities and NULL
--- are not amounts. (The domain ledger.amount asserts the same of stored values.) And defines what an account can pay.
+-- are not amounts. (The domain ledger.amount asserts the same of stored values.) Also defines what an account can pay.
 --
--- Returns: true, false, or NULL for NULL; an amount
+-- Returns: _is_amount: true, false, or NULL for NULL; _available: an amount
 -- Locks:   nothing
 -- Raises:  nothing
 

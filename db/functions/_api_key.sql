@@ -7,7 +7,8 @@
 -- What an API key may do. Functions check this first, so that a refusal takes the same time and has the same text
 -- whether or not the account exists. NULL means no key: the caller is a database role, limited by its grants.
 --
--- Returns: the code of the refusal, or NULL; the accounts that a key is bound to, NULL for all
+-- Returns: …_refusal: the code of the refusal, or NULL; _bound_accounts: the accounts that a key is bound to, NULL for
+--          all; _may_see: true or false; _made_by: a text
 -- Locks:   nothing. A key that is revoked during a call is refused from the next call on
 -- Raises:  _bound_accounts: the key is invalid or lacks the scope; _allow: also, the key is bound to other accounts
 

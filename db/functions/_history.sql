@@ -1,9 +1,10 @@
 -- wallet._history_of(…), wallet._last_payment_of(…), wallet._last_payment_before(p_account_id, p_moment),
 -- wallet._balance_after(…), wallet._history_of_all(…)
 --
--- An account's history: its payments by id. Its balance changed in this order, whatever the clocks said.
+-- An account's history: its payments by id. Its balance changed in this order, even if a clock was set back.
 --
--- Returns: payments; the id of a payment, 0 for none; a balance
+-- Returns: _history_of…: payments; _last_payment_of: a payment; _last_payment_before: an id, 0
+--          for none; _balance_after: a balance
 -- Locks:   nothing
 -- Raises:  nothing
 

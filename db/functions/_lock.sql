@@ -49,7 +49,7 @@ $$;
 comment on function wallet._change_held(bigint, numeric) is
     'Adds to the held amount of a locked account, and returns the new amount.';
 
--- For accounts whose last payment is older than the column changed_at. (PL/pgSQL keeps the plan.)
+-- For accounts without changed_at, because their last payment is older than that column. (PL/pgSQL keeps the plan.)
 create or replace function wallet._last_changed(p_account_id bigint)
     returns timestamptz
     language plpgsql stable

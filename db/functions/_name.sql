@@ -1,9 +1,9 @@
 -- wallet._name_as_stored(p_name), wallet._name_is_clear(p_name)
 --
--- Which names accounts, currencies and API keys may have. A name cannot imitate another one with characters that are
--- always invisible, control a terminal, or forge a line of a report. Names older than this rule stay.
+-- Which names accounts, currencies and API keys may have. A name cannot use invisible characters to look like another
+-- one, control a terminal, or forge a line of a report. Names older than this rule stay.
 --
--- Returns: the name as it is stored; true or false, or NULL for NULL
+-- Returns: _name_as_stored: the name; _name_is_clear: true or false, or NULL for NULL
 -- Locks:   nothing
 -- Raises:  nothing
 

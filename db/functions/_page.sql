@@ -2,7 +2,7 @@
 --
 -- Shared by the lists: the rule of a page's size, and the lookup of a currency.
 --
--- Returns: the code of the refusal, or NULL; the id of a currency
+-- Returns: _page_refusal: the code of the refusal, or NULL; _currency_id: the id of a currency
 -- Locks:   nothing
 -- Raises:  _currency_id: no such currency
 

@@ -6,7 +6,7 @@
 -- applies the same rules, and writes many payments in its own way.)
 --
 -- Returns: the code of the refusal, or NULL; the argument to blame; the payment
--- Locks:   nothing; rules about accounts, and writing, expect that the caller has locked both
+-- Locks:   nothing; for rules about accounts, and for writing, the caller has locked both accounts
 -- Writes:  _write_payment: ledger.payment (one row), ledger.account (two balances)
 -- Raises:  _write_payment: the idempotency key belongs to another payment
 

@@ -1,11 +1,11 @@
 -- wallet._request_answer(p_operation, p_idempotency_key, p_content, p_api_key_id),
 -- wallet._request_keep_answer(p_operation, p_idempotency_key, p_answer)
 --
--- Idempotency keys for functions whose effect has no row of its own to hold the key. The first call under a key stores
+-- Idempotency keys for functions that write no row in which the key could be stored. The first call under a key stores
 -- its content and its answer. Later calls get this answer, or are refused if their content differs. A refused call
 -- stores nothing, so its key can be used again.
 --
--- Returns: the answer to the earlier call; NULL if there was none
+-- Returns: _request_answer: the answer to the earlier call; NULL if there was none
 -- Locks:   the key, until the transaction ends: a second call under it waits for the first
 -- Writes:  ledger.request (one row)
 -- Raises:  refusals of the idempotency key

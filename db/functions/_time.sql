@@ -1,8 +1,8 @@
 -- wallet._time_now(), wallet._time_answered(p_moment)
 --
--- The time of a payment is the server clock's, but later than any moment that an answer has covered: an answer about
--- the past stays true even if the clock is set back. (Functions that make payments also keep the times of one account
--- from going back.)
+-- The time of a payment is that of the server's clock, but always later than the moments that answers were about. So an
+-- answer about the past stays true even if the clock is set back. (Functions that make payments also keep the times of
+-- one account from going back.)
 --
 -- Returns: _time_now: the moment
 -- Locks:   _time_answered: an advisory lock, while it records a moment later than all before

@@ -1,7 +1,7 @@
 -- wallet.authenticate(p_secret_hash)
 --
--- Finds the API key that has a secret. Callers may cache the answer: each function checks on every call what the key
--- may do, so a revoked or expired key is refused from the next call on.
+-- Finds the API key that has a secret. Callers may cache the answer: every call of a function checks what the key may
+-- do, so a revoked or expired key is refused from the next call on.
 --
 -- Returns: the key's id and name, one row
 -- Locks:   the key's row, when it records the last use, once a minute. If another transaction has locked the row, it

@@ -1,19 +1,19 @@
 -- wallet.check_ledger()
 --
--- Proves the books from the stored data alone. Each helper checks one subject:
+-- Recomputes the whole ledger from the stored data, and compares. Each helper checks one subject:
 --
 --   _balance_problems  every balance follows from the opening balance and the payments, link by link
---   _account_problems  accounts are of a currency, are covered, and have nothing on them if they are closed
---   _term_problems     accounts were allowed to make their payments, within the credit limit of that time
+--   _account_problems  accounts have a currency, are within their credit limit, and are empty if they are closed
+--   _term_problems     the status and the credit limit of that time allowed each payment
 --   _payment_problems  payments are between two accounts of their currency
 --   _key_problems      no idempotency key has two payments or two holds
 --   _refund_problems   refunds do not exceed their payment
 --   _hold_problems     held amounts are those of the open holds, and holds end once
 --
--- Returns: a row for each problem of an account or a payment; none if all is well. For an account with a broken chain,
---          payment_id is the first payment that does not follow. Of the checks of a single payment, the first that
---          fails is reported
--- Locks:   nothing; reads one snapshot, while other calls go on
+-- Returns: a row for each problem of an account or a payment; none if the ledger is consistent. If a balance does not
+--          follow, payment_id is the first payment that breaks the chain. Of the checks of a single payment, only the
+--          first that fails is reported
+-- Locks:   nothing; reads one snapshot, while other calls continue
 -- Raises:  nothing
 
 create or replace function wallet._steps()

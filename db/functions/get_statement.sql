@@ -3,8 +3,8 @@
 -- Returns a page of an account's statement: the payments that changed its balance, in that order. p_from (inclusive)
 -- and p_to (exclusive) select a part of the history. Without further arguments, it returns all.
 --
--- Returns: first a row with only balance, the one before the first line, and more. Then the lines: amount is negative
---          if the account paid, balance is the one afterwards. more, the same in all rows: whether further rows follow,
+-- Returns: first a row with only the balance before the first line, and more. Then the lines: amount is negative if the
+--          account paid, balance is the balance afterwards. more, the same in all rows: whether further rows follow,
 --          after p_after_id => the last payment_id
 -- Locks:   nothing; reads one snapshot
 -- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true

@@ -1,6 +1,6 @@
 -- wallet.last_ledger_check()
 --
--- Returns: when the books were last checked, and the number of problems found; no row if they never were
+-- Returns: when the ledger was last checked, and the number of problems found; no row if it never was
 -- Locks:   nothing
 -- Raises:  nothing
 

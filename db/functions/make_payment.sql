@@ -9,9 +9,9 @@
 -- Writes:  ledger.payment (one row), ledger.account (two balances); ledger.hold (expired holds of the accounts)
 -- Raises:  refusals of the API key, the idempotency key and the payment
 
--- For speed, this function locks in its own statements, not in _lock_parties, and without a key also writes in its own,
--- not in _write_payment: a call that passes rows takes PostgreSQL as long as a statement. A test in
--- tests/sql/test_make_payments.py proves that all ways agree.
+-- For speed, this function does not call _lock_parties and, without a key, _write_payment, but has their statements: a
+-- call that passes rows takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py proves that
+-- the results are the same.
 create or replace function wallet.make_payment(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,

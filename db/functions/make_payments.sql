@@ -1,12 +1,12 @@
 -- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
 --                      p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key)
 --
--- Makes many payments, with the outcomes that make_payment would have for them, one after another. The n-th payment is
+-- Makes many payments, with the outcomes that calls of make_payment would have, one after another. The n-th payment is
 -- the n-th element of each array. A refused payment does not stop the others; but if p_atomic is true, the first
 -- refusal is raised, and no payment is made. If p_wait is false, a payment with an account that another transaction has
--- locked is not made. A payment whose key was used before, also in this call, is the payment made under it. Each
--- payment may have its own API key; or one key (p_api_key_id) acts for all, and is refused for all if it is invalid or
--- lacks the scope.
+-- locked is not made. For a key that was used before, also earlier in this call, the payment made under it is returned.
+-- Each payment may have its own API key. Or one API key (p_api_key_id) acts for all, and all are refused if it is
+-- invalid or lacks the scope.
 --
 -- The whole call may have an idempotency key, too: a repeated call returns the same outcomes, refusals included.
 --

@@ -1,6 +1,6 @@
 -- wallet.record_ledger_check(p_problems)
 --
--- Records the result of a check of the books, the number of rows of check_ledger, for monitoring.
+-- Records the result of a ledger check for monitoring: the number of rows of check_ledger.
 --
 -- Returns: the moment
 -- Locks:   nothing

@@ -9,7 +9,7 @@
 -- Writes:  as make_payment
 -- Raises:  refusals of the API key, the idempotency key, the refund and its payment
 
--- The rules of a refund, with those of any request (p_request_refusal) in their place.
+-- The rules of a refund, in the order in which they are checked. p_request_refusal is the result of _request_refusal.
 create or replace function wallet._refund_refusal(
     p_refunded_payment_id bigint,
     p_amount numeric,

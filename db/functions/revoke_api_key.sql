@@ -1,7 +1,7 @@
 -- wallet.revoke_api_key(p_api_key_id)
 --
--- Revokes an API key permanently: every call that begins afterwards is refused. A repeated call keeps the time of the
--- first.
+-- Revokes an API key permanently: every call that begins afterwards is refused. A repeated call keeps the first
+-- time.
 --
 -- Returns: the key, one row, as list_api_keys does
 -- Locks:   the key's row, until the transaction ends; calls that use the key do not wait for it

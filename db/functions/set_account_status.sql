@@ -8,8 +8,8 @@
 -- Locks:   the account FOR NO KEY UPDATE, before it checks it, until the transaction ends
 -- Writes:  ledger.account (status) and ledger.account_change (one row), if it changes; ledger.hold (expired holds);
 --          ledger.request (one row, under a key)
--- Raises:  refusals of the API key, the idempotency key and the status; no such account; to close it, a balance or a
---          hold
+-- Raises:  refusals of the API key, the idempotency key and the status; no such account; when closing it, a balance
+--          or a hold
 
 create or replace function wallet._status_refusal(p_account ledger.account, p_status text)
     returns text

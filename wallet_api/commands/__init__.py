@@ -1,4 +1,4 @@
-"""Commands of `server.py` besides serve and migrate: check the ledger, manage API keys."""
+"""The commands of `server.py` that check the ledger and manage API keys."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence

@@ -10,8 +10,8 @@ If another transaction holds a lock that one request of a batch needs, the call 
 separately from new ones: first without waiting, which makes those that are not blocked, then with waiting, up to a
 timeout.
 
-If the connection breaks before the answer, the outcome is unknown. Only requests that are safe to repeat (payments with
-an idempotency key) are retried in this way. The others fail, and the client has to decide.
+If the connection breaks before the answer, the outcome is unknown. Requests that are safe to repeat (payments with an
+idempotency key) are retried in this way, too. The others fail, and the client has to decide.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Files of db/migrations/ that cannot run in a transaction: they build indexes while payments continue.
 
-`create index` blocks payments until it is done, and `create index concurrently` cannot run in a transaction. If it
-fails, it is not rolled back but leaves an invalid index, and its file must be safe to run again from the start. So such
-a file may hold only a few kinds of statements, which are checked before anything runs.
+`create index` blocks payments until it is done. `create index concurrently` does not, but cannot run in a transaction.
+If it fails, it is not rolled back but leaves an invalid index, so its file must be safe to run again from the start.
+Such a file may hold only a few kinds of statements, which are checked before anything runs.
 """
 
 import contextlib

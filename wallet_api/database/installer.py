@@ -1,7 +1,7 @@
 """Installs db/functions/ into the schema wallet: creates or replaces functions, and drops obsolete ones.
 
-Functions are replaced in place, so that the rights and views of others that depend on them survive. A loss is never
-silent: a note reports it, or the migration is refused. What is SQL is in db/install.sql.
+Functions are replaced in place, so that the rights and views of others that depend on them survive. If one would be
+lost, a note reports it, or the migration is refused. The SQL part is in db/install.sql.
 """
 
 import re

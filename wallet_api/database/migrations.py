@@ -11,8 +11,8 @@ Concurrent callers take turns; all but the first find nothing to do. Two advisor
   statement holds a snapshot, and a concurrent index build waits for all older snapshots: the builder, which holds the
   lock, and the waiting caller would deadlock.
 - The transaction lock is held by each transaction. It is the only lock that earlier versions of this program know. They
-  wait for it in PostgreSQL, with a snapshot, so it is not held during an index build. An earlier version may then do
-  what it may do at other times: install its functions again, or refuse if a newer file was applied.
+  wait for it in PostgreSQL, with a snapshot, so it is not held during an index build. Meanwhile, an earlier version may
+  install its functions again, or refuse if a newer file was applied, as at any other time.
 """
 
 import hashlib

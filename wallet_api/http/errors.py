@@ -1,4 +1,4 @@
-"""Maps exceptions to a status, a code and {"Error": "…"}. Knows classes of SQLSTATEs, but no single rule."""
+"""Maps exceptions to a status, a code and {"Error": "…"}. It knows classes of SQLSTATEs, but no rule."""
 
 import asyncio
 import functools

@@ -1,7 +1,7 @@
 """The table of operations, and how a request becomes a function call.
 
-operations.toml has what only HTTP knows of an operation, functions.json what the database's catalogue knows of its
-function. The OpenAPI document is generated from the same two files.
+operations.toml describes each operation. functions.json, from the database's catalogue, describes the function that it
+calls. The OpenAPI document is generated from the same two files.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Requests from web pages: refused if no API key protects the service, allowed by origin if one does.
 
-A browser lets any page send requests to any address, also to localhost, and to a foreign name that its owner points at
-this service (DNS rebinding). Of the headers checked here, clients other than browsers send only Host.
+A browser lets any page send requests to any address, even to localhost. The page may also use a name of its own that
+points at this service (DNS rebinding). Of the headers checked here, clients other than browsers send only Host.
 """
 
 import functools

@@ -1,8 +1,9 @@
 """The refusals of the HTTP layer: code, status, sentence, cause and cure of each.
 
 The refusals of the rulebook are in db/functions/_refuse.sql. Error-Code carries the code of either kind, and
-docs/errors.md lists both. The first two characters of a code are its class: WH is a malformed request, WU is a
-temporarily unavailable service. The rulebook's classes WA (API keys) and WF (forbidden) are also used here.
+docs/errors.md lists both. The first two characters of a code are its class. WH: the request is not valid HTTP or does
+not fit an operation. WU: the service is temporarily unavailable. The rulebook's classes WA (API keys) and WF
+(forbidden) are also used here.
 """
 
 import tomllib

@@ -1,4 +1,4 @@
 """The record of each request, the log, metrics and traces.
 
-It knows nothing about operations or the database: the code that handles a request adds facts to its record.
+It knows nothing about operations or the database: the code that handles a request adds the facts to its record.
 """

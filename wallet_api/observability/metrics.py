@@ -1,6 +1,6 @@
 """The Prometheus metrics; docs/operations.md explains each.
 
-Labels have few values: routes instead of paths, and no method or status that a client makes up. Several worker
+Labels have few values: routes instead of paths, and "other" for a method that a client makes up. Several worker
 processes write their values to files in a folder, and the parent process adds them up for each scrape.
 """
 

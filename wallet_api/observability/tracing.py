@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of requests, their waits and their database calls. Imported only if they are on.
+"""OpenTelemetry traces of requests, their waits and their database calls. Imported only if traces are on.
 
 A batch with payments of many requests is one span in the trace of the first request, linked with the spans of all.
 OpenTelemetry reads its other settings from its own variables (OTEL_…).

@@ -3,8 +3,8 @@
 It limits the request head, slow readers and the number of clients, answers requests that offer an upgrade, and answers
 invalid HTTP in the contract's form.
 
-It relies on these private or undocumented parts of uvicorn (checked with 0.54). No other module uses any but those
-listed with its name. tests/http/test_uvicorn.py has a test for each part.
+It relies on these private or undocumented parts of uvicorn (checked with 0.54). Other modules use only those that are
+listed with their names. tests/http/test_uvicorn.py has a test for each part.
 
 - HttpToolsProtocol, RequestResponseCycle: uvicorn exports neither.
 - connection_made() sets transport, flow and client. A later replacement of transport carries all answers.
