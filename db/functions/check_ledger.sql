@@ -308,6 +308,6 @@ as $$
 $$;
 
 comment on function wallet.check_ledger() is
-    'Proves the books, in one snapshot: a row for each problem of an account or a payment; none if all is well.';
+    'Checks the ledger, in one snapshot: a row for each problem of an account or a payment; none if all is well.';
 
 grant execute on function wallet.check_ledger() to wallet_app, wallet_ops, wallet_reporting;
