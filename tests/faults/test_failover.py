@@ -124,7 +124,7 @@ def test_a_commit_that_no_standby_has_is_no_success(
     standby.kill()
     for key in ("the one", "the one", "another one", None):
         ended: list[object] = []
-        payment = clients.submit(pay, api, buyer, seller, key)
+        payment = clients.submit(pay, api, buyer, seller, key=key)
         wait_until(lambda: ends(payment))  # noqa: B023
         assert is_unavailable(payment.result())
         assert ended != [], "nothing waited for the standby"

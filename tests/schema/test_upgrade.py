@@ -5,7 +5,7 @@ tagged, it is made anew, so that the next version is held against the one that i
 
     git archive --format=tar 1.2.3 db wallet_api server.py | gzip -9n > tests/schema/previous_version.tar.gz
 
-It is commit 674767f now.
+It is commit c074438 now: later ones leave no migration to apply, which some tests need.
 """
 
 import json
