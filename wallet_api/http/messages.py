@@ -2,7 +2,7 @@
 
 import asyncio
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from wallet_api.http import refusals
@@ -32,9 +32,15 @@ async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
 
 
 async def _read(request: Request, limit: int) -> bytes:
+    # Not request.stream(): that takes three times as long.
     content = b""
-    async for part in request.stream():
-        content += part
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        content += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(content) > limit:
             raise _too_large(limit)
     return content

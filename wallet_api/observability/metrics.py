@@ -95,11 +95,15 @@ def count_payments(payments: Mapping[Payment, int]) -> None:
 
 def observe_call(query: str, seconds: float) -> str:
     """Observes a query's duration if it calls a wallet function. Returns the function's name, or ""."""
+    if name := _function(query):
+        _labelled(_calls, name).observe(seconds)
+    return name
+
+
+@functools.cache
+def _function(query: str) -> str:
     found = _FUNCTION.search(query)
-    if found is None:
-        return ""
-    _labelled(_calls, found[1]).observe(seconds)
-    return found[1]
+    return found[1] if found else ""
 
 
 class _Workers(Collector):
