@@ -6,7 +6,7 @@ from typing import Any
 from tools import rules
 from wallet_api.http import codec, errors, probes, refusals
 from wallet_api.http.fields import DECIMAL, MOST_PAYMENTS, Field
-from wallet_api.http.operations import ALL, FUNCTIONS, IN_PATH, TABLE, Operation
+from wallet_api.http.operations import ALL, FUNCTIONS, IN_PATH, TABLE, Operation, about_field
 from wallet_api.http.refusals import Refusal
 
 # A JSON Schema, or a part of one.
@@ -136,7 +136,7 @@ def _about(declared: Operation, field: Field) -> dict[str, Any]:
     """The description and the example of a field."""
     if field.name == "id":
         return {"about": f"the ID of the {field.argument.removesuffix('_id')}", "example": 1}
-    about: dict[str, Any] = TABLE["fields"].get(field.name, {}) | _entry(declared).get("fields", {}).get(field.name, {})
+    about = about_field(declared.name, field.name)
     if field.type == "payments":
         payment = ALL["makePayment"]
         required = {asked.name: _about(payment, asked)["example"] for asked in payment.body or () if asked.required}

@@ -219,7 +219,7 @@ def test_a_reader_that_hangs_up_frees_the_connection(long_database: str, watcher
 @pytest.mark.parametrize("values", [[("1",)], []])
 def test_a_list_without_end_ends_when_the_reader_is_gone(values: list[tuple[str]]) -> None:
     """So does one of which nothing has been found yet."""
-    page = Rows((("id", 20),), values, goes_on="1")
+    page = Rows((("id", 20),), values, next_after="1")
 
     async def pages() -> AsyncGenerator[Rows]:
         while True:

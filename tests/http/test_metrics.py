@@ -22,7 +22,7 @@ from tests.conftest import Connection
 from tests.http.test_batching import REPLACED
 from tests.support import Server, account, pay, payment_body, serving, wait_until, waiting_for_locks
 from wallet_api.database.pool import ConnectionLost, Rows, Usage
-from wallet_api.http.sampling import look_on
+from wallet_api.http.sampling import sample
 
 METERED = {"WALLET_METRICS_PORT": "0"}
 
@@ -258,7 +258,7 @@ def test_sampling_ends_although_a_call_loses_its_cancellation() -> None:
     async def test() -> None:
         payments = SimpleNamespace(waiting=0)
         state = State({"version": "one", "payments": payments, "databases": [], "readiness": Losing()})
-        sampling = asyncio.create_task(look_on(state, lambda: 0))
+        sampling = asyncio.create_task(sample(state, lambda: 0))
         await asyncio.sleep(0)
         sampling.cancel()
         await asyncio.wait({sampling}, timeout=2)

@@ -323,12 +323,12 @@ class Batcher(Generic[Request, Outcome]):
             error: Exception | None = None
             for call in (self.make_unblocked, self.make_blocked):
                 error = await self._call_in_parts(call, [entry for entry in entries if not entry.future.done()])
-                self._let_go()
+                self._remove_done()
             if error is not None:
                 _fail([entry for entry in entries if entry.deadline <= loop.time()], error)
-                self._let_go()
+                self._remove_done()
 
-    def _let_go(self) -> None:
+    def _remove_done(self) -> None:
         """Removes the blocked requests that are done."""
         done = [entry for entry in self._blocked if entry.future.done()]
         self.waiting -= len(done)

@@ -40,13 +40,13 @@ _UNSAFE_COMMIT = "SyncRepWaitForLSN"
 class Rows(NamedTuple):
     """A function's result: `columns`, each a name and a type OID, and `values`, whose rows may be longer than that.
 
-    Values are text as PostgreSQL writes it, in UTC. If this is a page with a next page, `goes_on` is the id after which
-    that one begins.
+    Values are text as PostgreSQL writes it, in UTC. If this is a page with a next page, `next_after` is the id after
+    which that one begins.
     """
 
     columns: tuple[tuple[str, int], ...]
     values: Sequence[tuple[Any, ...]]
-    goes_on: str | None = None
+    next_after: str | None = None
 
     def first(self, number: int) -> "Rows":
         """The same rows, showing only the first `number` columns."""
@@ -55,7 +55,8 @@ class Rows(NamedTuple):
     def page(self) -> "Rows":
         """The rows as a page. The first column is the id, the last is `more`: whether there is another page.
 
-        If a page ends before it is full, its last row is a marker: all null but the id at which the page ended.
+        If a page ends before it is full, as those of list_payments may, its last row is a marker: all null but the id
+        at which the page ended.
         """
         last = self.values[-1] if self.values else (None, None)
         is_marker = last[0] is not None and last[1:-1].count(None) == len(last) - 2
@@ -178,7 +179,7 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         """Closes all connections."""
-        await self._let_go()
+        await self._return_kept()
         await self._pool.close()
 
     async def call(self, query: str, arguments: Sequence[object] = (), record: Record | None = None) -> Rows:
@@ -217,10 +218,10 @@ class Database:
 
     async def renew(self) -> None:
         """Replaces all connections. If DATABASE_URL names several servers, the new ones may reach another server."""
-        await self._let_go()
+        await self._return_kept()
         await self._pool.drain()
 
-    async def _let_go(self) -> None:
+    async def _return_kept(self) -> None:
         connection, self._kept = self._kept, None
         if connection is not None:
             await self._pool.putconn(connection)
@@ -251,8 +252,8 @@ class Database:
         try:
             await self._run(connection, _BEGIN_READING)
             page = (await self._run(connection, query, [begin, _PAGE, *others], record)).page()
-            while page.goes_on is not None:
-                asked = [Int8(int(page.goes_on)), _PAGE, *others]
+            while page.next_after is not None:
+                asked = [Int8(int(page.next_after)), _PAGE, *others]
                 following = asyncio.create_task(self._run(connection, query, asked, record))
                 await asyncio.sleep(0)  # starts the next query, which runs while this page is written
                 yield page
@@ -303,7 +304,7 @@ class Database:
         began = perf_counter()
         try:
             if self._kept is not None and _has_news(self._kept):
-                await self._let_go()  # the pool replaces it
+                await self._return_kept()  # the pool replaces it
             kept, self._kept = self._kept, None
             return kept or await self._pool.getconn()
         finally:

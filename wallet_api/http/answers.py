@@ -68,9 +68,9 @@ async def _list(operation: Operation, request: Request, values: dict[str, Any]) 
 
 def _next(operation: Operation, request: Request, values: dict[str, Any], page: Rows) -> list[tuple[bytes, bytes]]:
     """The Link header of the next page, if any: the same URL with another `after`."""
-    if page.goes_on is None:
+    if page.next_after is None:
         return []
     parts = request.scope["query_string"].decode().split("&")
     kept = [quote(part, "%=+:,/-._~") for part in parts if unquote_plus(part.partition("=")[0]).lower() != "after"]
-    address = f"{operation.path.format_map(values)}?{'&'.join([*kept, f'after={page.goes_on}'])}"
+    address = f"{operation.path.format_map(values)}?{'&'.join([*kept, f'after={page.next_after}'])}"
     return [(b"link", f'<{address}>; rel="next"'.encode())]

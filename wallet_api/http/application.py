@@ -14,7 +14,7 @@ from wallet_api.database.pool import Database
 from wallet_api.http import errors, payments
 from wallet_api.http.authentication import Keys
 from wallet_api.http.entry import Entry
-from wallet_api.http.sampling import look_on
+from wallet_api.http.sampling import sample
 from wallet_api.settings import Settings
 
 # Seconds beyond the lock timeout after which a call whose connection broke has ended, committed or not.
@@ -70,7 +70,7 @@ def create_app(
             judge=errors.judge,
             repeatable=payments.repeatable,
             is_success=payments.is_made,
-            tell=errors.tell_repeated,
+            tell=errors.log_retry,
             watch=watch,
             max_batch=settings.coalesce_most,
             max_waiting=settings.coalesce_waiting,
@@ -85,7 +85,7 @@ def create_app(
         async with contextlib.AsyncExitStack() as stack:
             for resource in (*app.state.databases, app.state.readiness, app.state.payments):
                 await stack.enter_async_context(resource)
-            sampling = asyncio.create_task(look_on(app.state, clients)) if settings.metrics_port is not None else None
+            sampling = asyncio.create_task(sample(app.state, clients)) if settings.metrics_port is not None else None
             yield
             if sampling is not None:
                 sampling.cancel()

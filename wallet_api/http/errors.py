@@ -157,7 +157,7 @@ def judge(error: Exception) -> Verdict:
     return Verdict.BLOCKED if state == LOCKED else Verdict.PERSONAL
 
 
-def tell_repeated(error: Exception) -> None:
+def log_retry(error: Exception) -> None:
     """Logs and counts that a call is retried, and why: a lost connection counts as 08006, connection failure."""
     state = _sqlstate(error) or "08006"
     logger.warning("Retrying a call: %s %s", state, error)

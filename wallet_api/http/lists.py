@@ -65,7 +65,7 @@ async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> R
     """A list of the rows of all pages, streamed if there is more than one."""
     first = await anext(pages)
     # HTTP/1.0 has no chunks, so a client could not tell a complete list from a broken connection.
-    if first.goes_on is not None and request.scope["http_version"] != "1.0":
+    if first.next_after is not None and request.scope["http_version"] != "1.0":
         settings: Settings = request.app.state.settings
         return _Stream(form, first, pages, settings.list_timeout)
     objects = form.objects(first)

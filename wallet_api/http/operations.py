@@ -162,15 +162,18 @@ def one_key(header: str | None, field: str | None) -> str | None:
     return header
 
 
-def columns_of(function: str) -> tuple[str, ...]:
-    """The result columns of a function that responses show."""
-    return tuple(column for column in FUNCTIONS[function]["columns"] if column not in TABLE["hidden"])
+def about_field(operation: str, field: str) -> dict[str, Any]:
+    """What operations.toml says of a field: the entry of all operations, with what this one overrides."""
+    own = TABLE["operations"][operation].get("fields", {}).get(field, {})
+    found: dict[str, Any] = TABLE["fields"].get(field, {}) | own
+    return found
 
 
 def _operation(name: str, entry: dict[str, Any]) -> Operation:
     method, _, path = entry["route"].partition(" ")
     body = [*entry["body"], "IdempotencyKey"] if "body" in entry else None
     returns = entry.get("returns")
+    columns = FUNCTIONS[entry["function"]]["columns"] if returns else ()
     return Operation(
         name=name,
         method=method,
@@ -181,7 +184,7 @@ def _operation(name: str, entry: dict[str, Any]) -> Operation:
         body=None if body is None else tuple(_field(name, entry, field) for field in body),
         ignored=tuple(entry.get("ignored", ())),
         body_limit=entry.get("body_limit", messages.BODY_LIMIT),
-        columns=columns_of(entry["function"]) if returns else (),
+        columns=tuple(column for column in columns if column not in TABLE["hidden"]),
         details=tuple(TABLE["objects"][returns].get("details", ())) if returns else (),
         list_name=entry.get("list", ""),
         location=entry.get("location", ""),
@@ -190,7 +193,7 @@ def _operation(name: str, entry: dict[str, Any]) -> Operation:
 
 
 def _field(operation: str, entry: dict[str, Any], name: str) -> Field:
-    about = TABLE["fields"].get(name, {}) | entry.get("fields", {}).get(name, {})
+    about = about_field(operation, name)
     if "type" in about:
         return Field(name, about["type"], "", required=not about.get("optional", name in entry.get("query", ())))
     argument = entry["id"] if name == "id" else about.get("argument", codec.column_name(name))

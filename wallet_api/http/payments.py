@@ -157,7 +157,7 @@ async def make_payments(operation: Operation, request: Request) -> Response:
     make = maker(request.app.state.database, atomic=atomic or False, api_key_id=client, key=key, record=record)
     record.outcome, record.batch = "failed", len(payments)  # counts as one failure if the call raises
     asks = payments or key is not None
-    outcomes = await repeated(make, payments, errors.judge, errors.tell_repeated) if asks else []
+    outcomes = await repeated(make, payments, errors.judge, errors.log_retry) if asks else []
     record.outcome = ""
     metrics.count_payments(Counter(map(_fate, outcomes)))
     rest = iter(outcomes)

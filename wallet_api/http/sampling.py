@@ -17,7 +17,7 @@ _INTERVAL = 5.0
 _LEDGER_CHECK = "select extract(epoch from checked_at), problems from wallet.last_ledger_check()"
 
 
-async def look_on(state: State, clients: Callable[[], int]) -> None:
+async def sample(state: State, clients: Callable[[], int]) -> None:
     """Samples an application and its number of clients, until cancelled."""
     metrics.info.labels(state.version).set(1)
     task = asyncio.current_task()
@@ -26,16 +26,16 @@ async def look_on(state: State, clients: Callable[[], int]) -> None:
     while not task.cancelling():
         metrics.queue.set(state.payments.waiting)
         metrics.clients.set(clients())
-        _look_at_pools(state)
+        _sample_pools(state)
         trouble = await probes.trouble(state)
         metrics.database_up.set(trouble != refusals.NO_DATABASE)
         metrics.database_writable.set(trouble not in (refusals.NO_DATABASE, refusals.READ_ONLY))
         if trouble is None:
-            await _look_at_ledger_check(state.readiness)
+            await _sample_ledger_check(state.readiness)
         await asyncio.sleep(0 if task.cancelling() else _INTERVAL)
 
 
-def _look_at_pools(state: State) -> None:
+def _sample_pools(state: State) -> None:
     for database in [*state.databases, state.readiness]:
         usage = database.usage()
         metrics.pool_connections.labels(database.name, "used").set(usage.used)
@@ -43,7 +43,7 @@ def _look_at_pools(state: State) -> None:
         metrics.pool_waiting.labels(database.name).set(usage.waiting)
 
 
-async def _look_at_ledger_check(database: Database) -> None:
+async def _sample_ledger_check(database: Database) -> None:
     with contextlib.suppress(psycopg.Error, ConnectionLost):  # database_up reports an unreachable database
         for moment, problems in (await database.call(_LEDGER_CHECK)).values:
             metrics.ledger_check_moment.set(float(moment))
