@@ -126,11 +126,15 @@ def test_requests_sent_at_once_are_answered_in_order(admin: Connection, url: str
     assert balance(admin, pair[1]) == 2
 
 
+BROKEN_BODY = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
+
+
+@pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", BROKEN_BODY], ids=["a head", "a body"])
 def test_garbage_after_a_request_takes_nothing_from_its_answer(
-    admin: Connection, url: str, pair: tuple[int, int]
+    admin: Connection, url: str, pair: tuple[int, int], garbage: bytes
 ) -> None:
     with connect(url) as client:
-        client.sendall(payment(pair) + b"garbage\r\n\r\n")
+        client.sendall(payment(pair) + garbage)
         assert statuses(read_all(client)) == [200]
     assert balance(admin, pair[1]) == 1
 

@@ -161,17 +161,30 @@ def test_a_request_says_whether_its_body_is_complete() -> None:
     run(test)
 
 
-def test_requests_that_wait_are_in_the_pipeline() -> None:
+def test_requests_that_wait_are_answered_in_order() -> None:
     async def test() -> None:
         protocol = Protocol()
         protocol.data_received(GET)
         first = protocol.cycle
         protocol.data_received(GET)
-        moved = "pipeline no longer has (cycle, app) of a request that waits: Protocol._ends_after_answers removes none"
+        moved = "A request that waits no longer has a cycle of its own: Protocol._unanswered counts too few"
         assert protocol.cycle is not first, moved
-        assert [entry[0] for entry in protocol.pipeline] == [protocol.cycle], moved
         await settle()
-        assert len(protocol.completed) == 2, "A request of the pipeline is not answered, or completes unnoticed"
+        assert len(protocol.completed) == 2, "A request that waits is not answered, or completes unnoticed"
+
+    run(test)
+
+
+def test_requests_that_wait_do_not_start_on_a_connection_that_closes() -> None:
+    async def test() -> None:
+        protocol = Protocol()
+        protocol.data_received(GET)
+        first = protocol.cycle
+        protocol.data_received(POST)
+        first.keep_alive = False
+        await settle()
+        moved = "A request starts after the last answer: Protocol._ends_after_answers leaves one that never ends"
+        assert (len(protocol.completed), protocol.tasks) == (1, set()), moved
 
     run(test)
 

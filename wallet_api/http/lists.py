@@ -78,7 +78,7 @@ async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> R
 class _Stream(Response):
     """A list that is streamed page by page.
 
-    If the database fails, or the client takes longer than `limit` seconds to read the list, the connection is reset, so
+    If the database fails, or the client takes longer than `limit` seconds to read the list, the connection ends, so
     that the list does not look complete. wallet_api.serving.protocol limits the time to read each page.
     """
 
@@ -102,7 +102,7 @@ class _Stream(Response):
         except (psycopg.Error, ConnectionLost, TimeoutError, asyncio.CancelledError) as error:
             reason = _REASONS.get(type(error), error)
             logger.warning("%s %s was cut off: %s", scope["method"], scope["path"], reason)
-            scope[CLIENT].cut_off()
+            scope[CLIENT].transport.abort()
             await receive()  # until the connection is closed
         finally:
             if gone is not None:

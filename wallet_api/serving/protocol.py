@@ -13,7 +13,7 @@ listed with their names. tests/http/test_uvicorn.py has a test for each part.
 - on_message_begin() creates the scope of each request. scope["headers"] and headers are the same list.
 - on_header() converts names to lower case. url is the raw request target.
 - on_headers_complete() sets cycle to the new request; connection_lost() and shutdown() use it.
-- pipeline is a deque of (cycle, app): the requests that wait for an earlier answer.
+- A request that waits for an earlier answer starts after on_response_complete(), unless the connection is closing.
 - on_response_complete() runs when an answer is complete, after close() if it is the last one.
 - connection_lost() marks only cycle as disconnected; each other cycle needs disconnected and message_event.set().
 - A disconnected cycle sends nothing.
@@ -37,13 +37,11 @@ And of httptools (checked with 0.9):
 """
 
 import asyncio
-import contextlib
 import http
 import logging
 import socket
-import struct
+import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
@@ -62,18 +60,17 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
 # Headers that offer an upgrade. Without one, they have no meaning.
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
-_HEAD_TOO_LARGE = Refused(refusals.HEAD_TOO_LARGE, limit=_HEAD_LIMIT)
+_CLOSE = {"Connection": "close"}
+_NOT_HTTP = Refused(refusals.NOT_HTTP, headers=_CLOSE)
+_NO_PROXY = Refused(refusals.NO_PROXY, headers=_CLOSE)
+_HEAD_TOO_LARGE = Refused(refusals.HEAD_TOO_LARGE, headers=_CLOSE, limit=_HEAD_LIMIT)
 
 
 class _Transport:
-    """Sends the head of an answer together with the start of its body, in one system call.
+    """Sends the head of an answer together with the start of its body, in one system call."""
 
-    `linger` is called if data remains unsent at close().
-    """
-
-    def __init__(self, transport: asyncio.Transport, linger: Callable[[], object]) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._linger = linger
         self._head = b""
         self._begun = False
 
@@ -99,8 +96,6 @@ class _Transport:
         """Sends a kept head and closes."""
         self.end_answer()
         self._transport.close()
-        if self._transport.get_write_buffer_size() > 0:
-            self._linger()
 
     def __getattr__(self, name: str) -> Any:
         """Delegates everything else to the transport."""
@@ -114,7 +109,7 @@ class Protocol(HttpToolsProtocol):
     connection, and runs until a request head is complete: this closes clients that send nothing or half a head.
     """
 
-    # Seconds for a client to drain the send buffer.
+    # Seconds for a client to make room for more of its answer.
     reader_timeout = 30.0
     # Connections a process serves. Up to twice as many are accepted but get 503; the rest wait in the backlog.
     most_connections = 10_000
@@ -123,7 +118,6 @@ class Protocol(HttpToolsProtocol):
     # How many of them are not read until they may return.
     _away: ClassVar[int] = 0
 
-    _reader_timer: asyncio.TimerHandle | None = None
     # Seconds to stop reading this connection after the current answer.
     _pause = 0
     _upgrading = False
@@ -131,13 +125,15 @@ class Protocol(HttpToolsProtocol):
     in_head = True
     # Bytes received since the last part of a body: head, chunk sizes, trailer.
     _overhead = 0
-    # The answer if the parser rejects a request.
-    _wrong = Refused(refusals.NOT_HTTP)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts a connection."""
         super().connection_made(transport)
-        self.transport = _Transport(transport, self._start_reader_timer)  # type: ignore[assignment]
+        if sys.platform == "linux":
+            # The kernel drops the connection if it can send nothing for that long, even after close().
+            milliseconds = int(self.reader_timeout * 1000)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        self.transport = _Transport(transport)  # type: ignore[assignment]
         self._open.add(self)
         # Whether this connection exceeds the limit. Older connections are served.
         self._late = len(self._open) > self.most_connections
@@ -149,7 +145,9 @@ class Protocol(HttpToolsProtocol):
         """Cleans up after a connection."""
         super().connection_lost(exc)
         self._open.discard(self)
-        self._stop_reader_timer()
+        if isinstance(exc, TimeoutError) and self._unanswered:
+            scope = self._unanswered[0].scope
+            logger.warning("%s %s was cut off: its reader is too slow", scope["method"], scope["path"])
         self._abandon_requests()
 
     @classmethod
@@ -175,13 +173,6 @@ class Protocol(HttpToolsProtocol):
         self._late = self._late and len(self._open) > self.most_connections
         return self._late
 
-    def cut_off(self) -> None:
-        """Resets the connection, which drops unsent data from the system's buffers too."""
-        with contextlib.suppress(OSError, ValueError):  # already closed
-            connection = self.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
-
     def come_back_later(self) -> int:
         """Stops reading from this client after the current answer. Returns for how many seconds, for Retry-After.
 
@@ -206,31 +197,6 @@ class Protocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
-    def pause_writing(self) -> None:
-        """The send buffer is full: starts the timer for a slow reader."""
-        super().pause_writing()
-        self._start_reader_timer()
-
-    def resume_writing(self) -> None:
-        """The send buffer has drained: stops that timer."""
-        super().resume_writing()
-        self._stop_reader_timer()
-
-    def _start_reader_timer(self) -> None:
-        self._stop_reader_timer()
-        self._reader_timer = self.loop.call_later(self.reader_timeout, self._give_up_reader)
-
-    def _stop_reader_timer(self) -> None:
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
-            self._reader_timer = None
-
-    def _give_up_reader(self) -> None:
-        if self._unanswered:
-            scope = self._unanswered[0].scope
-            logger.warning("%s %s was cut off: its reader is too slow", scope["method"], scope["path"])
-        self.cut_off()
-
     def data_received(self, data: bytes) -> None:
         """Parses received bytes: part of a request, or several requests."""
         self._overhead += len(data)
@@ -240,11 +206,11 @@ class Protocol(HttpToolsProtocol):
                 data = b""
             except httptools.HttpParserUpgrade as upgrade:
                 if self.parser.get_method() == b"CONNECT":
-                    self._refuse(Refused(refusals.NO_PROXY))
+                    self._refuse(_NO_PROXY)
                     return
                 data = self._without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
-                self._refuse(self._wrong)
+                self._refuse(_HEAD_TOO_LARGE if self._overhead > _HEAD_LIMIT else _NOT_HTTP)
                 return
         if self._overhead > _HEAD_LIMIT:
             self._refuse(_HEAD_TOO_LARGE)
@@ -252,8 +218,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Starts a request, whose body may still be incomplete."""
         if self._overhead > _HEAD_LIMIT and self._head_size() > _HEAD_LIMIT:
-            self._wrong = _HEAD_TOO_LARGE
-            raise ValueError(self._wrong)  # stops the parser
+            raise _HEAD_TOO_LARGE  # stops the parser
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
@@ -297,17 +262,11 @@ class Protocol(HttpToolsProtocol):
 
     def _ends_after_answers(self) -> bool:
         """Closes the connection after the answer to the last complete request. Returns False if there is none."""
-        if self._unanswered and not self.in_head and self._unanswered[-1].more_body:
-            broken = self._unanswered[-1]
-            if len(self._unanswered) == 1:
-                return False
-            self._unanswered.pop()
-            self.pipeline.remove(next(entry for entry in self.pipeline if entry[0] is broken))
-            self.cycle = self._unanswered[-1]
-        if self._unanswered:
-            self._unanswered[-1].keep_alive = False
+        complete = [cycle for cycle in self._unanswered if not cycle.more_body]
+        if complete:
+            complete[-1].keep_alive = False
             self.flow.pause_reading()
-        return bool(self._unanswered)
+        return bool(complete)
 
     def _refuse(self, refused: Refused) -> None:
         if self._ends_after_answers():
@@ -315,7 +274,6 @@ class Protocol(HttpToolsProtocol):
         if not self.in_head and not self._unanswered:
             self.transport.close()  # already answered without its body
             return
-        refused.headers = {"Connection": "close"}
         scope: Any = self._unanswered[0].scope if self._unanswered else None
         if scope is not None:
             record = record_in(scope)
