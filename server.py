@@ -1,18 +1,19 @@
 """The command line: serve (the default), migrate, check, key, psql. Parses options and delegates the rest."""
 
 import argparse
+import contextlib
 import functools
 import importlib
 import logging
+import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import NoReturn
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -23,7 +24,6 @@ from wallet_api.database import embedded, installer, migrations
 from wallet_api.database.roles import Roles
 from wallet_api.observability import log
 from wallet_api.serving import processes
-from wallet_api.serving.processes import StopSignals
 from wallet_api.settings import Kind, Settings
 
 logger = logging.getLogger("wallet_api")
@@ -36,17 +36,29 @@ _SOON = 10.0
 
 def main() -> int:
     """Runs a command. Returns the exit code: 0 success, 1 failure, 2 a bad option or setting."""
-    signals = StopSignals()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
+    logging.basicConfig(format="%(message)s")  # to stderr, until `serve` begins its log
+    logger.setLevel(logging.INFO)
     arguments = _parse()
-    run: Callable[[Settings, Namespace, StopSignals], int] = arguments.run
+    run: Callable[[Settings, Namespace], int] = arguments.run
     try:
-        return run(settings.from_environment(), arguments, signals)
+        return run(settings.from_environment(), arguments)
     except settings.BadSetting as error:
         return _complain(error, 2)
     except (embedded.EmbeddedError, installer.MigrationRefused, processes.ServingError, CommandRefused) as error:
         return _complain(error, 1)
     except psycopg.Error as error:
         return _complain(f"the database cannot be used: {error}", 1)
+
+
+def _stop(*_: object) -> None:
+    """Exits at once, unless the service already runs: it has handlers of its own.
+
+    Not by an exception, which Python drops if it is raised in a finalizer. What needs an end is ended by others: a
+    transaction by PostgreSQL, the embedded PostgreSQL by its guard.
+    """
+    os._exit(0)
 
 
 def _parse() -> Namespace:
@@ -87,19 +99,15 @@ def _parse_key(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     create = actions.add_parser("create", help="create a key and print its secret, which is shown only once")
     create.add_argument("name", help="1 to 64 characters, unique")
-    create.add_argument("--scopes", type=_words, required=True, help="comma-separated permissions: read, pay, admin")
+    create.add_argument("--scopes", required=True, help="comma-separated permissions: read, pay, admin")
     create.add_argument("--accounts", type=_ids, help="bind it to these accounts, such as 1,2; default: all")
     create.add_argument("--expires", type=moment.parse, metavar="MOMENT", help=f"expiry, {moment.form}; default: never")
     actions.add_parser("list", help="list all keys with their last use")
     actions.add_parser("revoke", help="revoke a key permanently").add_argument("id", type=_ID.parse)
 
 
-def _words(text: str) -> list[str]:
-    return text.split(",")
-
-
 def _ids(text: str) -> list[int]:
-    return [_ID.parse(word) for word in _words(text)]
+    return [_ID.parse(word) for word in text.split(",")]
 
 
 def _complain(error: object, code: int) -> int:
@@ -108,14 +116,18 @@ def _complain(error: object, code: int) -> int:
     return code
 
 
-def _database(configuration: Settings) -> AbstractContextManager[str]:
-    """Yields the connection string: DATABASE_URL, or that of the embedded database, which runs within the block."""
+@contextlib.contextmanager
+def _database(configuration: Settings) -> Iterator[str]:
+    """Yields the connection string. Runs the embedded database within the block, unless DATABASE_URL is set."""
     if configuration.database_url is not None:
-        return nullcontext(settings.conninfo())
-    return embedded.running(configuration.data_dir, configuration.postgres_bin)
+        yield settings.conninfo()
+    else:
+        with embedded.running(configuration.data_dir, configuration.postgres_bin) as conninfo:
+            os.environ["DATABASE_URL"] = conninfo  # for worker processes and settings.conninfo()
+            yield conninfo
 
 
-def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
+def _serve(configuration: Settings, arguments: Namespace) -> int:
     settings.check_for_serving(configuration)
     if configuration.otlp_endpoint is not None:
         try:
@@ -130,35 +142,24 @@ def _serve(configuration: Settings, arguments: Namespace, signals: StopSignals) 
         try:
             if migrations.installed_version(conninfo) != migrations.version():
                 # The embedded database may be downgraded; a shared one may have newer instances.
-                back = configuration.database_url is None
-                _bring_up(conninfo, configuration, functools.partial(logger.info, "migrate: %s"), back=back)
+                _bring_up(conninfo, configuration, back=configuration.database_url is None)
         except psycopg.OperationalError as error:
             # Serve anyway: the database may return at this version. Until then, requests get 503.
             logger.warning("The database is not reachable yet: %s", error)
-        processes.serve(configuration, conninfo, signals)
+        processes.serve(configuration)
     return 0
 
 
-def _say(note: str) -> None:
-    print(f"migrate: {note}", file=sys.stderr, flush=True)
-
-
-def _migrate(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
+def _migrate(configuration: Settings, arguments: Namespace) -> int:
     with _database(configuration) as conninfo:
         _bring_up(conninfo, configuration, shared_password=arguments.shared_password)
     print(f"The database is at version {migrations.version()}.")
     return 0
 
 
-def _bring_up(
-    conninfo: str,
-    configuration: Settings,
-    tell: Callable[[str], None] = _say,
-    *,
-    shared_password: bool = False,
-    back: bool = True,
-) -> None:
-    """Migrates the database. Tells its progress, including waits for locks."""
+def _bring_up(conninfo: str, configuration: Settings, *, shared_password: bool = False, back: bool = True) -> None:
+    """Migrates the database. Logs its progress, including waits for locks."""
+    tell = functools.partial(logger.info, "migrate: %s")
     for note in migrations.migrate(
         conninfo,
         app_password=configuration.app_password,
@@ -170,47 +171,36 @@ def _bring_up(
         tell(note)
 
 
-def _check(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
+def _check(configuration: Settings, arguments: Namespace) -> int:
     with _database(configuration) as conninfo:
-        if arguments.every is None:
-            lines, is_good = check.check(conninfo)
-            print("\n".join(lines))
-            return 0 if is_good else 1
-        # The password in a file may change between two checks.
-        current = settings.conninfo if configuration.database_url else lambda: conninfo
-        _check_repeatedly(current, arguments.every, signals)
-    return 0
+        if arguments.every is not None:
+            _check_repeatedly(arguments.every)
+        lines, is_good = check.check(conninfo)
+    print("\n".join(lines))
+    return 0 if is_good else 1
 
 
-def _check_repeatedly(conninfo: Callable[[], str], every: float, signals: StopSignals) -> None:
+def _check_repeatedly(every: float) -> NoReturn:
     """Checks the ledger until a signal. Retries after errors, because they may be temporary."""
-    stopping = threading.Event()
-
-    def stop() -> None:
-        if not stopping.is_set():
-            stopping.set()
-            raise SystemExit(0)  # also interrupts a running check
-
-    signals.tell(stop)
-    while not stopping.is_set():
+    while True:
         pause = every
         try:
-            lines, _ = check.check(conninfo())
+            lines, _ = check.check(settings.conninfo())  # the password in a file may have changed
             print("\n".join(lines), flush=True)
         except (CommandRefused, psycopg.Error, settings.BadSetting) as error:
             pause = min(every, _SOON)
             _complain(f"the ledger cannot be checked: {error}", 1)
-        if not stopping.is_set():  # Python drops an exception that is raised in a finalizer
-            time.sleep(pause)
+        time.sleep(pause)
 
 
-def _key(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
+def _key(configuration: Settings, arguments: Namespace) -> int:
     with _database(configuration) as conninfo:
         if configuration.database_url is None:
             conninfo = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
         match arguments.action:
             case "create":
-                secret = key.create(conninfo, arguments.name, arguments.scopes, arguments.accounts, arguments.expires)
+                scopes = arguments.scopes.split(",")
+                secret = key.create(conninfo, arguments.name, scopes, arguments.accounts, arguments.expires)
                 print("The secret of the key (shown only once):", file=sys.stderr)
                 print(secret)
             case "list":
@@ -220,11 +210,11 @@ def _key(configuration: Settings, arguments: Namespace, signals: StopSignals) ->
     return 0
 
 
-def _psql(configuration: Settings, arguments: Namespace, signals: StopSignals) -> int:
+def _psql(configuration: Settings, arguments: Namespace) -> int:
     if configuration.database_url is not None:
         return _complain("psql is for the embedded database; for DATABASE_URL use your own psql", 2)
     programs = configuration.postgres_bin or embedded.wheel_programs()
-    with embedded.running(configuration.data_dir, programs) as conninfo:
+    with _database(configuration) as conninfo:
         if migrations.installed_version(conninfo) is None:
             _bring_up(conninfo, configuration)
         target = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)

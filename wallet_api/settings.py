@@ -243,21 +243,16 @@ def conninfo(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def check_for_serving(configuration: Settings) -> None:
-    """Raises BadSetting for contradictory settings, or if remote clients could connect and WALLET_AUTH is unset."""
+    """Raises BadSetting for unusable combinations, such as an unset WALLET_AUTH if remote clients could connect."""
     host = configuration.host
     if configuration.cors_origins and configuration.auth != "required":
         raise BadSetting("WALLET_CORS_ORIGINS should be unset unless WALLET_AUTH is required")
-    if configuration.auth is None and not _is_loopback(host):
-        raise BadSetting(f"WALLET_AUTH should be required or off when HOST is not a loopback address; HOST is {host!r}")
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. True if it does not resolve: listening reports that error."""
     try:
-        found = socket.getaddrinfo(host, None)
-    except OSError:
-        return True
-    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
+        addresses = [address[0] for *_, address in socket.getaddrinfo(host, None)]
+    except OSError as error:
+        raise BadSetting(f"HOST should be an address of this machine, not {host!r}: {error.strerror}") from None
+    if configuration.auth is None and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        raise BadSetting(f"WALLET_AUTH should be required or off when HOST is not a loopback address; HOST is {host!r}")
 
 
 def describe() -> str:

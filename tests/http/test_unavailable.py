@@ -442,15 +442,6 @@ def test_an_instance_with_a_pool_that_gets_no_connection_is_not_ready_until_it_d
         assert api.get("/currencies").status_code == 200
 
 
-@pytest.mark.parametrize("settings", [{}, {"WEB_CONCURRENCY": "2"}, {"WALLET_POOL_SIZE": "20"}], ids=str)
-def test_with_too_few_files_it_does_not_start(database: str, settings: dict[str, str]) -> None:
-    server = Server(PROJECT, 85, DATABASE_URL=database, **settings)
-    assert server.wait() == 1
-    assert re.search(
-        r"The process may open 85 files, and needs \d+ at least: raise the limit \(ulimit -n\)", server.log
-    )
-
-
 def test_with_fewer_files_than_clients_may_come_it_says_how_many_it_serves(database: str) -> None:
     with serving(PROJECT, 200, DATABASE_URL=database) as server, server.client() as api:
         assert api.get("/readyz").status_code == 200

@@ -21,7 +21,7 @@ from wallet_api.observability.record import Record
 
 
 class Tracing:
-    """Creates spans from the records of requests, once begun. A span has at most `most_links` links."""
+    """Creates spans from the records of requests. A span has at most `most_links` links."""
 
     def __init__(self, most_links: int) -> None:
         os.environ.setdefault("OTEL_SERVICE_NAME", "wallet")
@@ -30,9 +30,6 @@ class Tracing:
         self._tracer = self._provider.get_tracer("wallet_api")
         # Converts perf_counter(), which records use, to Unix time, in nanoseconds.
         self._epoch = time.time_ns() - time.perf_counter_ns()
-
-    def begin(self) -> None:
-        """Starts to trace requests."""
         records.begin_span = self._begin_request
         records.read_with(self._end_requests)
 

@@ -5,7 +5,6 @@ accept only 20 clients a second, including the load balancer and /livez probes.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -42,7 +41,7 @@ class _Server:
         self._factory = factory
         self._newcomers: set[asyncio.Task[Any]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        self._listen()
+        loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
         """Stops accepting connections."""
@@ -54,26 +53,18 @@ class _Server:
         """Waits for connections that are being set up."""
         await asyncio.gather(*self._newcomers, return_exceptions=True)
 
-    def _listen(self) -> None:
-        self._loop.add_reader(self._listener, self._accept)
-
     def _accept(self) -> None:
         try:
             for _ in range(_MOST_A_TURN):
                 if not Protocol.has_room():
                     raise OSError("the connection limit is reached")
-                with contextlib.suppress(ConnectionAbortedError):
-                    self._take_in(self._listener.accept()[0])
-        except (BlockingIOError, InterruptedError):
-            pass
+                client, _ = self._listener.accept()
+                task = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, client))
+                self._newcomers.add(task)
+                task.add_done_callback(self._newcomers.discard)
+        except (BlockingIOError, ConnectionAbortedError):
+            pass  # the loop calls again for the next one
         except OSError as error:
             logger.warning("No room for more clients at the moment: %s", error)
             self._loop.remove_reader(self._listener)
-            self._pause = self._loop.call_later(_PAUSE, self._listen)
-
-    def _take_in(self, client: socket.socket) -> None:
-        client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, client))
-        self._newcomers.add(task)
-        task.add_done_callback(self._newcomers.discard)
+            self._pause = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._accept)

@@ -1,6 +1,5 @@
 """Runs the application: uvicorn, its worker processes and graceful shutdown."""
 
-import asyncio
 import contextlib
 import gc
 import logging
@@ -14,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from prometheus_client import start_http_server
@@ -33,38 +31,10 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 2048
 # Files a process opens besides connections: the event loop, the log, imports.
 _OTHER_FILES = 60
-# Fewest clients that a process must be able to serve.
-_LEAST_CLIENTS = 10
 
 
 class ServingError(Exception):
     """The service cannot listen. The text gives the reason."""
-
-
-class StopSignals:
-    """Handles SIGINT and SIGTERM from process start to exit.
-
-    Before there is a server to stop, a signal raises SystemExit. Python drops exceptions raised in a finalizer, so the
-    signal is also remembered and delivered to the server later.
-    """
-
-    def __init__(self) -> None:
-        self._requested = False
-        self._stop: Callable[[], object] | None = None
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._handle)
-
-    def _handle(self, *_: object) -> None:
-        self._requested = True
-        if self._stop is None:
-            raise SystemExit(0)
-        self._stop()
-
-    def tell(self, stop: Callable[[], object]) -> None:
-        """Calls `stop` on each signal from now on, and immediately if one has already arrived."""
-        self._stop = stop
-        if self._requested:
-            stop()
 
 
 class _Server(uvicorn.Server):
@@ -73,17 +43,12 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
+def serve(configuration: Settings) -> None:
     """Serves until a stop signal, finishes running requests and returns.
 
-    `conninfo` is the embedded database, used if DATABASE_URL is unset. Raises BadSetting if HOST does not resolve, and
-    ServingError if the service cannot listen there.
+    The database is the one that DATABASE_URL names. Raises ServingError if the service cannot listen.
     """
-    _most_clients(configuration)  # fail here rather than in a worker
-    # Workers are spawned and read their configuration from the environment.
-    if configuration.database_url is None:
-        os.environ["DATABASE_URL"] = conninfo
-    listener = _listen(configuration.host, configuration.port)
+    listener = _listen(configuration)
     config = uvicorn.Config(
         "wallet_api.serving.processes:application",
         factory=True,
@@ -106,13 +71,9 @@ def serve(configuration: Settings, conninfo: str, signals: StopSignals) -> None:
             _serve_metrics(configuration, configuration.metrics_port, stack)
         logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
         if configuration.workers > 1:
-            supervisor = Multiprocess(config, [listener])  # installs its own signal handlers
-            signals.tell(supervisor.handle_term)
-            supervisor.run()
+            Multiprocess(config, [listener]).run()
         else:
-            server = _Server(config)
-            signals.tell(server.handle_exit)
-            server.run([listener])
+            _Server(config).run([listener])
 
 
 def _serve_metrics(configuration: Settings, port: int, stack: contextlib.ExitStack) -> None:
@@ -137,7 +98,7 @@ def _url(host: str, port: int) -> str:
 
 
 def application() -> ASGIApp:
-    """Creates the ASGI application of this process from the environment."""
+    """Creates the ASGI application of this process, which may be a spawned worker, from the environment."""
     _stop_with_parent()
     configuration = settings.from_environment()
     log.begin(configuration.log)
@@ -145,19 +106,13 @@ def application() -> ASGIApp:
         read_with(log.write_requests)
     if configuration.metrics_port is not None:
         read_with(metrics.count_requests)
-    Protocol.reader_timeout = configuration.reader_timeout
-    Protocol.most_connections = most = _most_clients(configuration)
-    if most < configuration.connections:
-        logger.info(
-            "At most %d clients are served, not WALLET_CONNECTIONS: too few open files are allowed (ulimit -n)", most
-        )
+    _limit_clients(configuration)
     is_stopping = _drain(configuration.drain_time)
     traces = None
     if configuration.otlp_endpoint is not None:
         from wallet_api.observability.tracing import Tracing  # OpenTelemetry may not be installed
 
         traces = Tracing(configuration.coalesce_most)
-        traces.begin()
 
     async def finish() -> None:
         await Protocol.abort_all()
@@ -182,34 +137,25 @@ def _drain(seconds: float) -> Callable[[], bool]:
     draining = threading.Event()
     stop = signal.getsignal(signal.SIGTERM)
 
-    def handle(signum: int, frame: FrameType | None) -> None:
-        assert callable(stop)
-        if draining.is_set():
-            stop(signum, frame)
-        else:
-            draining.set()
-            loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, seconds, stop, signum, None)
+    def drain(*_: object) -> None:
+        draining.set()
+        signal.signal(signal.SIGTERM, stop)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     if seconds > 0:
-        signal.signal(signal.SIGTERM, handle)
+        signal.signal(signal.SIGALRM, stop)
+        signal.signal(signal.SIGTERM, drain)
     return draining.is_set
 
 
-def _most_clients(configuration: Settings) -> int:
-    """How many clients a process may serve: half of the available files, as it accepts twice as many to refuse them.
-
-    Raises ServingError if the limit on open files is too low.
-    """
-    files = allow_open_files()
-    others = _OTHER_FILES + connections_of_worker(configuration)
-    most = min(configuration.connections, (files - others) // 2)
-    if most < min(configuration.connections, _LEAST_CLIENTS):
-        raise ServingError(
-            f"The process may open {files} files, and needs {others + 2 * _LEAST_CLIENTS} at least: "
-            "raise the limit (ulimit -n)"
+def _limit_clients(configuration: Settings) -> None:
+    """Limits the clients of this process to half of the available files: it accepts twice as many, to refuse them."""
+    files = allow_open_files() - _OTHER_FILES - connections_of_worker(configuration)
+    Protocol.most_connections = most = max(1, min(configuration.connections, files // 2))
+    if most < configuration.connections:
+        logger.info(
+            "At most %d clients are served, not WALLET_CONNECTIONS: too few open files are allowed (ulimit -n)", most
         )
-    return most
 
 
 def allow_open_files() -> int:
@@ -221,18 +167,19 @@ def allow_open_files() -> int:
     return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(configuration: Settings) -> socket.socket:
+    host, port = configuration.host, configuration.port
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise settings.BadSetting(
-            f"HOST should be an address of this machine, not {host!r}: {error.strerror}"
-        ) from None
-    try:
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {reason}") from None
+    if sys.platform == "linux":
+        # The clients' connections inherit it: the kernel drops one that can send nothing for so long.
+        milliseconds = int(configuration.reader_timeout * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return listener
 
 
 def _stop_with_parent() -> None:

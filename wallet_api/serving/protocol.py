@@ -1,6 +1,6 @@
 """Extends uvicorn's HTTP/1.1 protocol.
 
-It limits the request head, slow readers and the number of clients, answers requests that offer an upgrade, and answers
+It limits the request head and the number of clients, answers requests that offer an upgrade, and answers
 invalid HTTP in the contract's form.
 
 It relies on these private or undocumented parts of uvicorn (checked with 0.54). Other modules use only those that are
@@ -39,8 +39,6 @@ And of httptools (checked with 0.9):
 import asyncio
 import http
 import logging
-import socket
-import sys
 from collections import deque
 from typing import Any, ClassVar
 
@@ -109,8 +107,6 @@ class Protocol(HttpToolsProtocol):
     connection, and runs until a request head is complete: this closes clients that send nothing or half a head.
     """
 
-    # Seconds for a client to make room for more of its answer.
-    reader_timeout = 30.0
     # Connections a process serves. Up to twice as many are accepted but get 503; the rest wait in the backlog.
     most_connections = 10_000
     # All connections of this process.
@@ -129,10 +125,6 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts a connection."""
         super().connection_made(transport)
-        if sys.platform == "linux":
-            # The kernel drops the connection if it can send nothing for that long, even after close().
-            milliseconds = int(self.reader_timeout * 1000)
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self.transport = _Transport(transport)  # type: ignore[assignment]
         self._open.add(self)
         # Whether this connection exceeds the limit. Older connections are served.
