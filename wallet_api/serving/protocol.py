@@ -69,18 +69,17 @@ class _Transport:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._head = b""
-        self._begun = False
+        # A head to send with its body; None while the body is sent.
+        self._head: bytes | None = b""
 
     def write(self, data: bytes) -> None:
         """Sends data, or keeps it until the body if it is a head."""
         if self._head:
             self._transport.write(self._head + data)
-            self._head = b""
-        elif self._begun or data == _CONTINUE:
+            self._head = None
+        elif self._head is None or data == _CONTINUE:
             self._transport.write(data)
         else:
-            self._begun = True
             self._head = data
 
     def end_answer(self) -> None:
@@ -88,7 +87,6 @@ class _Transport:
         if self._head:
             self._transport.write(self._head)
         self._head = b""
-        self._begun = False
 
     def close(self) -> None:
         """Sends a kept head and closes."""
