@@ -210,6 +210,14 @@ def test_what_stands_around_bodies_has_a_limit(api_url: str, request_: bytes) ->
     assert answer.endswith(refusal_body("WH005", limit=65_536))
 
 
+def test_a_wrong_head_before_a_large_body_is_not_too_large(api_url: str) -> None:
+    head = b"POST /payments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 200000\r\n\r\n"
+    with connect(api_url) as client:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(head + b" " * 200_000)
+        assert statuses(read_all(client)) == [400]
+
+
 def test_a_head_up_to_the_limit_is_read_however_large_the_body(api_url: str) -> None:
     head = b"POST /payments/batch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: " + b"x" * 65000 + b"\r\n"
     body = b'{"Payments":[]}' + b" " * 100_000

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -154,7 +153,7 @@ def test_a_request_says_whether_its_body_is_complete() -> None:
         for part in (POST + b"12", b"34"):
             protocol.data_received(part)
             complete.append(not protocol.cycle.more_body)
-        moved = "more_body no longer says if a body is incomplete: Protocol._ends_after_answers drops the wrong request"
+        moved = "more_body no longer says if a body is incomplete: Protocol.eof_received drops the wrong request"
         assert complete == [False, True], moved
         await settle()
 
@@ -183,7 +182,7 @@ def test_requests_that_wait_do_not_start_on_a_connection_that_closes() -> None:
         protocol.data_received(POST)
         first.keep_alive = False
         await settle()
-        moved = "A request starts after the last answer: Protocol._ends_after_answers leaves one that never ends"
+        moved = "A request starts after the last answer: Protocol.eof_received leaves one that never ends"
         assert (len(protocol.completed), protocol.tasks) == (1, set()), moved
 
     run(test)
@@ -208,7 +207,7 @@ def test_keep_alive_false_closes_after_the_answer() -> None:
         protocol.data_received(GET)
         protocol.cycle.keep_alive = False
         await settle()
-        moved = "keep_alive = False no longer closes: Protocol._ends_after_answers leaves connections open"
+        moved = "keep_alive = False no longer closes: Protocol.eof_received leaves connections open"
         assert protocol.ours.closing, moved
 
     run(test)
@@ -235,14 +234,12 @@ def test_a_disconnected_request_is_told_and_sends_nothing() -> None:
     run(test)
 
 
-def test_a_lost_connection_is_told_to_the_last_request_and_has_no_parser() -> None:
+def test_a_lost_connection_is_told_to_the_last_request() -> None:
     async def test() -> None:
         protocol = Protocol()
         protocol.data_received(POST)
         protocol.connection_lost(None)
         assert protocol.cycle.disconnected, "connection_lost() no longer marks cycle, the last request"
-        moved = "connection_lost() keeps its parser: Protocol's note on it is out of date"
-        assert not protocol.parser, moved
         await settle()
 
     run(test)
@@ -353,16 +350,12 @@ def test_the_server_handles_signals_with_handle_exit(signum: signal.Signals) -> 
     assert handled == [signum], moved
 
 
-def test_the_supervisor_stops_with_handle_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    supervisor = Multiprocess(uvicorn.Config(answering, workers=2, log_config=None), [])
-    monkeypatch.setattr(supervisor, "init_processes", lambda: None)
-    supervisor.handle_term()
-    running = threading.Thread(target=supervisor.run, daemon=True)
-    running.start()
-    running.join(20)
-    moved = "Multiprocess no longer returns after handle_term(): processes.serve does not stop its workers"
-    assert not running.is_alive(), moved
+def test_the_supervisor_handles_signals_once_it_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda signum, _: handled.append(signum))
+    Multiprocess(uvicorn.Config(answering, workers=2, log_config=None), [])
+    moved = "Multiprocess no longer handles signals once created: an early one ends processes.serve at once"
+    assert {signal.SIGINT, signal.SIGTERM} <= set(handled), moved
 
 
 class Parsed:

@@ -21,8 +21,6 @@ _MOST_BYTES = 4096
 # Longest text from a client, in characters; JSON may turn each into 12.
 _MOST_CHOSEN = 128
 
-Fields = dict[str, object]
-
 _is_text = False
 
 
@@ -83,7 +81,7 @@ class _Handler(logging.Handler):
         """Writes a line. A traceback becomes a field."""
         try:
             level, event = record.levelname.lower(), record.getMessage().strip()
-            fields: Fields = {"time": _moment(record.created), "level": level, "event": event}
+            fields: dict[str, object] = {"time": _moment(record.created), "level": level, "event": event}
             if request_id := current_id.get():
                 fields["request_id"] = request_id
             if record.exc_info and record.exc_info[1]:
@@ -93,7 +91,7 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
 
-def _fitting(fields: Fields) -> str:
+def _fitting(fields: dict[str, object]) -> str:
     """A line short enough for an atomic write. Texts lose their beginning, as the end says what happened."""
     while True:
         line = _text(fields) if _is_text else json.dumps(fields, separators=(",", ":"))
@@ -104,7 +102,7 @@ def _fitting(fields: Fields) -> str:
         fields[name] = f"…{text[len(text) // 4 + 1 :]}"
 
 
-def _text(fields: Fields) -> str:
+def _text(fields: dict[str, object]) -> str:
     """A text line: the event, then the other fields by name. A traceback follows in its usual form."""
     others = fields.copy()
     moment, level, event = [str(others.pop(name)) for name in ("time", "level", "event")]

@@ -22,11 +22,11 @@ listed with their names. tests/http/test_uvicorn.py has a test for each part.
 - flow.pause_reading() and flow.resume_reading() may be repeated.
 - timeout_keep_alive, timeout_keep_alive_task, timeout_keep_alive_handler(): the keep-alive timer.
 - _unset_keepalive_if_required() stops that timer; on_response_complete() starts it.
-- parser may be replaced between two calls of feed_data(); connection_lost() sets it to None.
+- parser may be replaced between two calls of feed_data().
 - server_state.default_headers are the headers of every answer.
 - For event_loop.py: Server calls create_server() with sock and backlog; of its result, only close() and wait_closed().
 - For processes.py: Server handles SIGINT and SIGTERM with handle_exit(), and stops gracefully if should_exit is true.
-  Multiprocess stops its workers and returns after handle_term().
+  Multiprocess handles them as soon as it is created.
 
 And of httptools (checked with 0.9):
 
@@ -127,7 +127,7 @@ class Protocol(HttpToolsProtocol):
         self._open.add(self)
         # Whether this connection exceeds the limit. Older connections are served.
         self._late = len(self._open) > self.most_connections
-        # Requests with a complete head and an incomplete answer; all but the first one wait in `pipeline`.
+        # Requests with a complete head and an incomplete answer; all but the first one wait.
         self._unanswered: deque[RequestResponseCycle] = deque()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -200,7 +200,7 @@ class Protocol(HttpToolsProtocol):
                     return
                 data = self._without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
-                self._refuse(_HEAD_TOO_LARGE if self._overhead > _HEAD_LIMIT else _NOT_HTTP)
+                self._refuse(_HEAD_TOO_LARGE if self._head_size() > _HEAD_LIMIT else _NOT_HTTP)
                 return
         if self._overhead > _HEAD_LIMIT:
             self._refuse(_HEAD_TOO_LARGE)
@@ -208,7 +208,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Starts a request, whose body may still be incomplete."""
         if self._overhead > _HEAD_LIMIT and self._head_size() > _HEAD_LIMIT:
-            raise _HEAD_TOO_LARGE  # stops the parser
+            raise ValueError("the head is too large")  # stops the parser
         self._upgrading = self.parser.should_upgrade()
         if not self._upgrading:
             self._unset_keepalive_if_required()
@@ -231,8 +231,12 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Still answers a client that closes its sending side after its requests."""
-        return self._ends_after_answers()
+        """Closes the connection after the answer to the last complete request, or at once if there is none (False)."""
+        complete = [cycle for cycle in self._unanswered if not cycle.more_body]
+        if complete:
+            complete[-1].keep_alive = False
+            self.flow.pause_reading()
+        return bool(complete)
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -250,16 +254,8 @@ class Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _ends_after_answers(self) -> bool:
-        """Closes the connection after the answer to the last complete request. Returns False if there is none."""
-        complete = [cycle for cycle in self._unanswered if not cycle.more_body]
-        if complete:
-            complete[-1].keep_alive = False
-            self.flow.pause_reading()
-        return bool(complete)
-
     def _refuse(self, refused: Refused) -> None:
-        if self._ends_after_answers():
+        if self.eof_received():
             return  # another answer now would be taken for one of theirs
         if not self.in_head and not self._unanswered:
             self.transport.close()  # already answered without its body
