@@ -5,6 +5,44 @@
 -- Before this file runs, the roles' names in it get the prefix WALLET_ROLE_PREFIX. A refusal is raised as P0001, with a
 -- message for the operator. Notes for the operator are returned as rows.
 
+-- The session's settings. An index build has no time limit, because it has to wait for other transactions; waits for
+-- tables are limited below. With client_connection_check_interval, the session of a killed process ends soon instead of
+-- building its index to the end. Windows does not support it.
+
+select set_config('search_path', 'pg_catalog, pg_temp', false),
+       set_config('quote_all_identifiers', 'off', false),
+       set_config('lock_timeout', '0', false),
+       set_config('statement_timeout', '0', false),
+       set_config('client_connection_check_interval',
+                  case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false);
+-- Older versions of PostgreSQL do not have it.
+select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout';
+
+-- pg_temp.take_turn()
+--
+-- Makes this session the only one that migrates the database, until it ends.
+--
+-- Returns: the process id of the one that does so now; nothing if this session has its turn
+
+create function pg_temp.take_turn()
+    returns setof int
+    language plpgsql
+as $$
+declare
+    -- Arbitrary, "MIGRATE": no other program should use this number for advisory locks in this database.
+    v_lock constant bigint := x'4D494752415445'::bigint;
+begin
+    if not pg_try_advisory_lock(v_lock) then
+        return query
+            select coalesce(min(holder.pid), 0)
+            from pg_locks as holder
+            where holder.locktype = 'advisory' and holder.granted
+                and holder.classid::bigint << 32 | holder.objid::bigint = v_lock
+                and holder.database = (select oid from pg_database where datname = current_database());
+    end if;
+end
+$$;
+
 -- pg_temp.become_owner(until_commit)
 --
 -- Acts as the owner until `reset role`, or with p_until_commit until the transaction ends.
@@ -49,6 +87,9 @@ $$;
 
 -- pg_temp.pending_files(names, checksums, not_back_to)
 --
+-- Limits waits for locks in this transaction to less than the lock timeout of payments: they queue behind a table change
+-- that waits for its lock.
+--
 -- Returns: the names of the files of migrations/ that are still to be applied
 -- Raises:  if the files do not continue those already applied; if p_not_back_to is a version that the database has
 --          left: an instance of an old version that restarts must not restore its old rules
@@ -61,6 +102,7 @@ declare
     v_name text;
     v_other text;
 begin
+    perform set_config('lock_timeout', '3s', true);
     select file.name into v_name from unnest(p_names) as file (name) where file.name !~ '^\d{4}_\w+\.sql$';
     if found then
         raise exception 'db/migrations/% should have a name like 0007_what_it_does.sql.', v_name;
@@ -414,6 +456,30 @@ begin
     if v_lost is not null then
         return next format('took the right to connect from PUBLIC, and so from %s', v_lost);
     end if;
+end
+$$;
+
+-- pg_temp.set_password(secret)
+--
+-- Sets the password of wallet_app, hashed by the caller.
+
+create function pg_temp.set_password(p_secret text)
+    returns void
+    language plpgsql
+as $$
+begin
+    for attempt in 1 .. 20 loop
+        begin
+            execute format('alter role wallet_app password %L', p_secret);
+            return;
+        exception
+            when internal_error then
+                -- "tuple concurrently updated", by a migration of another database
+                if attempt = 20 then
+                    raise;
+                end if;
+        end;
+    end loop;
 end
 $$;
 

@@ -5,7 +5,6 @@ lost, a note reports it, or the migration is refused. The SQL part is in db/inst
 """
 
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -24,35 +23,30 @@ class MigrationRefused(Exception):
     """The database and the files of db/ do not match; the text says why, and what to do."""
 
 
-class FileFailed(MigrationRefused):
-    """A file of db/ failed; `left` says what it and the files before it left behind."""
-
-    def __init__(self, path: str, error: psycopg.Error, left: str = "nothing was changed") -> None:
-        super().__init__(f"{path} failed, and {left}: {error}")
-        self.path = path
-        self.error = error
-
-
 class SqlFile(NamedTuple):
     """A file of db/, with the SHA-256 of its bytes."""
 
-    path: str
+    folder: str
+    name: str
     text: str
     checksum: str
 
-    @property
-    def name(self) -> str:
-        """The file's name, without its folder."""
-        return Path(self.path).name
 
-
-def call(connection: psycopg.Connection[Any], function: str, *arguments: object) -> list[str]:
+def call(connection: psycopg.Connection[Any], function: str, *arguments: object) -> list[Any]:
     """Calls a function of db/install.sql, and returns its rows. Raises MigrationRefused with what it refuses."""
     query = f"select pg_temp.{function}({', '.join(['%s'] * len(arguments))})"
     try:
         return [row[0] for row in connection.execute(query, arguments).fetchall()]
     except psycopg.errors.RaiseException as error:
         raise MigrationRefused(error.diag.message_primary) from error
+
+
+def execute(connection: psycopg.Connection[Any], file: SqlFile, text: str) -> None:
+    """Runs SQL of a file. Raises MigrationRefused, which names the file."""
+    try:
+        connection.execute(text)
+    except psycopg.Error as error:
+        raise MigrationRefused(f"db/{file.folder}/{file.name} failed: {error}") from error
 
 
 def install(connection: psycopg.Connection[Any], files: list[SqlFile], version: str) -> list[str]:
@@ -78,23 +72,10 @@ def _install_file(connection: psycopg.Connection[Any], file: SqlFile, names: lis
     """
     try:
         with connection.transaction():  # a savepoint
-            execute(connection, file)
-    except FileFailed as failure:
-        if not isinstance(failure.error, psycopg.errors.InvalidFunctionDefinition):
+            execute(connection, file, file.text)
+    except MigrationRefused as refusal:
+        if not isinstance(refusal.__cause__, psycopg.errors.InvalidFunctionDefinition):
             raise
         call(connection, "drop_replaced", names)
-        execute(connection, file)
+        execute(connection, file, file.text)
     call(connection, "drop_replaced", names)
-
-
-def execute(connection: psycopg.Connection[Any], file: SqlFile) -> None:
-    """Runs a file within the transaction. Raises FileFailed, or MigrationRefused if the file ends the transaction."""
-    transaction = connection.execute("select pg_current_xact_id()").fetchone()
-    try:
-        connection.execute(file.text)
-    except psycopg.Error as error:
-        raise FileFailed(file.path, error) from error
-    if connection.execute("select pg_current_xact_id()").fetchone() != transaction:
-        raise MigrationRefused(
-            f"{file.path} ends the transaction, which it must not: the changes before that are committed."
-        )

@@ -1,58 +1,51 @@
 """Brings a database to the version of db/: migrations once each, functions every time.
 
 Files of db/migrations/ are applied in the order of their numbers. Consecutive files share a transaction, the last ones
-with the functions: as a rule there is one transaction, and it does everything or nothing. Only a file that cannot run
-in a transaction (database.concurrent_indexes) comes between two transactions. If a migration is interrupted there,
-instances of the previous version still find their functions, and continue; the next migrate resumes.
+with the functions: as a rule there is one transaction, and it does everything or nothing. Only a file that builds
+indexes concurrently, while payments continue, comes between two transactions: PostgreSQL does not do that in one. If
+a migration is interrupted there, instances of the previous version still find their functions, and continue; the next
+migrate resumes. tests/schema/test_migration_files.py checks what the files of both kinds hold.
 
-Concurrent callers take turns; all but the first find nothing to do. Two advisory locks ensure this:
-
-- The session lock is held from start to end. A caller polls for it instead of waiting in PostgreSQL. A waiting
-  statement holds a snapshot, and a concurrent index build waits for all older snapshots: the builder, which holds the
-  lock, and the waiting caller would deadlock.
-- The transaction lock is held by each transaction. It is the only lock that earlier versions of this program know. They
-  wait for it in PostgreSQL, with a snapshot, so it is not held during an index build. Meanwhile, an earlier version may
-  install its functions again, or refuse if a newer file was applied, as at any other time.
+Concurrent callers take turns; all but the first find nothing to do. The SQL part is in db/install.sql.
 """
 
+import contextlib
 import hashlib
 import itertools
+import re
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from wallet_api.database import concurrent_indexes, installer, roles, session
-from wallet_api.database.concurrent_indexes import Tell
-from wallet_api.database.installer import NO_WALLET, FileFailed, MigrationRefused, SqlFile, call
+from wallet_api.database import installer, roles, session
+from wallet_api.database.installer import NO_WALLET, MigrationRefused, SqlFile, call
 from wallet_api.database.roles import Roles
 from wallet_api.settings import PROJECT
 
 DB = PROJECT / "db"
 
-# Arbitrary numbers that no other program should use for advisory locks in this database.
-_SESSION_LOCK = 0x4D494752415445  # "MIGRATE"
-_TRANSACTION_LOCK = 0x57414C4C4554  # "WALLET"
-# Seconds to wait for each of them.
+# Seconds to wait for the end of another migration, and between two attempts to begin.
 _TURN_LIMIT = 60.0
 _TURN_INTERVAL = 0.05
-# Shorter than the lock timeout of payments: they queue behind a table change that waits for its lock.
-_LOCK_LIMIT = "3s"
+# Seconds before the first report of what a migration waits for, and between two checks.
+_LOOK_INTERVAL = 1.0
 
-# With client_connection_check_interval, the session of a killed process ends soon instead of building its index to the
-# end. Windows does not support it.
-_SESSION = """
-    select set_config('search_path', 'pg_catalog, pg_temp', false),
-           set_config('quote_all_identifiers', 'off', false),
-           set_config('client_connection_check_interval',
-                      case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false)"""
+# A statement that cannot run in a transaction.
+_CONCURRENT = re.compile(r"^(?:create|create unique|drop) index concurrently ", re.MULTILINE)
 
-# Takes the session lock if it is free, and finds the process that holds it.
-_TURN = """select pg_try_advisory_lock(%(lock)s),
-    (select min(pid) from pg_locks
-     where locktype = 'advisory' and granted and classid::bigint << 32 | objid::bigint = %(lock)s
-       and database = (select oid from pg_database where datname = current_database()))"""
+# The transactions that a process waits for, in words.
+_WAITED_FOR = """
+    select case when blocking.pid = 0 then 'a prepared one'
+           else concat_ws(' ', 'process', blocking.pid, 'of', usename, nullif(application_name, ''), state,
+                          'since ' || date_trunc('second', xact_start)) end
+    from unnest(pg_blocking_pids(%s)) as blocking (pid) left join pg_stat_activity as activity using (pid)
+    order by 1"""
+
+Tell = Callable[[str], None]
 
 
 def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
@@ -61,7 +54,7 @@ def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 
     for path in sorted(folder.glob("*.sql")):
         content = path.read_bytes()
         text = names.named(content.decode())
-        files.append(SqlFile(f"db/{folder.name}/{path.name}", text, hashlib.sha256(content).hexdigest()))
+        files.append(SqlFile(folder.name, path.name, text, hashlib.sha256(content).hexdigest()))
     return files
 
 
@@ -69,7 +62,7 @@ def version(db: Path = DB) -> str:
     """The fingerprint of migrations and functions, which wallet.schema_version() returns once they are installed."""
     digest = hashlib.sha256()
     for file in _read(db / "migrations") + _read(db / "functions"):
-        digest.update(f"{file.path} {file.checksum}\n".encode())
+        digest.update(f"db/{file.folder}/{file.name} {file.checksum}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -108,18 +101,18 @@ def migrate(
     other migrations, and giving up would leave the database in no better state.
 
     Raises MigrationRefused, or psycopg.OperationalError if the database cannot be reached. Then nothing has changed;
-    or, if a file ran outside a transaction, the text says which files stay applied, and the functions are unchanged.
+    or, if indexes were built, the text says which files stay applied, and the functions are unchanged.
     """
     names = Roles(role_prefix)
     try:
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
             _check_database(connection, conninfo)
-            connection.execute(_SESSION)
-            _take_turn(connection, tell)
             connection.execute(names.named((db / "install.sql").read_text("utf8")))
+            _take_turn(connection, tell)
             if app_password is not None and not shared_password:
                 roles.check_password(connection, conninfo, names.app, app_password)
-            notes = _Migration(connection, conninfo, db, names, back, tell).run()
+            with _telling_waits(connection.info.backend_pid, conninfo, tell):
+                notes = _apply(connection, db, names, back)
             if app_password is not None:
                 roles.set_password(connection, names.app, app_password)
             connection.execute("discard temp")
@@ -141,94 +134,93 @@ def _check_database(connection: psycopg.Connection[Any], conninfo: str) -> None:
 
 
 def _take_turn(connection: psycopg.Connection[Any], tell: Tell) -> None:
-    """Takes the session lock, by polling: see the module's docstring."""
+    """Waits until no other session migrates this database.
+
+    Polls instead of waiting in PostgreSQL: a waiting statement holds a snapshot, and a concurrent index build waits for
+    all older snapshots. So the other session and this one would wait for each other.
+    """
     begin = time.monotonic()
     told = False
-    while True:
-        [(has_turn, holder)] = connection.execute(_TURN, {"lock": _SESSION_LOCK}).fetchall()
-        if has_turn:
-            return
-        process = f" (process {holder} in pg_stat_activity)" if holder else ""
+    while holders := call(connection, "take_turn"):
         waited = time.monotonic() - begin
+        other = f"another migration of this database (process {holders[0]} in pg_stat_activity)"
         if waited > _TURN_LIMIT:
             raise MigrationRefused(
-                f"Another migration of this database has been under way for {_TURN_LIMIT:.0f} s{process}; nothing was "
-                "changed by this one. Run it again when the other has ended."
+                f"Waited {_TURN_LIMIT:.0f} s for {other}. Nothing was changed. Run it again when the other has ended."
             )
-        if waited > concurrent_indexes.LOOK_INTERVAL and not told:
-            tell(f"waits for another migration of this database{process}")
+        if waited > _LOOK_INTERVAL and not told:
+            tell(f"waits for {other}")
             told = True
         time.sleep(_TURN_INTERVAL)
 
 
-class _Migration:
-    """One migration of a database, by a session that has its turn and the functions of db/install.sql."""
+@contextlib.contextmanager
+def _telling_waits(pid: int, conninfo: str, tell: Tell) -> Iterator[None]:
+    """Meanwhile, tells which transactions a process of the server waits for, whenever they change."""
+    over = threading.Event()
 
-    def __init__(
-        self, connection: psycopg.Connection[Any], conninfo: str, db: Path, names: Roles, back: bool, tell: Tell
-    ) -> None:
-        self._connection = connection
-        self._conninfo = conninfo
-        self._tell = tell
-        self._files = _read(db / "migrations", names)
-        self._functions = _read(db / "functions", names)
-        self._version = version(db)
-        self._not_back_to = None if back else self._version
-        self._applied: list[str] = []
-        # Whether a file runs outside a transaction at the moment.
-        self._building = False
+    def watch() -> None:
+        told: list[str] = []
+        while not over.wait(_LOOK_INTERVAL):
+            # Nothing depends on these reports: if no connection is left for them, there are none.
+            with contextlib.suppress(psycopg.Error), psycopg.connect(conninfo, autocommit=True) as connection:
+                others = [words for (words,) in connection.execute(_WAITED_FOR, [pid]).fetchall()]
+                if others and others != told:
+                    tell(f"waits for the end of a transaction: {'; '.join(others)}")
+                told = others
 
-    def run(self) -> list[str]:
-        """Applies all pending files and installs the functions. Returns notes."""
-        try:
-            while True:
-                with self._connection.transaction():
-                    pending = self._begin()
-                    together = list(itertools.takewhile(lambda file: not concurrent_indexes.is_one(file), pending))
-                    for file in together:
-                        installer.execute(self._connection, file)
-                        self._connection.execute("reset role")
-                    self._record(together)
-                    last = together == pending
-                    notes = installer.install(self._connection, self._functions, self._version) if last else []
-                self._applied += [file.name for file in together]
-                if last:
-                    return [f"applied {name}" for name in self._applied] + notes
-                self._apply_alone(pending[len(together)])
-        except FileFailed as failure:
-            raise FileFailed(failure.path, failure.error, self._left()) from failure.error
-        except (MigrationRefused, psycopg.Error) as error:
-            if not (self._applied or self._building) or (isinstance(error, psycopg.Error) and error.sqlstate is None):
-                raise
-            raise MigrationRefused(f"The migration ended, and {self._left()}: {error}") from error
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
-    def _left(self) -> str:
-        """What a failed migration has left behind."""
-        left = [f"what was applied before it stays ({', '.join(self._applied)})"] if self._applied else []
-        left += ["an invalid index may remain until it has run again"] if self._building else []
-        return f"{', '.join(left)}; the functions are as they were" if left else "nothing was changed"
 
-    def _begin(self) -> list[SqlFile]:
-        """Takes the transaction lock and returns the pending files. Refuses a database that does not match."""
-        self._connection.execute("select set_config('lock_timeout', %s, true)", [f"{_TURN_LIMIT}s"])
-        self._connection.execute("select pg_advisory_xact_lock(%s)", [_TRANSACTION_LOCK])
-        self._connection.execute("select set_config('lock_timeout', %s, true)", [_LOCK_LIMIT])
-        names, checksums = [file.name for file in self._files], [file.checksum for file in self._files]
-        pending = call(self._connection, "pending_files", names, checksums, self._not_back_to)
-        files = [file for file in self._files if file.name in pending]
-        for file in filter(concurrent_indexes.is_one, files):
-            concurrent_indexes.statements(file)  # refuses a bad file before anything is applied
-        return files
+def _apply(connection: psycopg.Connection[Any], db: Path, names: Roles, back: bool) -> list[str]:
+    """Applies all pending files and installs the functions. Returns notes."""
+    files, current = _read(db / "migrations", names), version(db)
+    listed = [file.name for file in files], [file.checksum for file in files]
+    kept: list[str] = []
+    try:
+        while True:
+            with connection.transaction():
+                names_left = call(connection, "pending_files", *listed, None if back else current)
+                pending = [file for file in files if file.name in names_left]
+                together = list(itertools.takewhile(lambda file: not _CONCURRENT.search(file.text), pending))
+                for file in together:
+                    installer.execute(connection, file, file.text)
+                    connection.execute("reset role")
+                _record(connection, together)
+                notes = []
+                if together == pending:
+                    notes = installer.install(connection, _read(db / "functions", names), current)
+            kept += [file.name for file in together]
+            if together == pending:
+                return [f"applied {name}" for name in kept] + notes
+            file = pending[len(together)]
+            kept.append(f"{file.name} in part, with an invalid index perhaps")
+            _build(connection, file)
+            kept[-1] = file.name
+    except (MigrationRefused, psycopg.Error) as error:
+        if isinstance(error, psycopg.Error) and error.sqlstate is None:
+            raise  # the connection is lost, perhaps during a commit
+        left = f"These files stay applied: {', '.join(kept)}. The functions are" if kept else "Everything is"
+        raise MigrationRefused(f"{error}\n{left} as before.") from error
 
-    def _apply_alone(self, file: SqlFile) -> None:
-        """Applies a file that cannot run in a transaction, as the owner."""
-        self._building = True
-        call(self._connection, "become_owner", False)
-        concurrent_indexes.run(self._connection, file, self._conninfo, self._tell)
-        self._record([file])
-        self._connection.execute("reset role")
-        self._building = False
-        self._applied.append(file.name)
 
-    def _record(self, files: list[SqlFile]) -> None:
-        call(self._connection, "record_files", [file.name for file in files], [file.checksum for file in files])
+def _build(connection: psycopg.Connection[Any], file: SqlFile) -> None:
+    """Applies a file that cannot run in a transaction, as the owner: each statement ends at the end of a line.
+
+    A failed build is not rolled back but leaves an invalid index, so the file is safe to run again from the start.
+    """
+    call(connection, "become_owner", False)
+    for statement in filter(None, re.split(r";\s*\n", file.text)):
+        installer.execute(connection, file, statement)
+    _record(connection, [file])
+    connection.execute("reset role")
+
+
+def _record(connection: psycopg.Connection[Any], files: list[SqlFile]) -> None:
+    call(connection, "record_files", [file.name for file in files], [file.checksum for file in files])

@@ -5,11 +5,9 @@ runs, each role name in it (wallet_owner, wallet_app …) gets the prefix.
 """
 
 import re
-import time
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import sql
 
 from wallet_api.database.installer import MigrationRefused, call
 
@@ -56,15 +54,8 @@ def _is_password(conninfo: str, role: str, password: str) -> bool:
         return False
 
 
-def set_password(connection: psycopg.Connection[Any], role: str, password: str) -> None:
-    """Sets a role's password, in a transaction of its own: other databases' migrations may change the role, too."""
+def set_password(connection: psycopg.Connection[Any], app: str, password: str) -> None:
+    """Sets the password of the role `app`, in a transaction of its own."""
     # Hashed here, so that the password itself is neither sent nor appears in the server's log.
-    secret = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    statement = sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(secret))
-    for attempt in range(20):
-        try:
-            connection.execute(statement)
-            return
-        except psycopg.errors.InternalError_:  # "tuple concurrently updated", by a migration of another database
-            time.sleep(0.05 * attempt)
-    connection.execute(statement)
+    secret = connection.pgconn.encrypt_password(password.encode(), app.encode(), b"scram-sha-256").decode()
+    call(connection, "set_password", secret)
