@@ -270,7 +270,7 @@ def test_data_of_another_major_version_is_a_sentence_and_exit_code_1(folder: Pat
     (folder / "postgres/PG_VERSION").write_text("9\n")
     server = Server(WALLET_DATA_DIR=str(folder))
     assert server.wait() == 1
-    assert "was made by PostgreSQL 9, and this is PostgreSQL 1" in server.log
+    assert "The data directory was initialized by PostgreSQL version 9, which is not compatible" in server.log
     assert "Traceback" not in server.log
 
 

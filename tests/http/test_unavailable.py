@@ -497,7 +497,7 @@ def test_the_database_s_defaults_change_nothing_and_are_told(admin: Connection, 
     for told in (
         "The database's default of default_transaction_isolation is serializable; the service uses read committed",
         "The database's default of synchronous_commit is off; the service uses on",
-        "The database's default of statement_timeout is 300; the service uses 30000ms",
+        "The database's default of statement_timeout is 300; the service uses 30.0s",
     ):
         assert server.log.count(told) == 1
 

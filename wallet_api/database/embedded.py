@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -48,7 +49,6 @@ _LONGEST_SOCKET_PATH = 103
 _SOCKET_NAME = ".s.PGSQL.5432"
 # In seconds. Crash recovery may take long.
 _START_LIMIT = 600.0
-_STOP_LIMIT = 60.0
 _GUARD_INTERVAL = 0.2
 
 
@@ -70,7 +70,7 @@ def running(folder: Path, programs: Path | None = None, options: Mapping[str, st
     with contextlib.ExitStack() as stack:
         try:
             cluster = _Cluster(folder, programs or wheel_programs(), {**_OPTIONS, **(options or {})})
-            users = stack.enter_context(cluster.lock("users.lock"))
+            users = stack.enter_context(cluster.open("users.lock"))
             with cluster.turn():
                 # Before the start: whatever happens from here on, even a kill, the server stops after its last user.
                 stack.callback(cluster.leave, users)
@@ -96,7 +96,7 @@ def wheel_programs() -> Path:
 def guard(folder: Path, programs: Path, options: Mapping[str, str]) -> None:
     """Guards the cluster until it has no users. Returns immediately if the folder has a guard already."""
     cluster = _Cluster(folder, programs, options)
-    with cluster.lock("guard.lock") as own, cluster.lock("users.lock") as users:
+    with cluster.open("guard.lock") as own, cluster.open("users.lock") as users:
         if not _try_lock(own):
             return
         while True:
@@ -129,19 +129,14 @@ class _Cluster:
             folder.chmod(0o711)
         self._account = self._find_account()
 
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[int]:
-        """Opens a lock file, for flock. Closing it unlocks it, unless another process has inherited it."""
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a file of the folder, the log or one for flock. Closing that unlocks it, unless it was inherited."""
+        return open(self.folder / name, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Excludes all other processes from starting or stopping the server."""
-        with self.lock("turn.lock") as turn:
+        with self.open("turn.lock") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             yield
 
@@ -155,7 +150,6 @@ class _Cluster:
             shutil.rmtree(unfinished, ignore_errors=True)  # if an initdb still writes to it, a later start removes it
         if not self.data.exists():
             self._initialize()
-        self._check_version()
         self._make_socket_folder()
         begin = time.monotonic()
         launched = False
@@ -186,27 +180,26 @@ class _Cluster:
 
     def runs(self) -> bool:
         """Whether a process of the server is alive. Call within a turn."""
-        with self.lock("server.lock") as server:
+        with self.open("server.lock") as server:
             return not _try_lock(server)
 
-    def stop_if_unused(self, users: int) -> bool:
+    def stop_if_unused(self, users: IO[bytes]) -> bool:
         """Stops the server if no process holds users.lock. Returns whether none does. Call within a turn."""
         if not _try_lock(users):
             return False
         self._stop()
         with contextlib.suppress(OSError):
-            self._remove_socket()
             self._socket_folder.rmdir()
         fcntl.flock(users, fcntl.LOCK_UN)
         return True
 
-    def leave(self, users: int) -> None:
+    def leave(self, users: IO[bytes]) -> None:
         """Stops the server if this was its last user, and then waits up to two seconds for the guard to end."""
         fcntl.flock(users, fcntl.LOCK_UN)
         with self.turn():
             if not self.stop_if_unused(users):
                 return
-        with self.lock("guard.lock") as guard_lock:
+        with self.open("guard.lock") as guard_lock:
             for _ in range(40):
                 if _try_lock(guard_lock):
                     return
@@ -214,13 +207,10 @@ class _Cluster:
 
     def _stop(self) -> None:
         """Asks the server to close all connections and stop, until none of its processes is alive."""
-        begin = time.monotonic()
         while self.runs():
             # A server that was just launched has no pid file yet.
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(self._pid_file.read_text().split("\n")[0]), signal.SIGINT)
-            if time.monotonic() > begin + _STOP_LIMIT:
-                raise EmbeddedError(f"PostgreSQL in {self.folder} does not stop. See {self._log}.")
             time.sleep(0.02)
 
     def _find_account(self) -> tuple[int, int]:
@@ -260,31 +250,23 @@ class _Cluster:
         self._run("initdb", "-D", str(new), *options)
         new.rename(self.data)
 
-    def _check_version(self) -> None:
-        data = (self.data / "PG_VERSION").read_text().strip()
-        programs = self._run("postgres", "--version").split()[2].partition(".")[0]
-        if data != programs:
-            raise EmbeddedError(
-                f"The data in {self.folder} was made by PostgreSQL {data}, and this is PostgreSQL {programs}: copy "
-                f"it with pg_dump and psql, or set WALLET_POSTGRES_BIN to the programs of PostgreSQL {data}."
-            )
-
     def _launch(self) -> None:
         """Starts the server's process, without waiting for the server to come up. Call if none runs."""
         # Files of a killed server may name a process that is now something else, and would keep the new server from
         # starting.
-        self._pid_file.unlink(missing_ok=True)
-        self._remove_socket()
+        sockets = [self._socket_folder / name for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock")]
+        for file in (self._pid_file, *sockets):
+            file.unlink(missing_ok=True)
         settings = [word for name, value in self.options.items() for word in ("-c", f"{name}={value}")]
         postgres = [str(self.programs / "postgres"), "-D", str(self.data), "-p", "5432"]
         command = [*postgres, "-k", f'"{self._socket_folder}"', *settings]
-        with self.lock("server.lock") as server:
+        with self.open("server.lock") as server:
             fcntl.flock(server, fcntl.LOCK_EX)
-            self._detach([*_unprivileged(*self._account), *command], self.folder, server)
+            self._detach([*_unprivileged(*self._account), *command], self.folder, server.fileno())
 
     def _detach(self, command: list[str], folder: Path, *inherited: int) -> None:
         """Starts a program that outlives this process and is not its child. It writes to the log."""
-        with open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+        with self.open(self._log.name) as log:
             subprocess.run(
                 ["sh", "-c", '"$@" &', "sh", *command],
                 cwd=folder,
@@ -306,11 +288,6 @@ class _Cluster:
                 raise EmbeddedError(f"{self._socket_folder} belongs to another user: remove it") from None
         os.chown(self._socket_folder, *self._account)
 
-    def _remove_socket(self) -> None:
-        """Removes what a killed server leaves in the folder of its socket."""
-        for name in (_SOCKET_NAME, f"{_SOCKET_NAME}.lock"):
-            (self._socket_folder / name).unlink(missing_ok=True)
-
     def _run(self, program: str, *arguments: str) -> str:
         command = [*_unprivileged(*self._account), str(self.programs / program), *arguments]
         result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
@@ -319,7 +296,7 @@ class _Cluster:
         return result.stdout
 
 
-def _try_lock(lock: int) -> bool:
+def _try_lock(lock: IO[bytes]) -> bool:
     """Locks a file exclusively. Returns False if another process has locked it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -139,18 +139,17 @@ def _take_turn(connection: psycopg.Connection[Any], tell: Tell) -> None:
     Polls instead of waiting in PostgreSQL: a waiting statement holds a snapshot, and a concurrent index build waits for
     all older snapshots. So the other session and this one would wait for each other.
     """
-    begin = time.monotonic()
-    told = False
-    while holders := call(connection, "take_turn"):
-        waited = time.monotonic() - begin
+    for attempt in itertools.count():
+        holders = call(connection, "take_turn")
+        if not holders:
+            return
         other = f"another migration of this database (process {holders[0]} in pg_stat_activity)"
-        if waited > _TURN_LIMIT:
+        if attempt == 0:
+            tell(f"waits for {other}")
+        if attempt * _TURN_INTERVAL > _TURN_LIMIT:
             raise MigrationRefused(
                 f"Waited {_TURN_LIMIT:.0f} s for {other}. Nothing was changed. Run it again when the other has ended."
             )
-        if waited > _LOOK_INTERVAL and not told:
-            tell(f"waits for {other}")
-            told = True
         time.sleep(_TURN_INTERVAL)
 
 
@@ -186,18 +185,18 @@ def _apply(connection: psycopg.Connection[Any], db: Path, names: Roles, back: bo
     try:
         while True:
             with connection.transaction():
-                names_left = call(connection, "pending_files", *listed, None if back else current)
-                pending = [file for file in files if file.name in names_left]
+                unapplied = call(connection, "pending_files", *listed, None if back else current)
+                pending = [file for file in files if file.name in unapplied]
                 together = list(itertools.takewhile(lambda file: not _CONCURRENT.search(file.text), pending))
                 for file in together:
                     installer.execute(connection, file, file.text)
                     connection.execute("reset role")
                 _record(connection, together)
-                notes = []
-                if together == pending:
-                    notes = installer.install(connection, _read(db / "functions", names), current)
+                is_last = together == pending
+                functions = _read(db / "functions", names)
+                notes = installer.install(connection, functions, current) if is_last else []
             kept += [file.name for file in together]
-            if together == pending:
+            if is_last:
                 return [f"applied {name}" for name in kept] + notes
             file = pending[len(together)]
             kept.append(f"{file.name} in part, with an invalid index perhaps")

@@ -80,9 +80,9 @@ async def values_for(connection: AsyncConnection[Any], settings: Settings) -> tu
         "role": Roles(settings.role_prefix).app,
         # Other defaults are deliberate and kept: local, remote_write, remote_apply.
         "synchronous_commit": "on" if defaults["synchronous_commit"] == "off" else defaults["synchronous_commit"],
-        "lock_timeout": _milliseconds(settings.lock_timeout),
-        "statement_timeout": _milliseconds(settings.statement_timeout),
-        "idle_in_transaction_session_timeout": _milliseconds(settings.list_timeout + GRACE),
+        "lock_timeout": f"{settings.lock_timeout}s",
+        "statement_timeout": f"{settings.statement_timeout}s",
+        "idle_in_transaction_session_timeout": f"{settings.list_timeout + GRACE}s",
     }
     if "Visual C" in rows[0][3] or "mingw" in rows[0][3]:
         values["client_connection_check_interval"] = "0"  # not supported on Windows
@@ -91,10 +91,6 @@ async def values_for(connection: AsyncConnection[Any], settings: Settings) -> tu
             _tell(f"The database's default of {name} is {default}; the service uses {values[name]}")
     known = {"role", *defaults}
     return tuple((name, value) for name, value in values.items() if name in known)
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f}ms"
 
 
 @functools.cache
