@@ -43,7 +43,7 @@ _WAITED_FOR = """
            else concat_ws(' ', 'process', blocking.pid, 'of', usename, nullif(application_name, ''), state,
                           'since ' || date_trunc('second', xact_start)) end
     from unnest(pg_blocking_pids(%s)) as blocking (pid) left join pg_stat_activity as activity using (pid)
-    order by 1"""
+    where pid <> pg_backend_pid() order by 1"""
 
 Tell = Callable[[str], None]
 
