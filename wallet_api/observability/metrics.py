@@ -109,10 +109,13 @@ class Workers(MultiProcessCollector):
 
     def collect(self) -> Iterable[Metric]:
         """Adds up the metrics, without the gauges of ended workers."""
-        for file in Path(os.environ[FOLDER_VARIABLE]).glob("gauge_live*.db"):
+        folder = Path(os.environ[FOLDER_VARIABLE])
+        for file in folder.glob("gauge_live*.db"):
             try:
                 os.kill(int(file.stem.rpartition("_")[2]), 0)
             except ProcessLookupError:
                 file.unlink(missing_ok=True)
-        added_up: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]
+        # A starting worker's file may still be empty.
+        files = [str(file) for file in folder.glob("*.db") if file.stat().st_size > 0]
+        added_up: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return added_up
