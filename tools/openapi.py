@@ -379,6 +379,6 @@ def _circumstances(declared: Operation) -> list[tuple[Refusal, str]]:
     if declared.function:
         found += [(refusals.NO_API_KEY, ""), (refusals.INTERNAL, "")]
         found += [(refusal, "") for refusal in errors.UNAVAILABLE]
-    if declared.path.encode() not in probes.ALWAYS:
+    if declared.path not in probes.ALWAYS:
         found.append((refusals.TOO_MANY_CLIENTS, ""))
     return found

@@ -42,17 +42,17 @@ def read(body: bytes) -> tuple[Any, ...] | Refused:
 def test_any_bytes_are_fields_or_a_refusal(body: bytes) -> None:
     outcome = read(body)
     if isinstance(outcome, Refused):
-        assert outcome.refusal.status == 400
-        assert outcome.sentence
+        assert outcome.error.status == 400
+        assert outcome.error.sentence
 
 
 @given(st.dictionaries(st.sampled_from(["ID", "Amount", "Name", "name", "AMOUNT", "Other"]), json_values))
 def test_any_values_are_fields_or_a_refusal_that_names_the_field(body: dict[str, Any]) -> None:
     outcome = read(json.dumps(body).encode())
     if isinstance(outcome, Refused):
-        assert outcome.refusal.status == 400
-        right = '"Other"' if outcome.field == "Other" else f"{outcome.field} should"
-        assert right in outcome.sentence
+        assert outcome.error.status == 400
+        right = '"Other"' if outcome.error.field == "Other" else f"{outcome.error.field} should"
+        assert right in outcome.error.sentence
     assert isinstance(outcome, Refused) or "Other" not in body
 
 

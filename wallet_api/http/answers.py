@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from wallet_api.database.pool import Rows
 from wallet_api.http import codec, messages
-from wallet_api.http.lists import List, Statement, listed
+from wallet_api.http.lists import List, listed
 from wallet_api.http.operations import Operation
 from wallet_api.observability.record import record_of
 
@@ -56,8 +56,7 @@ def _shown(operation: Operation, values: dict[str, Any]) -> tuple[str, ...]:
 
 async def _list(operation: Operation, request: Request, values: dict[str, Any]) -> Response:
     """The whole list, streamed if it is long; with a limit, one page and the link to the next."""
-    is_statement = operation.name == "getStatement"
-    form = Statement(operation.list_name, values["id"]) if is_statement else List(operation.list_name)
+    form = List(operation.list_name, values["id"] if operation.name == "getStatement" else None)
     columns = (*_shown(operation, values), "more")
     if values["limit"] is None:
         pages = request.app.state.lists.pages(*operation.call(columns, request, values), record_of(request))

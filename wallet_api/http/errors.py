@@ -1,16 +1,13 @@
 """Maps exceptions to a status, a code and {"Error": "…"}. It knows classes of SQLSTATEs, but no rule."""
 
 import asyncio
-import functools
 import http
 import logging
 import re
-from dataclasses import dataclass
 
 import psycopg
 import psycopg_pool
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
@@ -20,7 +17,7 @@ from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import refusals
 from wallet_api.http.codec import encode
 from wallet_api.http.messages import CLIENT
-from wallet_api.http.refusals import Refusal, Refused
+from wallet_api.http.refusals import Error, Refusal, Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import RECORD, Record
 
@@ -49,47 +46,33 @@ _WEIGHT = re.compile(r"[01](\.[0-9]*)?")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Error:
-    """The error response to a request.
-
-    `field` is the cause. `index` is the position of the payment in its batch, from 0. `replayed` means that the error
-    repeats an earlier response under the same idempotency key.
-    """
-
-    status: int
-    code: str
-    sentence: str
-    field: str = ""
-    index: int | None = None
-    replayed: bool = False
-
-
 def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = None) -> Response:
     """An error response: the contract's form, or RFC 9457's if the request accepts it. `scope` may be None."""
-    _note(scope, error.code)
     about = {"Error-Code": error.code}
     if _HEADER_VALUE.fullmatch(error.field):
         about["Error-Field"] = error.field
     if error.status == 401:
         about["WWW-Authenticate"] = 'Bearer realm="wallet"'
+    if error.status == 503:
+        about["Retry-After"] = "1"
     body: dict[str, object] = {"Error": error.sentence}
     media_type = "application/json"
-    if scope is not None and _accepts_problem(scope):
-        media_type = _PROBLEM
-        title = http.HTTPStatus(error.status).phrase
-        body = {"type": f"/docs#{error.code}", "title": title, "status": error.status, "detail": error.sentence}
-        body |= {"code": error.code} | ({"field": error.field} if "Error-Field" in about else {})
+    if scope is not None:
+        record: Record = scope[RECORD]
+        record.code = record.code or error.code
+        if _accepts_problem(scope):
+            media_type = _PROBLEM
+            title = http.HTTPStatus(error.status).phrase
+            body = {"type": f"/docs#{error.code}", "title": title, "status": error.status, "detail": error.sentence}
+            body |= {"code": error.code} | ({"field": error.field} if "Error-Field" in about else {})
     if error.index is not None:
         body["Index" if media_type != _PROBLEM else "index"] = error.index
     return Response(encode(body), error.status, about | (headers or {}), media_type=media_type)
 
 
-def _note(scope: Scope | None, code: str) -> None:
-    """Records an error code for the log, unless the request has no record, or has the database's code already."""
-    record: Record | None = (scope or {}).get(RECORD)
-    if record is not None and not record.code:
-        record.code = code
+def refused(scope: Scope | None, refused: Refused) -> Response:
+    """The response to a request that the HTTP layer refuses."""
+    return answer(scope, refused.error, refused.headers)
 
 
 def _accepts_problem(scope: Scope) -> bool:
@@ -101,39 +84,6 @@ def _accepts_problem(scope: Scope) -> bool:
             weight = next((value[2:] for value in parameters if value.startswith("q=")), "1")
             weights[media_type] = float(weight) if _WEIGHT.fullmatch(weight) else 0.0
     return weights[_PROBLEM] > 0 and weights[_PROBLEM] >= weights["application/json"]
-
-
-def refused(scope: Scope | None, refused: Refused) -> Response:
-    """The response to a request that the HTTP layer refuses."""
-    return answer(scope, error_of(refused), refused.headers)
-
-
-def error_of(refused: Refused) -> Error:
-    """The error of a request that the HTTP layer refuses."""
-    return Error(refused.refusal.status, refused.refusal.code, refused.sentence, refused.field)
-
-
-def unavailable(scope: Scope | None, refusal: Refusal, seconds: int = 1) -> Response:
-    """A 503: the request was valid, and may be repeated after `seconds`."""
-    return refused(scope, Refused(refusal, headers={"Retry-After": str(seconds)}))
-
-
-def crowded(scope: Scope, seconds: int, refusal: Refusal = refusals.TOO_BUSY) -> Response:
-    """The 503 for overload, which may be repeated after `seconds`. Cached, so that it is cheap."""
-    _note(scope, refusal.code)
-    return _crowded(seconds, refusal, _accepts_problem(scope))
-
-
-@functools.cache
-def _crowded(seconds: int, refusal: Refusal, as_problem: bool) -> Response:
-    headers = [(b"accept", _PROBLEM.encode())] if as_problem else []
-    return unavailable({"headers": headers}, refusal, seconds)
-
-
-def full(scope: Scope) -> Response:
-    """The 503 for a full queue. The client's connection is not read until Retry-After has passed."""
-    metrics.queue_full.inc()
-    return crowded(scope, scope[CLIENT].come_back_later())
 
 
 def _sqlstate(error: Exception) -> str:
@@ -178,21 +128,23 @@ def _response(scope: Scope, error: BaseException) -> Response:
         case Refused():
             return refused(scope, error)
         case Full():
-            return full(scope)
-        case HTTPException(status_code=404):
-            return refused(scope, Refused(refusals.NOT_FOUND))
-        case HTTPException(status_code=405):
-            return refused(scope, Refused(refusals.METHOD_NOT_ALLOWED, headers=dict(error.headers or {})))
+            metrics.queue_full.inc()
+            return refused(scope, come_back_later(scope, refusals.TOO_BUSY))
         case ClientDisconnect():
             return refused(scope, Refused(refusals.BODY_CUT))
         case ConnectionLost():
             logger.warning("%s %s: %s", scope["method"], scope["path"], error)
-            return unavailable(scope, refusals.UNKNOWN_OUTCOME)
+            return refused(scope, Refused(refusals.UNKNOWN_OUTCOME))
         case asyncio.CancelledError():  # the shutdown timeout has passed
-            return unavailable(scope, refusals.UNKNOWN_OUTCOME)
+            return refused(scope, Refused(refusals.UNKNOWN_OUTCOME))
         case psycopg.Error():
             return _database_response(scope, error)
     raise error
+
+
+def come_back_later(scope: Scope, refusal: Refusal) -> Refused:
+    """Refuses a request for overload. The client's connection is not read until Retry-After has passed."""
+    return Refused(refusal, headers={"Retry-After": str(scope[CLIENT].come_back_later())})
 
 
 def _database_response(scope: Scope, error: psycopg.Error) -> Response:
@@ -207,12 +159,13 @@ def _database_response(scope: Scope, error: psycopg.Error) -> Response:
     words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
     logger.warning("%s %s: %s %s", scope["method"], scope["path"], state or type(error).__name__, words)
     if isinstance(error, psycopg_pool.TooManyRequests):
-        return full(scope)
+        return _response(scope, Full())
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
-        return unavailable(scope, refusals.NO_CONNECTION)
-    if state.startswith(_LOST_STATES):
-        return unavailable(scope, refusals.UNKNOWN_OUTCOME)
-    refusal = refusals.BY_STATE.get("53000" if state.startswith("53") else state)
-    if refusal is None:
+        refusal = refusals.NO_CONNECTION
+    elif state.startswith(_LOST_STATES):
+        refusal = refusals.UNKNOWN_OUTCOME
+    elif (known := refusals.BY_STATE.get("53000" if state.startswith("53") else state)) is not None:
+        refusal = known
+    else:
         raise error
-    return unavailable(scope, refusal)
+    return refused(scope, Refused(refusal))

@@ -24,41 +24,30 @@ _REASONS = {TimeoutError: "its reader is too slow", asyncio.CancelledError: "the
 
 @dataclass
 class List:
-    """Writes a list: {"name":[…]}, or {} if it is empty."""
+    """Writes a list: {"name":[…]}, or {} if it is empty.
+
+    With `account_id`, it is a statement, which is never {}. Then the first row of each page is not a line: it has the
+    opening balance of the page.
+    """
 
     name: str
+    account_id: int | None = None
 
     def head(self, first: Rows) -> str:
-        """The text before the rows."""
-        return f'{{"{self.name}":['
+        """The text before the rows, from the first page."""
+        if self.account_id is None:
+            return f'{{"{self.name}":['
+        opening = first.values[0][[name for name, _ in first.columns].index("balance")]
+        return f'{{"AccountID":{self.account_id},"OpeningAmount":"{opening}","{self.name}":['
 
     def objects(self, page: Rows) -> list[str]:
         """The rows of a page as JSON objects."""
-        return codec.objects(page)
+        return codec.objects(page if self.account_id is None else page._replace(values=page.values[1:]))
 
     def whole(self, first: Rows, objects: list[str]) -> str:
         """The whole list, from its first page and its objects."""
-        return f"{self.head(first)}{','.join(objects)}]}}" if objects else "{}"
-
-
-@dataclass
-class Statement(List):
-    """Writes a statement. The first row of each page is not a line: it has the opening balance of the page."""
-
-    account_id: int
-
-    def head(self, first: Rows) -> str:
-        """The text before the lines."""
-        opening = first.values[0][[name for name, _ in first.columns].index("balance")]
-        return f'{{"AccountID":{self.account_id},"OpeningAmount":"{opening}",{super().head(first)[1:]}'
-
-    def objects(self, page: Rows) -> list[str]:
-        """The lines of a page as JSON objects."""
-        return codec.objects(page._replace(values=page.values[1:]))
-
-    def whole(self, first: Rows, objects: list[str]) -> str:
-        """The whole statement, from its first page and its lines."""
-        return f"{self.head(first)}{','.join(objects)}]}}"
+        is_empty = self.account_id is None and not objects
+        return "{}" if is_empty else f"{self.head(first)}{','.join(objects)}]}}"
 
 
 async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> Response:
@@ -87,6 +76,10 @@ class _Stream(Response):
     pages: AsyncGenerator[Rows]
     limit: float
 
+    def __post_init__(self) -> None:
+        self.status_code = 200
+        self.raw_headers = [JSON]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the list, until it ends or the client disconnects."""
         gone: asyncio.Future[Message] | None = None
@@ -95,7 +88,7 @@ class _Stream(Response):
                 while (await receive()).get("more_body"):
                     pass  # discards the body of a GET request
                 gone = asyncio.ensure_future(receive())
-                await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if scope["method"] != "HEAD":
                     await self._send_pages(send, gone)
                 await send({"type": "http.response.body"})

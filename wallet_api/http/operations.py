@@ -8,7 +8,7 @@ import functools
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class Operation:
             try:
                 values[field.name] = field.kind.from_text(request.path_params[field.name], IN_PATH)
             except Refused as refused:
-                refused.field = field.name
+                refused.error = replace(refused.error, field=field.name)
                 raise
         if self.query:
             query = codec.decode_query(request.scope["query_string"])
@@ -211,3 +211,11 @@ def _field(operation: str, entry: dict[str, Any], name: str) -> Field:
 
 
 ALL = {name: _operation(name, entry) for name, entry in TABLE["operations"].items()}
+
+# By path and method.
+ROUTES: dict[str, dict[str, Operation]] = {}
+for _each in ALL.values():
+    _by_method = ROUTES.setdefault(_each.path, {})
+    _by_method[_each.method] = _each
+    if _each.method == "GET":
+        _by_method["HEAD"] = _each

@@ -36,9 +36,12 @@ class OwnPages:
 
     def check(self, scope: Scope) -> None:
         """Raises Refused for a request from a foreign page."""
-        host = dict(scope["headers"]).get(b"host")
+        headers = dict(scope["headers"])
+        host = headers.get(b"host")
         if host is not None and not self._is_ours(host, scope["server"][0]):
             raise Refused(refusals.FOREIGN_HOST)
+        if b"origin" not in headers and b"sec-fetch-site" not in headers:
+            return
         for name, value in scope["headers"]:
             if name == b"origin" and not self._is_own(value, host):
                 raise Refused(refusals.FOREIGN_PAGE)
@@ -80,16 +83,36 @@ def _is_loopback(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
-class AllowedOrigins(CORSMiddleware):
-    """ASGI application: lets pages of these origins, such as https://shop.example, use `app` (CORS)."""
+class AllowedOrigins:
+    """Lets pages of these origins, such as https://shop.example, use the service (CORS)."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        super().__init__(app, origins, ("GET", "POST"), _READ_HEADERS, expose_headers=_SENT_HEADERS)
+        self._cors = CORSMiddleware(app, origins, ("GET", "POST"), _READ_HEADERS, expose_headers=_SENT_HEADERS)
 
-    def preflight_response(self, request_headers: Headers) -> Response:
-        """The response to a preflight request, in the contract's form."""
-        found = super().preflight_response(request_headers)
+    def preflight(self, scope: Scope) -> Response | None:
+        """The response to a preflight request, in the contract's form; None for any other request."""
+        headers = Headers(scope=scope)
+        if not _is_preflight(scope, headers):
+            return None
+        found = self._cors.preflight_response(headers)
         refused = Refused(refusals.NOT_ALLOWED_BY_CORS)
         response = messages.Answer("{}") if found.status_code == 200 else errors.refused(None, refused)
         response.headers.update({name: value for name, value in found.headers.items() if name not in response.headers})
         return response
+
+    def admit(self, scope: Scope, response: Response) -> None:
+        """Lets the page read the response, if its origin is allowed. A preflight response is complete already."""
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if _is_preflight(scope, headers):
+            return
+        if origin is not None:
+            response.headers.update(self._cors.simple_headers)
+        if origin is not None and self._cors.is_allowed_origin(origin):
+            self._cors.allow_explicit_origin(response.headers, origin)
+        else:
+            response.headers.add_vary_header("Origin")
+
+
+def _is_preflight(scope: Scope, headers: Headers) -> bool:
+    return scope["method"] == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers

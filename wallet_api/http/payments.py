@@ -14,10 +14,9 @@ from wallet_api.http import codec, errors, messages, refusals
 from wallet_api.http.answers import REPLAYED
 from wallet_api.http.authentication import key_id
 from wallet_api.http.codec import Fields
-from wallet_api.http.errors import Error
 from wallet_api.http.fields import Reader
 from wallet_api.http.operations import ALL, Operation, header_key, one_key
-from wallet_api.http.refusals import Refused
+from wallet_api.http.refusals import Error, Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record, record_of
 
@@ -173,7 +172,7 @@ def _payment_or_error(item: object) -> Payment | Error:
             raise Refused(refusals.NOT_A_PAYMENT)
         return (*_IN_BATCH.read(item), None)
     except Refused as refused:
-        return errors.error_of(refused)
+        return refused.error
 
 
 def _result(outcome: Outcome) -> str:

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wallet_api.database.pool import ConnectionLost
-from wallet_api.http import errors, messages, refusals
+from wallet_api.http import messages, refusals
 from wallet_api.http.operations import Operation
-from wallet_api.http.refusals import Refusal
+from wallet_api.http.refusals import Refusal, Refused
 
 # Paths that are served even beyond the limit of clients.
-ALWAYS = (b"/livez", b"/readyz")
+ALWAYS = ("/livez", "/readyz")
 
 _READINESS = "select wallet.schema_version(), current_setting('transaction_read_only'), pg_backend_pid()"
 # Seconds that a pool without a connection has to open one.
@@ -29,7 +29,9 @@ async def ready(operation: Operation, request: Request) -> Response:
     """Succeeds if the database answers, accepts changes and is at this version, and the process is not stopping."""
     state = request.app.state
     found = refusals.STOPPING if state.is_stopping() else await trouble(state)
-    return messages.Answer("{}") if found is None else errors.unavailable(request.scope, found)
+    if found is not None:
+        raise Refused(found)
+    return messages.Answer("{}")
 
 
 async def trouble(state: State) -> Refusal | None:

@@ -7,6 +7,7 @@ not fit an operation. WU: the service is temporarily unavailable. The rulebook's
 """
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,17 +25,32 @@ class Refusal(NamedTuple):
     cure: str
 
 
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The error response to a request.
+
+    `field` is the cause. `index` is the position of the payment in its batch, from 0. `replayed` means that the error
+    repeats an earlier response under the same idempotency key.
+    """
+
+    status: int
+    code: str
+    sentence: str
+    field: str = ""
+    index: int | None = None
+    replayed: bool = False
+
+
 class Refused(Exception):
     """Raised to refuse a request. `field` is the field that caused it; `details` fill in the sentence."""
 
     def __init__(
         self, refusal: Refusal, field: str = "", headers: dict[str, str] | None = None, **details: object
     ) -> None:
-        self.refusal = refusal
-        self.field = field
+        sentence = refusal.sentence.format(field=field, **details)
+        self.error = Error(refusal.status, refusal.code, sentence, field)
         self.headers = headers
-        self.sentence = refusal.sentence.format(field=field, **details)
-        super().__init__(self.sentence)
+        super().__init__(sentence)
 
 
 # PostgreSQL's own SQLSTATEs, by state; the others, by name. Each name is an attribute of this module, too.

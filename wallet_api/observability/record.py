@@ -42,8 +42,6 @@ class Record:
     # The path template, such as /account/{id}.
     route = NO_ROUTE
     status = 0
-    # Whether its answer has started.
-    is_answered = False
     seconds = 0.0
     # Time waiting for a batch or a connection, time in database calls, and the number of payments in its batch.
     waited = 0.0
