@@ -42,6 +42,8 @@ def judge(error: Exception) -> Verdict:
 REPEATABLE = 1000
 # The outcome of this number is a refusal.
 UNSUCCESSFUL = 1013
+# The outcome of a number that is blocked.
+BLOCKED = -1
 
 
 class Database:
@@ -70,7 +72,7 @@ class Database:
             raise self.errors.pop()
         return self.doubled(numbers)
 
-    async def make_unblocked(self, numbers: Sequence[int]) -> list[int | None]:
+    async def make_unblocked(self, numbers: Sequence[int]) -> list[int]:
         self.retries.append(list(numbers))
         if self.lost_retries > 0:
             self.lost_retries -= 1
@@ -79,7 +81,7 @@ class Database:
             raise self.retry_error
         await asyncio.sleep(0.001 if self.hidden else 0)
         self.doubled(set(numbers) - self.blocked)
-        return [None if number in self.blocked else number * 2 for number in numbers]
+        return [BLOCKED if number in self.blocked else number * 2 for number in numbers]
 
     async def make_blocked(self, numbers: Sequence[int]) -> list[int]:
         await asyncio.sleep(0.001)
@@ -105,6 +107,7 @@ class Database:
         return Batcher(
             make_batch=self.make_batch,
             make_unblocked=self.make_unblocked,
+            is_blocked=lambda doubled: doubled == BLOCKED,
             make_blocked=self.make_blocked,
             judge=judge,
             repeatable=lambda number: number >= REPEATABLE,

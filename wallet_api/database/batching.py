@@ -26,7 +26,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
-Result = TypeVar("Result")
 Call = Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]]
 
 # Attempts at a call that the database rolls back for a transient cause, and the base of the longest pause between
@@ -93,8 +92,9 @@ class Batcher(Generic[Request, Outcome]):
 
     # Makes up to `max_batch` requests: one call at a time, and one beside it while that is stuck.
     make_batch: Call[Request, Outcome]
-    # Retries the requests of a failed call without waiting. The outcome is None for those that are blocked.
-    make_unblocked: Call[Request, Outcome | None]
+    # Retries the requests of a failed call without waiting. The outcomes of those that are blocked are `is_blocked`.
+    make_unblocked: Call[Request, Outcome]
+    is_blocked: Callable[[Outcome], bool]
     # Then retries the rest, and waits for locks. After about `lock_timeout` seconds, a request gets the exception.
     make_blocked: Call[Request, Outcome]
     judge: Judge
@@ -115,9 +115,8 @@ class Batcher(Generic[Request, Outcome]):
     retry_pause: float
 
     def __post_init__(self) -> None:
-        # When the call under way began, by the clock of the event loop; and whether there is one beside it.
-        self._busy_since: float | None = None
-        self._is_beside = False
+        # When the calls under way began, by the clock of the event loop, except those of retries.
+        self._calls: list[float] = []
         # Requests that wait for their first call, by client, in round-robin order.
         self._queues: OrderedDict[Hashable, deque[_Entry[Request, Outcome]]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -164,33 +163,29 @@ class Batcher(Generic[Request, Outcome]):
             request, client, loop.create_future(), deadline, times, arrived, arrived
         )
         try:
-            if self._busy_since is None:
-                await self._call_now(entry)
-            else:
+            if self._calls or self._queues:
                 self._queue(entry)
+            else:
+                await self._call_alone(entry)
             return await entry.future
         finally:
             if times is not None and not entry.first_call:
                 times.waited = perf_counter() - arrived
 
-    async def _call_now(self, entry: _Entry[Request, Outcome]) -> None:
-        self._busy_since = asyncio.get_running_loop().time()
+    async def _call_alone(self, entry: _Entry[Request, Outcome]) -> None:
         try:
             await self._call_batch([entry])
         finally:
             if self._queues:
-                self._start(self._call_while_any_wait())
-            else:
-                self._busy_since = None
+                self._start(self._call_queued())
 
     def _queue(self, entry: _Entry[Request, Outcome]) -> None:
         self._queues.setdefault(entry.client, deque()).append(entry)
         self.waiting += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(entry.deadline, self._give_up)
-        if self._is_stuck() and not self._is_beside:
-            self._is_beside = True
-            self._start(self._call_beside())
+        if self._may_call():
+            self._start(self._call_queued())
 
     def _give_up(self) -> None:
         """Refuses the requests whose deadline has passed, and sets the timer for the next deadline."""
@@ -212,20 +207,15 @@ class Batcher(Generic[Request, Outcome]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _call_while_any_wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        while entries := self._take():
-            self._busy_since = loop.time()
-            await self._call_batch(entries)
-        self._busy_since = None
+    def _may_call(self) -> bool:
+        """Whether no call is under way, or only one that is stuck."""
+        if len(self._calls) == 1:
+            return asyncio.get_running_loop().time() - self._calls[0] > _STUCK
+        return not self._calls
 
-    def _is_stuck(self) -> bool:
-        return self._busy_since is not None and asyncio.get_running_loop().time() - self._busy_since > _STUCK
-
-    async def _call_beside(self) -> None:
-        while self._is_stuck() and (entries := self._take()):
+    async def _call_queued(self) -> None:
+        while self._may_call() and (entries := self._take()):
             await self._call_batch(entries)
-        self._is_beside = False
 
     def _take(self) -> list[_Entry[Request, Outcome]]:
         """Takes the next batch, from the clients in turn: at most half of the requests that were here a moment ago.
@@ -250,6 +240,8 @@ class Batcher(Generic[Request, Outcome]):
 
     async def _call_batch(self, entries: list[_Entry[Request, Outcome]]) -> None:
         self._last_size = len(entries)
+        began = asyncio.get_running_loop().time()
+        self._calls.append(began)
         try:
             self._settle(entries, await self._call(self.make_batch, entries))
         except Exception as error:
@@ -262,8 +254,12 @@ class Batcher(Generic[Request, Outcome]):
                     self._retry(again, self.retry_pause)
             else:
                 _fail(entries, error)
+        finally:
+            self._calls.remove(began)
 
-    async def _call(self, call: Call[Request, Result], entries: Sequence[_Entry[Request, Outcome]]) -> Sequence[Result]:
+    async def _call(
+        self, call: Call[Request, Outcome], entries: Sequence[_Entry[Request, Outcome]]
+    ) -> Sequence[Outcome]:
         began = perf_counter()
         try:
             return await repeated(call, [entry.request for entry in entries], self.judge, self.tell)
@@ -281,10 +277,10 @@ class Batcher(Generic[Request, Outcome]):
                     if entry.blocked:
                         times.locked = ended - entry.first_call
 
-    def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome | None]) -> None:
-        """Returns the outcomes to the clients. None means that the request is blocked and stays."""
+    def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome]) -> None:
+        """Returns the outcomes to the clients. A request that is blocked stays."""
         for entry, outcome in list(zip(entries, outcomes, strict=True)):
-            if outcome is None:
+            if self.is_blocked(outcome):
                 entry.blocked = True
             elif entry.future.done():
                 pass  # cancelled
@@ -336,7 +332,7 @@ class Batcher(Generic[Request, Outcome]):
         self._blocked = [entry for entry in self._blocked if not entry.future.done()]
 
     async def _call_in_parts(
-        self, call: Call[Request, Outcome | None], entries: list[_Entry[Request, Outcome]]
+        self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]
     ) -> Exception | None:
         """Makes what can be made. Returns the error of the requests that are left to retry, or None."""
         left: Exception | None = None

@@ -65,7 +65,8 @@ def create_app(
         paying = Database("payments", conninfo, impatient, keeps=True)
         app.state.payments = Batcher(
             make_batch=payments.maker(paying),
-            make_unblocked=payments.maker_without_waiting(paying),
+            make_unblocked=payments.maker(paying, wait=False),
+            is_blocked=payments.is_blocked,
             make_blocked=payments.maker(paying),
             judge=errors.judge,
             repeatable=payments.repeatable,

@@ -54,7 +54,10 @@ def maker(
     key: str | None = None,
     record: Record | None = None,
 ) -> Call[Payment, Outcome]:
-    """A function that makes payments in one call. `api_key_id` and the idempotency `key` apply to the whole call."""
+    """A function that makes payments in one call. `api_key_id` and the idempotency `key` apply to the whole call.
+
+    Without `wait`, the outcomes of payments with a locked account are `is_blocked`.
+    """
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
         buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True) if payments else [()] * 7
@@ -72,19 +75,6 @@ def maker(
         ]
 
     return make
-
-
-def maker_without_waiting(database: Database) -> Call[Payment, Outcome | None]:
-    """The same without waiting for locks: the outcome is None for payments whose accounts are locked."""
-    make = maker(database, wait=False)
-
-    async def make_unlocked(payments: Sequence[Payment]) -> list[Outcome | None]:
-        return [
-            None if isinstance(outcome, Error) and outcome.code == errors.LOCKED else outcome
-            for outcome in await make(payments)
-        ]
-
-    return make_unlocked
 
 
 def _refusal(replayed: str | None, code: str, sentence: str, argument: str | None) -> Error:
@@ -116,6 +106,11 @@ async def make_payment(operation: Operation, request: Request) -> Response:
 def repeatable(payment: Payment) -> bool:
     """Whether a payment with an unknown outcome can be retried: only one with an idempotency key."""
     return payment[5] is not None
+
+
+def is_blocked(outcome: Outcome) -> bool:
+    """Whether an account of the payment is locked, and the call does not wait."""
+    return isinstance(outcome, Error) and outcome.code == errors.LOCKED
 
 
 def is_made(outcome: Outcome) -> bool:
