@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from decimal import Decimal
 
 import httpx2
@@ -25,6 +24,7 @@ from tests.support import (
 )
 from wallet_api.database import batching
 from wallet_api.database.batching import Batcher, Full, Verdict
+from wallet_api.observability.record import Record
 
 
 class Failed(Exception):
@@ -588,21 +588,11 @@ def test_a_call_that_is_made_again_is_told() -> None:
     run(test)
 
 
-@dataclass
-class Told:
-    """The times of a request."""
-
-    waited: float = 0
-    database: float = 0
-    batch: int = 0
-    locked: float = 0
-
-
 def test_it_is_told_how_long_a_request_waited_and_with_how_many_it_went() -> None:
     async def test() -> None:
         database = Database()
         async with database.batcher() as batcher:
-            told = [Told() for _ in range(6)]
+            told = [Record("", "") for _ in range(6)]
             requests = [asyncio.create_task(batcher.submit(n, None, times)) for n, times in enumerate(told)]
             await settle()
             database.go_on.set()
@@ -620,7 +610,7 @@ def test_it_is_told_how_long_a_request_waited_and_with_how_many_it_went() -> Non
 def test_it_is_told_how_long_a_request_was_blocked(is_seen: bool) -> None:
     async def test() -> None:
         database = Database()
-        told = {number: Told() for number in range(4)}
+        told = {number: Record("", "") for number in range(4)}
         async with database.batcher(lock_timeout=0.05) as batcher:
             first = asyncio.create_task(batcher.submit(0, None, told[0]))
             await settle()
@@ -639,7 +629,7 @@ def test_it_is_told_how_long_a_request_was_blocked(is_seen: bool) -> None:
 def test_it_is_told_how_long_a_request_waited_that_was_never_made() -> None:
     async def test() -> None:
         database = Database()
-        told = Told()
+        told = Record("", "")
         async with database.batcher(wait_timeout=0.05) as batcher:
             first = asyncio.create_task(batcher.submit(1))
             await settle()

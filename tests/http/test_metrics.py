@@ -21,7 +21,7 @@ from starlette.datastructures import State
 from tests.conftest import Connection
 from tests.http.test_batching import REPLACED
 from tests.support import Server, account, pay, payment_body, serving, wait_until, waiting_for_locks
-from wallet_api.database.pool import ConnectionLost, Rows, Usage
+from wallet_api.database.pool import ConnectionLost, Rows
 from wallet_api.http.sampling import sample
 
 METERED = {"WALLET_METRICS_PORT": "0"}
@@ -245,8 +245,8 @@ def test_sampling_ends_although_a_call_loses_its_cancellation() -> None:
     class Losing:
         name = "readiness"
 
-        def usage(self) -> Usage:
-            return Usage(0, 0, 0)
+        def usage(self) -> tuple[int, int, int]:
+            return 0, 0, 0
 
         async def call(self, *_: object) -> Rows:
             try:

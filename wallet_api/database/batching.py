@@ -22,7 +22,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
+
+from wallet_api.observability.record import Record
 
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
@@ -54,18 +56,8 @@ class Verdict(enum.Enum):
 Judge = Callable[[Exception], Verdict]
 # Receives the error for which requests are sent again.
 Tell = Callable[[Exception], None]
-# Receives the start and the end of a call and, for each of its requests, its times and since when it has waited.
+# Receives the start and the end of a call and, for each of its requests, its record and since when it has waited.
 Watch = Callable[[float, float, Sequence[tuple[Any, float]]], None]
-
-
-class Times(Protocol):
-    """How long a request took, in seconds: before its last call and in it; and the size of that call's batch."""
-
-    waited: float
-    database: float
-    batch: int
-    # For how long it was blocked.
-    locked: float
 
 
 @dataclass(slots=True)
@@ -75,7 +67,7 @@ class _Entry(Generic[Request, Outcome]):
     future: asyncio.Future[Outcome]
     # Until when it waits, first for a call, then for a lock, on the clock of the event loop.
     deadline: float
-    times: Times | None
+    record: Record | None
     arrived: float
     # Since when it waits: its arrival, then the end of its last call.
     waits_since: float
@@ -148,10 +140,10 @@ class Batcher(Generic[Request, Outcome]):
         clients = self._queues.keys() | self._held.keys() | {client}
         return its_own * len(clients) >= self.max_waiting or self.waiting >= 2 * self.max_waiting
 
-    async def submit(self, request: Request, client: Hashable = None, times: Times | None = None) -> Outcome:
+    async def submit(self, request: Request, client: Hashable = None, record: Record | None = None) -> Outcome:
         """Makes a request and returns its outcome. Raises Full, or what the call raised.
 
-        Stores in `times` how long it took, unless it refuses the request immediately.
+        Stores in `record` how long it took, unless it refuses the request immediately.
         """
         if self.is_full(client):
             raise Full
@@ -160,7 +152,7 @@ class Batcher(Generic[Request, Outcome]):
         arrived = perf_counter()
         # Not _Entry[Request, Outcome](…): that is six times slower.
         entry: _Entry[Request, Outcome] = _Entry(
-            request, client, loop.create_future(), deadline, times, arrived, arrived
+            request, client, loop.create_future(), deadline, record, arrived, arrived
         )
         try:
             if self._calls or self._queues:
@@ -169,8 +161,8 @@ class Batcher(Generic[Request, Outcome]):
                 await self._call_alone(entry)
             return await entry.future
         finally:
-            if times is not None and not entry.first_call:
-                times.waited = perf_counter() - arrived
+            if record is not None and not entry.first_call:
+                record.waited = perf_counter() - arrived
 
     async def _call_alone(self, entry: _Entry[Request, Outcome]) -> None:
         try:
@@ -266,16 +258,16 @@ class Batcher(Generic[Request, Outcome]):
         finally:
             ended = perf_counter()
             if self.watch is not None:
-                self.watch(began, ended, [(entry.times, entry.waits_since) for entry in entries])
+                self.watch(began, ended, [(entry.record, entry.waits_since) for entry in entries])
             for entry in entries:
                 entry.first_call = entry.first_call or began
                 entry.waits_since = ended
-                if (times := entry.times) is not None:
-                    times.waited = began - entry.arrived
-                    times.database = ended - began
-                    times.batch = len(entries)
+                if (record := entry.record) is not None:
+                    record.waited = began - entry.arrived
+                    record.database = ended - began
+                    record.batch = len(entries)
                     if entry.blocked:
-                        times.locked = ended - entry.first_call
+                        record.locked = ended - entry.first_call
 
     def _settle(self, entries: list[_Entry[Request, Outcome]], outcomes: Sequence[Outcome]) -> None:
         """Returns the outcomes to the clients. A request that is blocked stays."""
@@ -291,10 +283,10 @@ class Batcher(Generic[Request, Outcome]):
 
     def _lose(self, entries: list[_Entry[Request, Outcome]], error: Exception) -> list[_Entry[Request, Outcome]]:
         """Fails those that are not repeatable or have reached their deadline, and returns the others."""
-        now = asyncio.get_running_loop().time()
         for entry in entries:
             entry.lost = entry.lost or error
-        _fail([entry for entry in entries if not self.repeatable(entry.request) or entry.deadline <= now], error)
+        _fail([entry for entry in entries if not self.repeatable(entry.request)], error)
+        _fail(_late(entries), error)
         return [entry for entry in entries if not entry.future.done()]
 
     def _retry(self, entries: list[_Entry[Request, Outcome]], pause: float = 0) -> None:
@@ -316,12 +308,8 @@ class Batcher(Generic[Request, Outcome]):
         self._blocked += entries
         while is_first and self._blocked:
             entries = self._blocked.copy()  # those that are added meanwhile begin with the next round
-            error: Exception | None = None
             for call in (self.make_unblocked, self.make_blocked):
-                error = await self._call_in_parts(call, [entry for entry in entries if not entry.future.done()])
-                self._remove_done()
-            if error is not None:
-                _fail([entry for entry in entries if entry.deadline <= loop.time()], error)
+                await self._call_in_parts(call, [entry for entry in entries if not entry.future.done()])
                 self._remove_done()
 
     def _remove_done(self) -> None:
@@ -331,11 +319,8 @@ class Batcher(Generic[Request, Outcome]):
         self._held -= Counter(entry.client for entry in done)
         self._blocked = [entry for entry in self._blocked if not entry.future.done()]
 
-    async def _call_in_parts(
-        self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]
-    ) -> Exception | None:
-        """Makes what can be made. Returns the error of the requests that are left to retry, or None."""
-        left: Exception | None = None
+    async def _call_in_parts(self, call: Call[Request, Outcome], entries: list[_Entry[Request, Outcome]]) -> None:
+        """Makes what can be made. Requests that are blocked or lost are left to retry, until their deadlines."""
         for start in range(0, len(entries), self.max_batch):
             part = entries[start : start + self.max_batch]
             try:
@@ -346,21 +331,18 @@ class Batcher(Generic[Request, Outcome]):
                 by_one = verdict is Verdict.PERSONAL or (verdict is Verdict.BLOCKED and call is self.make_unblocked)
                 if by_one and len(part) > 1:
                     for entry in part:
-                        if entry.deadline <= asyncio.get_running_loop().time():
-                            _fail([entry], error)
-                        else:
-                            left = await self._call_in_parts(call, [entry]) or left
+                        _fail(_late([entry]), error)
+                        if not entry.future.done():
+                            await self._call_in_parts(call, [entry])
                 elif verdict is Verdict.BLOCKED:
-                    left = error
                     for entry in part:
                         entry.blocked = True
+                    _fail(_late(part), error)
                 elif verdict is Verdict.UNKNOWN:
-                    left = error
                     self._lose(part, error)
                     await asyncio.sleep(self.retry_pause)
                 else:
                     _fail(part, error)
-        return left
 
 
 async def repeated(
@@ -376,6 +358,12 @@ async def repeated(
             tell(error)
         await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311
     return await call(requests)
+
+
+def _late(entries: list[_Entry[Request, Outcome]]) -> list[_Entry[Request, Outcome]]:
+    """Those that have reached their deadline."""
+    now = asyncio.get_running_loop().time()
+    return [entry for entry in entries if entry.deadline <= now]
 
 
 def _fail(entries: list[_Entry[Request, Outcome]], error: Exception) -> None:

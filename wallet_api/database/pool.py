@@ -48,10 +48,6 @@ class Rows(NamedTuple):
     values: Sequence[tuple[Any, ...]]
     next_after: str | None = None
 
-    def first(self, number: int) -> "Rows":
-        """The same rows, showing only the first `number` columns."""
-        return self._replace(columns=self.columns[:number])
-
     def page(self) -> "Rows":
         """The rows as a page. The first column is the id, the last is `more`: whether there is another page.
 
@@ -130,14 +126,6 @@ class _Connection(AsyncConnection[Any]):
             self.unsafe = True
 
 
-class Usage(NamedTuple):
-    """The numbers of used and idle connections, and of requests that wait for one."""
-
-    used: int
-    idle: int
-    waiting: int
-
-
 class Database:
     """A pool of connections, called `name`, that calls functions within `async with`.
 
@@ -210,11 +198,11 @@ class Database:
         finally:
             await self._put_back(connection)
 
-    def usage(self) -> Usage:
-        """The pool's current usage."""
+    def usage(self) -> tuple[int, int, int]:
+        """The numbers of used and idle connections, and of requests that wait for one."""
         stats = self._pool.get_stats()
         idle = stats["pool_available"] + (self._kept is not None)
-        return Usage(stats["pool_size"] - idle, idle, stats.get("requests_waiting", 0))
+        return stats["pool_size"] - idle, idle, stats.get("requests_waiting", 0)
 
     async def renew(self) -> None:
         """Replaces all connections. If DATABASE_URL names several servers, the new ones may reach another server."""

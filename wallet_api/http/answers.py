@@ -44,7 +44,7 @@ async def _one(operation: Operation, request: Request, values: dict[str, Any]) -
     headers = [REPLAYED] if replayed else []
     if operation.location:
         return messages.Answer("{}", (b"location", f"{operation.location}{row[0]}".encode()), *headers)
-    [text] = codec.objects(rows.first(len(columns)))
+    [text] = codec.objects(rows._replace(columns=rows.columns[: len(columns)]))
     return messages.Answer(text, *headers)
 
 

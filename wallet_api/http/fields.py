@@ -151,16 +151,10 @@ class Reader:
     def __init__(self, fields: Sequence[Field], ignored: Sequence[str] = ()) -> None:
         self.names = [field.name for field in fields]
         self._known = frozenset(name.lower() for name in (*self.names, *ignored))
-        # Compiled, like namedtuple's methods, because every payment passes here. Safe: the names are our own.
-        scope: dict[str, Any] = {f"read{n}": field.kind.from_json for n, field in enumerate(fields)}
-        values = [
-            f"None if (value := get({field.key!r})) is None else read{n}(value, {field.name!r}),"
-            for n, field in enumerate(fields)
-        ]
-        self._values: Callable[[Callable[[str], Any]], tuple[Any, ...]]
-        self._values = eval(f"lambda get: ({' '.join(values)})", scope)  # noqa: S307
+        self._fields = [(field.key, field.name, field.kind.from_json) for field in fields]
 
     def read(self, given: codec.Fields) -> tuple[Any, ...]:
         """The values of the fields, in order; a missing or null field is None."""
         given.refuse_unknown(self._known, refusals.UNKNOWN_FIELD, self.names)
-        return self._values(given.get)
+        get = given.get
+        return tuple([None if (value := get(key)) is None else read(value, name) for key, name, read in self._fields])

@@ -100,7 +100,7 @@ async def make_payment(operation: Operation, request: Request) -> Response:
     if isinstance(outcome, Error):
         return errors.answer(request.scope, outcome)
     record.payment_id = outcome[len('{"ID":') : outcome.index(",")]
-    return _answer(outcome, outcome)
+    return messages.Answer(outcome, REPLAYED) if isinstance(outcome, Replayed) else messages.Answer(outcome)
 
 
 def repeatable(payment: Payment) -> bool:
@@ -123,14 +123,6 @@ def _fate(outcome: Outcome) -> metrics.Payment:
     if isinstance(outcome, Error):
         return "refused", outcome.code
     return "replayed" if isinstance(outcome, Replayed) else "made", ""
-
-
-def _answer(text: str, *made: Outcome) -> messages.Answer:
-    """A response, marked as replayed if all outcomes are."""
-    answer = messages.Answer(text)
-    if made and all(isinstance(outcome, Replayed | Error) for outcome in made):
-        answer.raw_headers.append(REPLAYED)
-    return answer
 
 
 async def make_payments(operation: Operation, request: Request) -> Response:
@@ -157,8 +149,11 @@ async def make_payments(operation: Operation, request: Request) -> Response:
     rest = iter(outcomes)
     results = [_result(item if isinstance(item, Error) else next(rest)) for item in asked]
     # Replayed if the whole batch is, or if every payment in it that was not refused is.
-    told = [outcome for outcome in outcomes if isinstance(outcome, str) or outcome.replayed]
-    return _answer(f'{{"Results":[{",".join(results)}]}}', *told)
+    told = [
+        isinstance(outcome, Replayed | Error) for outcome in outcomes if isinstance(outcome, str) or outcome.replayed
+    ]
+    headers = [REPLAYED] if told and all(told) else []
+    return messages.Answer(f'{{"Results":[{",".join(results)}]}}', *headers)
 
 
 def _payment_or_error(item: object) -> Payment | Error:

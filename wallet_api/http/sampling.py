@@ -37,10 +37,10 @@ async def sample(state: State, clients: Callable[[], int]) -> None:
 
 def _sample_pools(state: State) -> None:
     for database in [*state.databases, state.readiness]:
-        usage = database.usage()
-        metrics.pool_connections.labels(database.name, "used").set(usage.used)
-        metrics.pool_connections.labels(database.name, "idle").set(usage.idle)
-        metrics.pool_waiting.labels(database.name).set(usage.waiting)
+        used, idle, waiting = database.usage()
+        metrics.pool_connections.labels(database.name, "used").set(used)
+        metrics.pool_connections.labels(database.name, "idle").set(idle)
+        metrics.pool_waiting.labels(database.name).set(waiting)
 
 
 async def _sample_ledger_check(database: Database) -> None:
