@@ -13,6 +13,8 @@ from wallet_api.http import errors, refusals
 from wallet_api.http.refusals import Refused
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
+# The key of the API key's ID in a request's scope.
+KEY_ID = "wallet.key_id"
 # Seconds for which a key is cached. In the second half of them, a use looks the key up again, which records its last
 # use. The functions notice a key that was revoked or has expired meanwhile.
 _REMEMBERED = 60.0
@@ -36,11 +38,8 @@ class Keys:
         self._looking: dict[bytes, asyncio.Task[Key]] = {}
 
     async def identify(self, scope: Scope) -> Key:
-        """The key of a request, which its scope has from now on. Raises a 401, or the error of the look-up."""
-        scope["wallet.key"] = key = await self._find(_secret_hash(scope))
-        return key
-
-    async def _find(self, secret_hash: bytes) -> Key:
+        """The key of a request. Raises a 401, or the error of the look-up."""
+        secret_hash = _secret_hash(scope)
         known, until = self._known.get(secret_hash, (None, 0.0))
         left = until - asyncio.get_running_loop().time()
         if known is not None and left > 0:
@@ -82,5 +81,5 @@ def _secret_hash(scope: Scope) -> bytes:
 
 def key_id(scope: Scope) -> Int8 | None:
     """The ID of a request's API key, which is passed to functions; None without a key."""
-    key: Key | None = scope.get("wallet.key")
-    return None if key is None else key.id
+    found: Int8 | None = scope.get(KEY_ID)
+    return found

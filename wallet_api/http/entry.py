@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from wallet_api.http import answers, documents, errors, payments, probes, refusals
-from wallet_api.http.authentication import Keys
+from wallet_api.http.authentication import KEY_ID, Keys
 from wallet_api.http.messages import CLIENT
 from wallet_api.http.operations import ROUTES, Operation
 from wallet_api.http.origins import AllowedOrigins, OwnPages
@@ -80,7 +80,7 @@ class Entry:
         scope["app"] = self._app
         keys: Keys = self._app.state.keys
         if operation.function and keys.required:
-            scope[RECORD].key = (await keys.identify(scope)).name
+            scope[KEY_ID], scope[RECORD].key = await keys.identify(scope)
         if scope["query_string"]:
             operation.refuse_unknown_parameters(scope["query_string"])
         return await _HANDLERS.get(operation.name, answers.respond)(operation, Request(scope, receive))

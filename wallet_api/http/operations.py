@@ -8,7 +8,7 @@ import functools
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,67 +31,44 @@ _KEY_HEADER = b"idempotency-key"
 _KEY_WORD = b"idempot"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Operation:
-    """A method of a path: operations.toml explains what it consists of.
+    """A method of a path: operations.toml explains what its entry consists of.
 
     `body` is None if the body is not read. A request may omit the body if no field is required. An operation with a
-    body accepts an idempotency key, which is the last field, and its function returns `replayed`. `columns` are those
-    of the response, of which a request has to ask for `details`.
+    body is `keyed`: it accepts an idempotency key, which is the last field, and its function returns `replayed`.
+    `columns` are those of the response, of which a request has to ask for `details`. If it `is_paged`, the function
+    returns pages, with the column `more`. `argument_names` are the names of the fields, by function argument.
     """
 
-    name: str
-    method: str
-    path: str
-    function: str
-    in_path: tuple[Field, ...]
-    query: tuple[Field, ...]
-    body: tuple[Field, ...] | None
-    ignored: tuple[str, ...]
-    body_limit: int
-    columns: tuple[str, ...]
-    details: tuple[str, ...]
-    list_name: str
-    location: str
-    pays: bool
+    def __init__(self, name: str, entry: dict[str, Any]) -> None:
+        def fields(names: Sequence[str]) -> tuple[Field, ...]:
+            return tuple(_field(name, entry, field) for field in names)
 
-    @property
-    def keyed(self) -> bool:
-        """Whether the operation accepts an idempotency key."""
-        return self.body is not None
-
-    @property
-    def is_paged(self) -> bool:
-        """Whether the function returns pages, each with a column that says whether there is `more`."""
-        return "more" in FUNCTIONS.get(self.function, {"columns": ()})["columns"]
-
-    @functools.cached_property
-    def needs_body(self) -> bool:
-        """Whether a request must have a body."""
-        return any(field.required for field in self.body or ())
-
-    @functools.cached_property
-    def argument_names(self) -> dict[str, str]:
-        """The names of the fields, by function argument."""
-        return {field.argument: field.name for field in self._passed}
-
-    @functools.cached_property
-    def _passed(self) -> list[Field]:
-        return [field for field in (*self.query, *self.in_path, *(self.body or ())) if field.argument]
-
-    @functools.cached_property
-    def _parameters(self) -> frozenset[str]:
-        return frozenset(field.key for field in self.query)
-
-    @functools.cached_property
-    def reader(self) -> Reader:
-        """Reads the body's fields."""
-        return Reader(self.body or (), self.ignored)
+        self.name = name
+        self.method, _, self.path = entry["route"].partition(" ")
+        self.function: str = entry.get("function", "")
+        self.in_path = fields(["id"] if "id" in entry else [])
+        self.query = fields(entry.get("query", []))
+        self.keyed = "body" in entry
+        self.body = fields([*entry["body"], "IdempotencyKey"]) if self.keyed else None
+        self.ignored: list[str] = entry.get("ignored", [])
+        self.reader = Reader(self.body or (), self.ignored)
+        self.needs_body = any(field.required for field in self.body or ())
+        self.body_limit: int = entry.get("body_limit", messages.BODY_LIMIT)
+        self._passed = [field for field in (*self.query, *self.in_path, *(self.body or ())) if field.argument]
+        self.argument_names = {field.argument: field.name for field in self._passed}
+        returned = FUNCTIONS[self.function]["columns"] if "returns" in entry else ()
+        self.is_paged = "more" in returned
+        self.columns = tuple(column for column in returned if column not in TABLE["hidden"])
+        self.details: list[str] = TABLE["objects"][entry["returns"]].get("details", []) if "returns" in entry else []
+        self.list_name: str = entry.get("list", "")
+        self.location: str = entry.get("location", "")
+        self.pays: bool = entry.get("pays", False)
 
     def refuse_unknown_parameters(self, query_string: bytes) -> None:
         """Refuses a query string with an unknown parameter."""
-        names = [field.name for field in self.query]
-        codec.decode_query(query_string).refuse_unknown(self._parameters, refusals.UNKNOWN_PARAMETER, names)
+        names = {field.key: field.name for field in self.query}
+        codec.decode_query(query_string).refuse_unknown(names.keys(), refusals.UNKNOWN_PARAMETER, [*names.values()])
 
     async def read(self, request: Request) -> dict[str, Any]:
         """The values of all fields, by name; a missing or null field is None."""
@@ -101,7 +78,7 @@ class Operation:
             fields = codec.decode(body if self.needs_body or body.strip() else b"{}")
             values.update(zip(self.reader.names, self.reader.read(fields), strict=True))
             key = self.body[-1].name
-            values[key] = one_key(header_key(request), values[key])
+            values[key] = idempotency_key(request, values[key])
         return values
 
     def _read_url(self, request: Request) -> dict[str, Any]:
@@ -133,14 +110,14 @@ def _query(function: str, columns: tuple[str, ...], arguments: tuple[str, ...]) 
     return f"select {', '.join(columns)} from wallet.{function}({named})"  # noqa: S608
 
 
-def header_key(request: Request) -> str | None:
-    """The idempotency key in the request's headers, if any.
+def idempotency_key(request: Request, field: str | None) -> str | None:
+    """The idempotency key of a request, from its headers or from its field in the body.
 
-    Refuses several keys, one that is not UTF-8, and a misspelt header name.
+    Refuses two different ones, several headers, one that is not UTF-8, and a misspelt name of the header.
     """
     found = [header for header in request.scope["headers"] if _KEY_WORD in header[0]]
     if not found:
-        return None
+        return field
     values: list[bytes] = [value for name, value in found if name == _KEY_HEADER]
     if len(values) < len(found):
         other = next(name for name, _ in found if name != _KEY_HEADER).decode("latin-1")
@@ -148,18 +125,12 @@ def header_key(request: Request) -> str | None:
     if len(values) > 1:
         raise Refused(refusals.KEY_TWICE, "Idempotency-Key")
     try:
-        return values[0].strip(b" \t").decode()
+        key = values[0].strip(b" \t").decode()
     except UnicodeDecodeError:
         raise Refused(refusals.KEY_NOT_UTF8, "Idempotency-Key") from None
-
-
-def one_key(header: str | None, field: str | None) -> str | None:
-    """The idempotency key of a request, from its header or its field. Refuses two different ones."""
-    if header is None:
-        return field
-    if field not in (None, header):
+    if field not in (None, key):
         raise Refused(refusals.KEYS_DIFFER, "IdempotencyKey")
-    return header
+    return key
 
 
 def about_field(operation: str, field: str) -> dict[str, Any]:
@@ -167,29 +138,6 @@ def about_field(operation: str, field: str) -> dict[str, Any]:
     own = TABLE["operations"][operation].get("fields", {}).get(field, {})
     found: dict[str, Any] = TABLE["fields"].get(field, {}) | own
     return found
-
-
-def _operation(name: str, entry: dict[str, Any]) -> Operation:
-    method, _, path = entry["route"].partition(" ")
-    body = [*entry["body"], "IdempotencyKey"] if "body" in entry else None
-    returns = entry.get("returns")
-    columns = FUNCTIONS[entry["function"]]["columns"] if returns else ()
-    return Operation(
-        name=name,
-        method=method,
-        path=path,
-        function=entry.get("function", ""),
-        in_path=(_field(name, entry, "id"),) if "id" in entry else (),
-        query=tuple(_field(name, entry, field) for field in entry.get("query", ())),
-        body=None if body is None else tuple(_field(name, entry, field) for field in body),
-        ignored=tuple(entry.get("ignored", ())),
-        body_limit=entry.get("body_limit", messages.BODY_LIMIT),
-        columns=tuple(column for column in columns if column not in TABLE["hidden"]),
-        details=tuple(TABLE["objects"][returns].get("details", ())) if returns else (),
-        list_name=entry.get("list", ""),
-        location=entry.get("location", ""),
-        pays=entry.get("pays", False),
-    )
 
 
 def _field(operation: str, entry: dict[str, Any], name: str) -> Field:
@@ -210,7 +158,7 @@ def _field(operation: str, entry: dict[str, Any], name: str) -> Field:
     )
 
 
-ALL = {name: _operation(name, entry) for name, entry in TABLE["operations"].items()}
+ALL = {name: Operation(name, entry) for name, entry in TABLE["operations"].items()}
 
 # By path and method.
 ROUTES: dict[str, dict[str, Operation]] = {}

@@ -92,7 +92,7 @@ class AllowedOrigins:
     def preflight(self, scope: Scope) -> Response | None:
         """The response to a preflight request, in the contract's form; None for any other request."""
         headers = Headers(scope=scope)
-        if not _is_preflight(scope, headers):
+        if scope["method"] != "OPTIONS" or "origin" not in headers or "access-control-request-method" not in headers:
             return None
         found = self._cors.preflight_response(headers)
         refused = Refused(refusals.NOT_ALLOWED_BY_CORS)
@@ -101,18 +101,13 @@ class AllowedOrigins:
         return response
 
     def admit(self, scope: Scope, response: Response) -> None:
-        """Lets the page read the response, if its origin is allowed. A preflight response is complete already."""
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if _is_preflight(scope, headers):
-            return
+        """Lets the page read the response, if its origin is allowed."""
+        if "vary" in response.headers:
+            return  # complete: a preflight response
+        origin = Headers(scope=scope).get("origin")
         if origin is not None:
             response.headers.update(self._cors.simple_headers)
         if origin is not None and self._cors.is_allowed_origin(origin):
             self._cors.allow_explicit_origin(response.headers, origin)
         else:
             response.headers.add_vary_header("Origin")
-
-
-def _is_preflight(scope: Scope, headers: Headers) -> bool:
-    return scope["method"] == "OPTIONS" and "origin" in headers and "access-control-request-method" in headers

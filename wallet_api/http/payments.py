@@ -15,7 +15,7 @@ from wallet_api.http.answers import REPLAYED
 from wallet_api.http.authentication import key_id
 from wallet_api.http.codec import Fields
 from wallet_api.http.fields import Reader
-from wallet_api.http.operations import ALL, Operation, header_key, one_key
+from wallet_api.http.operations import ALL, Operation, idempotency_key
 from wallet_api.http.refusals import Error, Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record, record_of
@@ -89,13 +89,11 @@ async def make_payment(operation: Operation, request: Request) -> Response:
     client = key_id(request.scope)
     if payments.is_full(client):
         raise Full  # before the body is read
-    header = header_key(request)
-    asked = operation.reader.read(codec.decode(await messages.body(request, operation.body_limit)))
-    if header is not None:
-        asked = (*asked[:-1], one_key(header, asked[-1]))
+    *asked, field = operation.reader.read(codec.decode(await messages.body(request, operation.body_limit)))
+    key = idempotency_key(request, field)
     record = record_of(request)
     record.outcome = "failed"
-    outcome = await payments.submit((*asked, client), client, record)
+    outcome = await payments.submit((*asked, key, client), client, record)
     record.outcome, record.code = _fate(outcome)
     if isinstance(outcome, Error):
         return errors.answer(request.scope, outcome)
