@@ -13,7 +13,7 @@ from wallet_api.http import errors, refusals
 from wallet_api.http.refusals import Refused
 
 _AUTHENTICATE = "select id, name from wallet.authenticate(p_secret_hash => %s)"
-# The key of the API key's ID in a request's scope.
+# The scope key of the ID of a request's API key, which is passed to functions. Missing if there is no API key.
 KEY_ID = "wallet.key_id"
 # Seconds for which a key is cached. In the second half of them, a use looks the key up again, which records its last
 # use. The functions notice a key that was revoked or has expired meanwhile.
@@ -77,9 +77,3 @@ def _secret_hash(scope: Scope) -> bytes:
     if scheme.lower() != b"bearer" or not secret.strip():
         raise Refused(refusals.NO_API_KEY)
     return hashlib.sha256(secret.strip()).digest()
-
-
-def key_id(scope: Scope) -> Int8 | None:
-    """The ID of a request's API key, which is passed to functions; None without a key."""
-    found: Int8 | None = scope.get(KEY_ID)
-    return found

@@ -13,7 +13,7 @@ from wallet_api.database.pool import Rows
 from wallet_api.http import refusals
 from wallet_api.http.refusals import Refusal, Refused
 
-_NAN = Decimal("NaN")
+NAN = Decimal("NaN")
 _BIGINT, _NUMERIC, _TIMESTAMPTZ = 20, 1700, 1184  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
 # characters to be escaped within a JSON string
@@ -29,10 +29,10 @@ def number(text: str) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation:
-        return _NAN
+        return NAN
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
-        return _NAN
+        return NAN
     if value == 0:
         return Decimal(0)
     if exponent < -_MOST_DIGITS or value.adjusted() > _MOST_DIGITS:

@@ -39,12 +39,9 @@ class Entry:
 
     def __init__(self, settings: Settings, lifespan: Lifespan[Starlette]) -> None:
         self._app = Starlette(lifespan=lifespan)
-        self._own_pages: OwnPages | None = None
-        self._origins: AllowedOrigins | None = None
-        if settings.auth != "required":
-            self._own_pages = OwnPages(settings.hosts)
-        elif settings.cors_origins:
-            self._origins = AllowedOrigins(self._app, settings.cors_origins)
+        has_keys = settings.auth == "required"
+        self._own_pages = None if has_keys else OwnPages(settings.hosts)
+        self._origins = AllowedOrigins(self._app, settings.cors_origins) if has_keys and settings.cors_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a request, or starts and ends the application."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from psycopg.types.numeric import Int8
 
 from wallet_api.http import codec, refusals
-from wallet_api.http.codec import number
+from wallet_api.http.codec import NAN, number
 from wallet_api.http.refusals import Refusal, Refused
 
 # Leading zeros are skipped, because Python does not parse numbers with thousands of digits.
@@ -26,7 +26,6 @@ DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?([Zz]|[ +-][0-9]{2}:[0-9]{2})"
 )
-_NAN = Decimal("NaN")
 # The most payments that a batch may have.
 MOST_PAYMENTS = 10_000
 
@@ -56,10 +55,10 @@ def _integer_in_url(text: str, name: str) -> Int8:
 def _amount(value: Any, name: str) -> Decimal:
     """The decimal in a JSON number or string; NaN for anything else."""
     if isinstance(value, str):
-        return number(value) if DECIMAL.fullmatch(value) else _NAN
+        return number(value) if DECIMAL.fullmatch(value) else NAN
     if isinstance(value, Decimal):
         return value
-    return Decimal(value) if type(value) is int else _NAN
+    return Decimal(value) if type(value) is int else NAN
 
 
 def _text(value: Any, name: str) -> str:
@@ -134,11 +133,6 @@ class Field:
     required: bool = False
     defaults: bool = False
 
-    @property
-    def kind(self) -> Kind:
-        """How values are parsed."""
-        return KINDS[self.type]
-
     @functools.cached_property
     def key(self) -> str:
         """The name in lower case, as Fields.get takes it."""
@@ -151,10 +145,10 @@ class Reader:
     def __init__(self, fields: Sequence[Field], ignored: Sequence[str] = ()) -> None:
         self.names = [field.name for field in fields]
         self._known = frozenset(name.lower() for name in (*self.names, *ignored))
-        self._fields = [(field.key, field.name, field.kind.from_json) for field in fields]
+        self._fields = [(field.key, field.name, KINDS[field.type].from_json) for field in fields]
 
-    def read(self, given: codec.Fields) -> tuple[Any, ...]:
+    def read(self, given: codec.Fields) -> list[Any]:
         """The values of the fields, in order; a missing or null field is None."""
         given.refuse_unknown(self._known, refusals.UNKNOWN_FIELD, self.names)
         get = given.get
-        return tuple([None if (value := get(key)) is None else read(value, name) for key, name, read in self._fields])
+        return [None if (value := get(key)) is None else read(value, name) for key, name, read in self._fields]

@@ -18,11 +18,11 @@ JSON = (b"content-type", b"application/json")
 
 async def body(request: Request, limit: int = BODY_LIMIT) -> bytes:
     """Reads a body of at most `limit` bytes. Raises Refused if it is larger, or does not arrive in time."""
+    if request.scope[CLIENT].in_head:  # it is here already
+        return await _read(request, limit)
     for name, value in request.scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise _too_large(limit)
-    if request.scope[CLIENT].in_head:
-        return await _read(request, limit)  # asyncio.timeout would cost more than the rest
     settings: Settings = request.app.state.settings
     try:
         async with asyncio.timeout(settings.body_timeout):

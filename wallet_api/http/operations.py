@@ -15,8 +15,8 @@ from typing import Any
 from starlette.requests import Request
 
 from wallet_api.http import codec, messages, refusals
-from wallet_api.http.authentication import key_id
-from wallet_api.http.fields import Field, Reader
+from wallet_api.http.authentication import KEY_ID
+from wallet_api.http.fields import KINDS, Field, Reader
 from wallet_api.http.refusals import Refused
 
 _FOLDER = Path(__file__).parent
@@ -86,7 +86,7 @@ class Operation:
         values: dict[str, Any] = {}
         for field in self.in_path:
             try:
-                values[field.name] = field.kind.from_text(request.path_params[field.name], IN_PATH)
+                values[field.name] = KINDS[field.type].from_text(request.path_params[field.name], IN_PATH)
             except Refused as refused:
                 refused.error = replace(refused.error, field=field.name)
                 raise
@@ -94,14 +94,14 @@ class Operation:
             query = codec.decode_query(request.scope["query_string"])
             for field in self.query:
                 text = query.get(field.key)
-                values[field.name] = None if text is None else field.kind.from_text(text, field.name)
+                values[field.name] = None if text is None else KINDS[field.type].from_text(text, field.name)
         return values
 
     def call(self, columns: Sequence[str], request: Request, values: dict[str, Any]) -> tuple[str, list[Any]]:
         """The query that calls the function with a request's values, and its arguments."""
         passed = [field for field in self._passed if not (field.defaults and values[field.name] is None)]
         query = _query(self.function, tuple(columns), (*[field.argument for field in passed], "api_key_id"))
-        return query, [*[values[field.name] for field in passed], key_id(request.scope)]
+        return query, [*[values[field.name] for field in passed], request.scope.get(KEY_ID)]
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from wallet_api.database.batching import Batcher, Call, Full, repeated
 from wallet_api.database.pool import Database, Rows
 from wallet_api.http import codec, errors, messages, refusals
 from wallet_api.http.answers import REPLAYED
-from wallet_api.http.authentication import key_id
+from wallet_api.http.authentication import KEY_ID
 from wallet_api.http.codec import Fields
 from wallet_api.http.fields import Reader
 from wallet_api.http.operations import ALL, Operation, idempotency_key
@@ -86,7 +86,7 @@ def _refusal(replayed: str | None, code: str, sentence: str, argument: str | Non
 async def make_payment(operation: Operation, request: Request) -> Response:
     """Makes a payment, batched with those of concurrent requests."""
     payments: Batcher[Payment, Outcome] = request.app.state.payments
-    client = key_id(request.scope)
+    client = request.scope.get(KEY_ID)
     if payments.is_full(client):
         raise Full  # before the body is read
     *asked, field = operation.reader.read(codec.decode(await messages.body(request, operation.body_limit)))
@@ -137,7 +137,7 @@ async def make_payments(operation: Operation, request: Request) -> Response:
         return errors.answer(request.scope, replace(error, index=index))
     payments = [item for item in asked if not isinstance(item, Error)]
     record = record_of(request)
-    client = key_id(request.scope)
+    client = request.scope.get(KEY_ID)
     make = maker(request.app.state.database, atomic=atomic or False, api_key_id=client, key=key, record=record)
     record.outcome, record.batch = "failed", len(payments)  # counts as one failure if the call raises
     asks = payments or key is not None
