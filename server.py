@@ -1,4 +1,4 @@
-"""The command line: serve (the default), migrate, check, key, psql. Parses options and delegates the rest."""
+"""The command line: serve (the default), migrate, check, follow, key, psql. Parses options and delegates the rest."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from wallet_api import settings
-from wallet_api.commands import CommandRefused, check, key
+from wallet_api.commands import CommandRefused, check, follow, key
 from wallet_api.database import embedded, installer, migrations
 from wallet_api.database.roles import Roles
 from wallet_api.observability import log
@@ -83,6 +83,9 @@ def _parse() -> Namespace:
     check.add_argument(
         "--every", type=_INTERVAL.parse, metavar="SECONDS", help="repeat the check at this interval until SIGTERM"
     )
+    follow = commands.add_parser("follow", help="print each event of the feed as a line of JSON, until SIGTERM")
+    follow.set_defaults(run=_follow)
+    follow.add_argument("--after", metavar="CURSOR", help="begin after the event with this Cursor; default: all events")
     _parse_key(commands.add_parser("key", help="create, list and revoke API keys"))
     # Arguments that begin with - belong to psql.
     psql = commands.add_parser(
@@ -191,6 +194,14 @@ def _check_repeatedly(every: float) -> NoReturn:
             pause = min(every, _SOON)
             _complain(f"the ledger cannot be checked: {error}", 1)
         time.sleep(pause)
+
+
+def _follow(configuration: Settings, arguments: Namespace) -> int:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends quietly with its reader
+    with _database(configuration):
+        for event in follow.follow(settings.conninfo, arguments.after, lambda error: _complain(error, 1)):
+            print(event, flush=True)
+    return 0
 
 
 def _key(configuration: Settings, arguments: Namespace) -> int:

@@ -156,6 +156,40 @@ $$;
 
 COMMENT ON FUNCTION ledger.refuse_change() IS 'Trigger: refuses to change or remove what a table has, to its owner too.';
 
+CREATE FUNCTION ledger.report_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if new.status = 'active' and new.credit_limit = 0 and not exists (
+        select from ledger.account_change as change where change.account_id = new.account_id and change.id < new.id
+    ) then
+        insert into ledger.event (account_id) values (new.account_id);
+    else
+        insert into ledger.event (account_change_id) values (new.id);
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION ledger.report_change() IS 'Trigger: a new account, and a change of an account, are events.';
+
+CREATE FUNCTION ledger.report_hold() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tg_op = 'INSERT' then
+        insert into ledger.event (hold_id) values (new.id);
+    else
+        insert into ledger.event (ended_hold_id) values (new.id);
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION ledger.report_hold() IS 'Trigger: a new hold, and the end of a hold, are events.';
+
 CREATE TABLE ledger.currency (
     id bigint NOT NULL,
     name text NOT NULL,
@@ -450,6 +484,68 @@ ALTER TABLE ledger.currency ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+ALTER TABLE ledger.payment ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ledger.payment_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE ledger.event (
+    after_payment_id bigint DEFAULT COALESCE(pg_sequence_last_value('ledger.payment_id_seq'::regclass), (0)::bigint) NOT NULL,
+    id bigint NOT NULL,
+    account_id bigint,
+    account_change_id bigint,
+    hold_id bigint,
+    ended_hold_id bigint,
+    CONSTRAINT event_has_one_subject CHECK ((num_nonnulls(account_id, account_change_id, hold_id, ended_hold_id) = 1))
+);
+
+COMMENT ON TABLE ledger.event IS 'What the feed reports besides payments, append-only. Each row is an event of one subject.';
+
+COMMENT ON COLUMN ledger.event.after_payment_id IS 'The highest payment id that was drawn before. Drawn while the transaction has an id: see wallet.feed_end().';
+
+COMMENT ON COLUMN ledger.event.id IS 'Orders the events after one payment id.';
+
+COMMENT ON COLUMN ledger.event.account_id IS 'An account that was opened.';
+
+COMMENT ON COLUMN ledger.event.account_change_id IS 'A change of an account''s status or credit limit.';
+
+COMMENT ON COLUMN ledger.event.hold_id IS 'A hold that was created.';
+
+COMMENT ON COLUMN ledger.event.ended_hold_id IS 'A hold that was captured or voided, or has expired.';
+
+COMMENT ON CONSTRAINT event_has_one_subject ON ledger.event IS 'An event is about one thing.';
+
+ALTER TABLE ledger.event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ledger.event_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE ledger.feed_origin (
+    id integer NOT NULL,
+    account_id bigint NOT NULL,
+    account_change_id bigint NOT NULL,
+    hold_id bigint NOT NULL,
+    CONSTRAINT feed_origin_id_check CHECK ((id = 1))
+);
+
+COMMENT ON TABLE ledger.feed_origin IS 'One row: the highest ids from before the table of events. What has a lower id and no event happened before.';
+
+COMMENT ON COLUMN ledger.feed_origin.id IS 'Always 1.';
+
+COMMENT ON COLUMN ledger.feed_origin.account_id IS 'The last account.';
+
+COMMENT ON COLUMN ledger.feed_origin.account_change_id IS 'The last change of an account.';
+
+COMMENT ON COLUMN ledger.feed_origin.hold_id IS 'The last hold.';
+
 ALTER TABLE ledger.hold ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME ledger.hold_id_seq
     START WITH 1
@@ -513,15 +609,6 @@ COMMENT ON COLUMN ledger.migration.checksum IS 'SHA-256 of the file''s bytes, in
 COMMENT ON COLUMN ledger.migration.applied_at IS 'When it was applied.';
 
 COMMENT ON COLUMN ledger.migration.applied_by IS 'The database user who applied it.';
-
-ALTER TABLE ledger.payment ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME ledger.payment_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
 
 CREATE TABLE ledger.request (
     id bigint NOT NULL,
@@ -618,6 +705,12 @@ ALTER TABLE ONLY ledger.currency
 ALTER TABLE ONLY ledger.currency
     ADD CONSTRAINT currency_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY ledger.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (after_payment_id, id);
+
+ALTER TABLE ONLY ledger.feed_origin
+    ADD CONSTRAINT feed_origin_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY ledger.hold
     ADD CONSTRAINT hold_pkey PRIMARY KEY (id);
 
@@ -657,6 +750,26 @@ COMMENT ON INDEX ledger.account_name_prefix_idx IS 'Accounts whose names begin a
 CREATE INDEX account_status_idx ON ledger.account USING btree (status, id) WHERE (status <> 'active'::text);
 
 COMMENT ON INDEX ledger.account_status_idx IS 'Accounts that are not active, by status.';
+
+CREATE UNIQUE INDEX event_account_change_key ON ledger.event USING btree (account_change_id) WHERE (account_change_id IS NOT NULL);
+
+COMMENT ON INDEX ledger.event_account_change_key IS 'A change is reported once.';
+
+CREATE UNIQUE INDEX event_account_key ON ledger.event USING btree (account_id) WHERE (account_id IS NOT NULL);
+
+COMMENT ON INDEX ledger.event_account_key IS 'An account is opened once.';
+
+CREATE UNIQUE INDEX event_ended_hold_key ON ledger.event USING btree (ended_hold_id) WHERE (ended_hold_id IS NOT NULL);
+
+COMMENT ON INDEX ledger.event_ended_hold_key IS 'A hold ends once.';
+
+CREATE UNIQUE INDEX event_hold_key ON ledger.event USING btree (hold_id) WHERE (hold_id IS NOT NULL);
+
+COMMENT ON INDEX ledger.event_hold_key IS 'A hold is created once.';
+
+CREATE INDEX hold_expiry_idx ON ledger.hold USING btree (expires_at) WHERE (status = 'open'::text);
+
+COMMENT ON INDEX ledger.hold_expiry_idx IS 'Open holds by the time at which they expire.';
 
 CREATE UNIQUE INDEX hold_idempotency_key_key ON ledger.hold USING btree (idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
@@ -702,6 +815,10 @@ CREATE TRIGGER account_change_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON
 
 COMMENT ON TRIGGER account_change_append_only ON ledger.account_change IS 'What an account was allowed to do is kept.';
 
+CREATE TRIGGER account_change_reported AFTER INSERT ON ledger.account_change FOR EACH ROW EXECUTE FUNCTION ledger.report_change();
+
+COMMENT ON TRIGGER account_change_reported ON ledger.account_change IS 'A new account, and a change of one, are events.';
+
 CREATE TRIGGER account_origin_kept BEFORE DELETE OR UPDATE OF id, currency_id, currency_scale, opening_balance, created_at OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 COMMENT ON TRIGGER account_origin_kept ON ledger.account IS 'An account stays, and so does where its money came from.';
@@ -717,6 +834,22 @@ COMMENT ON TRIGGER api_key_kept ON ledger.api_key IS 'What a key was allowed to 
 CREATE TRIGGER currency_kept BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.currency FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 COMMENT ON TRIGGER currency_kept ON ledger.currency IS 'A currency stays as it was made: amounts depend on it.';
+
+CREATE TRIGGER event_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.event FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+COMMENT ON TRIGGER event_append_only ON ledger.event IS 'An event that was reported is never changed or removed.';
+
+CREATE TRIGGER feed_origin_kept BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON ledger.feed_origin FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+COMMENT ON TRIGGER feed_origin_kept ON ledger.feed_origin IS 'The order of the feed never changes.';
+
+CREATE TRIGGER hold_created AFTER INSERT ON ledger.hold FOR EACH ROW EXECUTE FUNCTION ledger.report_hold();
+
+COMMENT ON TRIGGER hold_created ON ledger.hold IS 'A new hold is an event.';
+
+CREATE TRIGGER hold_ended AFTER UPDATE OF status ON ledger.hold FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION ledger.report_hold();
+
+COMMENT ON TRIGGER hold_ended ON ledger.hold IS 'The end of a hold is an event.';
 
 CREATE TRIGGER hold_kept BEFORE DELETE OR UPDATE OF id, currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at, idempotency_key, description, reference, api_key_id, database_role OR TRUNCATE ON ledger.hold FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
@@ -774,6 +907,10 @@ REVOKE ALL ON FUNCTION ledger.check_terms() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ledger.refuse_change() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION ledger.report_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ledger.report_hold() FROM PUBLIC;
+
 GRANT SELECT ON TABLE ledger.currency TO wallet_reporting;
 
 GRANT SELECT ON TABLE ledger.account TO wallet_reporting;
@@ -783,5 +920,9 @@ GRANT SELECT ON TABLE ledger.hold TO wallet_reporting;
 GRANT SELECT ON TABLE ledger.payment TO wallet_reporting;
 
 GRANT SELECT ON TABLE ledger.account_change TO wallet_reporting;
+
+GRANT SELECT ON TABLE ledger.event TO wallet_reporting;
+
+GRANT SELECT ON TABLE ledger.feed_origin TO wallet_reporting;
 
 GRANT SELECT ON TABLE ledger.ledger_check TO wallet_reporting;

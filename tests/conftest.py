@@ -27,6 +27,7 @@ _OPTIONS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_connections": "400",
+    "max_prepared_transactions": "10",
     "deadlock_timeout": "20ms",  # instead of one second for each deadlock
 }
 # No deadline: on a busy machine, the duration of an example says nothing about the code.

@@ -224,7 +224,7 @@ def _operation(declared: Operation) -> dict[str, Any]:
         "operationId": declared.name,
         "tags": [entry["group"]],
         "summary": entry["summary"],
-        "description": " ".join(filter(None, [_LISTS if declared.is_paged else "", entry.get("about", "")])),
+        "description": " ".join(filter(None, [_LISTS if _is_list(declared) else "", entry.get("about", "")])),
         "parameters": _parameters(declared),
     }
     if declared.body is not None:
@@ -238,6 +238,11 @@ def _operation(declared: Operation) -> dict[str, Any]:
     if declared.function:
         described["security"] = [{"APIKey": []}, {}]
     return {key: value for key, value in described.items() if value not in ("", [])}
+
+
+def _is_list(declared: Operation) -> bool:
+    """Whether the operation lists what there is, whole or page by page. The feed has no end."""
+    return declared.is_paged and declared.name != "listFeed"
 
 
 def _parameters(declared: Operation) -> list[dict[str, Any]]:
@@ -307,7 +312,8 @@ def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
         schema = returns
     if declared.is_paged:
         link = {"type": "string", "pattern": '^</[^>]+>; rel="next"$'}
-        headers["Link"] = {"description": "the next page, unless this is the last one", "schema": link}
+        about = "the next page, unless this is the last one" if _is_list(declared) else "the events after these"
+        headers["Link"] = {"description": about, "schema": link}
     if declared.location:
         place = {"type": "string", "pattern": f"^{declared.location}[0-9]+$"}
         headers["Location"] = {"description": "the path of the new resource", "required": True, "schema": place}

@@ -5,7 +5,7 @@ tagged, it is made anew, so that the next version is held against the one that i
 
     git archive --format=tar 1.2.3 db wallet_api server.py | gzip -9n > tests/schema/previous_version.tar.gz
 
-It is commit c074438 now: later ones leave no migration to apply, which some tests need.
+It is commit 852a52c now.
 """
 
 import json
@@ -252,7 +252,7 @@ def test_a_call_that_began_before_the_migration_is_not_judged_by_half_of_each_ve
         assert api.post(f"/account/{seller}/status", json={"Status": "frozen"}).status_code == 200
         with psycopg.connect(bare_database) as holder:
             # the migration waits for this table, and those calls wait behind it
-            holder.execute("lock table ledger.account in access share mode")
+            holder.execute("lock table ledger.hold in row exclusive mode")
             migration = threads.submit(migrations.migrate, bare_database)
             waiting_for_locks(admin, 1)
             calls = [
@@ -266,3 +266,51 @@ def test_a_call_that_began_before_the_migration_is_not_judged_by_half_of_each_ve
             assert call.result().status_code in (400, 503), call.result().text
         assert [line["Amount"] for line in listed(api, "/accounts")] == ["5", "15"]
         assert ledger_problems(admin) == []
+
+
+def events(connection: Connection) -> list[tuple[str, int]]:
+    query = "select event, coalesce(payment_id, hold_id, account_id) from wallet.list_feed()"
+    return [(event, subject) for event, subject in connection.execute(query).fetchall()]
+
+
+def test_the_feed_begins_with_what_the_version_before_has_left(
+    admin: Connection, bare_database: str, old: Server
+) -> None:
+    """Accounts, changes, holds, their ends, payments; and then what happens, whichever version does it."""
+    with old.client() as api, ThreadPoolExecutor() as threads:
+        buyer, seller = (open_account(api, name, 10) for name in ("buyer", "seller"))
+        api.post(f"/account/{buyer}/credit-limit", json={"Amount": 5}).raise_for_status()
+        first, second, third = (api.post("/holds", json=payment_body(buyer, seller, 1)).json()["ID"] for _ in range(3))
+        payment = pay(api, buyer, seller, "1").json()["ID"]
+        capture = api.post(f"/hold/{first}/capture", json={}).json()["ID"]
+        with psycopg.connect(bare_database) as holder:
+            holder.execute("lock table ledger.hold in row exclusive mode")
+            migration = threads.submit(migrations.migrate, bare_database)
+            waiting_for_locks(admin, 1)
+            void = threads.submit(api.post, f"/hold/{second}/void", json={})
+            waiting_for_locks(admin, 2)
+            holder.rollback()
+            migration.result()
+        assert void.result().status_code == 200
+        late = open_account(api, "late")
+        assert api.post(f"/hold/{third}/void", json={}).status_code == 200
+    assert events(admin) == [
+        ("account_created", buyer),
+        ("account_created", seller),
+        ("account_changed", buyer),
+        ("hold_created", first),
+        ("hold_created", second),
+        ("hold_created", third),
+        ("hold_ended", first),
+        ("payment_made", payment),
+        ("payment_made", capture),
+        ("hold_ended", second),
+        ("account_created", late),
+        ("hold_ended", third),
+    ]
+    pages = []
+    after = None
+    while page := admin.execute("select cursor, event from wallet.list_feed(%s, 1)", [after]).fetchall():
+        pages += page
+        after = page[0][0]
+    assert [event for _, event in pages] == [event for event, _ in events(admin)]

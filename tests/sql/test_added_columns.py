@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import held, paid, row, rows
 
-TABLES = ("currency", "account", "hold", "payment", "account_change", "api_key", "request", "ledger_check")
+TABLES = ("currency", "account", "hold", "payment", "account_change", "api_key", "request", "ledger_check", "event")
 # What README.md of db/ allows for a new column: it has a default, or may be NULL.
 COLUMNS = ("added text", "added integer not null default 7")
 
@@ -51,6 +51,8 @@ def call_all(connection: Connection, number: int) -> set[str]:
         ("list_payments", None, 5, None, None, 2),
         ("list_api_keys",),
         ("list_currencies",),
+        ("list_feed",),
+        ("feed_end",),
         ("list_refusals",),
         ("last_ledger_check",),
         ("schema_version",),

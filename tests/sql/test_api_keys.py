@@ -228,6 +228,8 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "get_statement": ("read", ["one"]),
     "list_accounts": ("read", []),
     "list_currencies": ("read", []),
+    # An end that is given: the feed looks for none in a transaction that has made changes.
+    "list_feed": ("read", [None, None, "feed_end"]),
     "list_payments": ("read", []),
     "make_payment": ("pay", ["one", "two", 1]),
     "make_payments": ("pay", [["one"], ["two"], [Decimal(1)]]),
@@ -249,7 +251,7 @@ HIDDEN = {
 
 
 @pytest.fixture
-def known(keeper: Connection, one: int, two: int, three: int) -> dict[str, int]:
+def known(keeper: Connection, one: int, two: int, three: int) -> dict[str, Any]:
     """Accounts, a payment from two to one, and a hold of one for two."""
     return {
         "one": one,
@@ -257,20 +259,21 @@ def known(keeper: Connection, one: int, two: int, three: int) -> dict[str, int]:
         "three": three,
         "payment": paid(keeper, two, one, 10),
         "hold": held(keeper, one, two, 10),
+        "feed_end": keeper.execute("select '99999.0@' || wallet._feed_server()").fetchall()[0][0],
     }
 
 
-def meant(known: dict[str, int], argument: Any) -> Any:
+def meant(known: dict[str, Any], argument: Any) -> Any:
     if isinstance(argument, list):
         return [meant(known, element) for element in argument]
     return known.get(argument, argument) if isinstance(argument, str) else argument
 
 
-def called(keeper: Connection, known: dict[str, int], function: str, api_key: int) -> list[Row]:
+def called(keeper: Connection, known: dict[str, Any], function: str, api_key: int) -> list[Row]:
     return rows(keeper, function, *meant(known, CALLS[function][1]), api_key_id=api_key)
 
 
-def refused(keeper: Connection, known: dict[str, int], function: str, api_key: int) -> str | None:
+def refused(keeper: Connection, known: dict[str, Any], function: str, api_key: int) -> str | None:
     return refusal(keeper, function, *meant(known, CALLS[function][1]), api_key_id=api_key)
 
 
@@ -280,7 +283,7 @@ def test_these_are_all_functions_that_take_a_key(keeper: Connection) -> None:
 
 
 @pytest.mark.parametrize("function", CALLS)
-def test_it_needs_the_scope_and_no_other(keeper: Connection, known: dict[str, int], function: str) -> None:
+def test_it_needs_the_scope_and_no_other(keeper: Connection, known: dict[str, Any], function: str) -> None:
     needed = CALLS[function][0]
     others = [scope for scope in SCOPES if scope != needed]
     assert refused(keeper, known, function, key(keeper, *others)) == "WF001"
@@ -290,7 +293,7 @@ def test_it_needs_the_scope_and_no_other(keeper: Connection, known: dict[str, in
 @pytest.mark.parametrize("function", CALLS)
 @pytest.mark.parametrize("how", ["unknown", "revoked", "expired"])
 def test_it_needs_a_key_that_is_valid_at_this_moment(
-    keeper: Connection, known: dict[str, int], function: str, how: str
+    keeper: Connection, known: dict[str, Any], function: str, how: str
 ) -> None:
     api_key = key(keeper) if how != "unknown" else 0
     if how != "unknown":
@@ -299,7 +302,7 @@ def test_it_needs_a_key_that_is_valid_at_this_moment(
 
 
 @pytest.mark.parametrize("function", CALLS)
-def test_a_key_that_is_bound_may_for_its_account(keeper: Connection, known: dict[str, int], function: str) -> None:
+def test_a_key_that_is_bound_may_for_its_account(keeper: Connection, known: dict[str, Any], function: str) -> None:
     api_key = key(keeper, accounts=[known["one"]])
     if function in OF_ALL:
         assert refused(keeper, known, function, api_key) == "WF002"
@@ -309,12 +312,15 @@ def test_a_key_that_is_bound_may_for_its_account(keeper: Connection, known: dict
 
 @pytest.mark.parametrize("function", sorted(set(CALLS) - OF_ALL - {"list_currencies"}))
 def test_a_key_that_is_bound_to_another_account_may_not(
-    keeper: Connection, known: dict[str, int], function: str
+    keeper: Connection, known: dict[str, Any], function: str
 ) -> None:
     api_key = key(keeper, accounts=[known["three"]])
     if function in ("list_accounts", "list_payments"):
         ids = [found["id"] for found in called(keeper, known, function, api_key)]
         assert ids == ([known["three"]] if function == "list_accounts" else [])
+    elif function == "list_feed":
+        events = [found for found in called(keeper, known, function, api_key) if found["event"] is not None]
+        assert [event["account_id"] for event in events] == [known["three"]]
     elif function == "make_payments":
         [outcome] = called(keeper, known, function, api_key)
         assert (outcome["id"], outcome["error_code"]) == (None, "WF002")
@@ -325,7 +331,7 @@ def test_a_key_that_is_bound_to_another_account_may_not(
 
 # It pays only from its accounts: not for who pays it.
 @pytest.mark.parametrize("function", ["capture_hold", "void_hold", "create_hold", "make_payment", "refund_payment"])
-def test_the_other_side_may_not(keeper: Connection, known: dict[str, int], function: str) -> None:
+def test_the_other_side_may_not(keeper: Connection, known: dict[str, Any], function: str) -> None:
     api_key = key(keeper, accounts=[known["two"], known["three"]])
     assert refused(keeper, known, function, api_key) == "WF002"
     assert row(keeper, "get_hold", known["hold"], api_key_id=api_key)["status"] == "open"
@@ -341,7 +347,7 @@ LOOKS = """select relname, coalesce(seq_scan, 0), coalesce(idx_scan, 0) from pg_
     ["create_hold", "get_account", "get_statement", "make_payment", "set_account_status", "set_credit_limit"],
 )
 def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
-    keeper: Connection, known: dict[str, int], function: str
+    keeper: Connection, known: dict[str, Any], function: str
 ) -> None:
     api_key = key(keeper, accounts=[known["three"]])
     looks = []
@@ -372,7 +378,7 @@ def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
     ],
 )
 def test_a_key_without_permission_learns_nothing_else(
-    keeper: Connection, known: dict[str, int], function: str, arguments: list[Any]
+    keeper: Connection, known: dict[str, Any], function: str, arguments: list[Any]
 ) -> None:
     api_key = key(keeper, *[scope for scope in SCOPES if scope != CALLS[function][0]])
     assert refusal(keeper, function, *meant(known, arguments), api_key_id=api_key) == "WF001"
@@ -393,7 +399,7 @@ def test_a_secret_that_is_wrong_is_as_much_work_as_one_that_was_revoked(keeper: 
 # Batches.
 
 
-def test_of_a_batch_each_payment_has_the_outcome_of_its_own_key(keeper: Connection, known: dict[str, int]) -> None:
+def test_of_a_batch_each_payment_has_the_outcome_of_its_own_key(keeper: Connection, known: dict[str, Any]) -> None:
     one, two = known["one"], known["two"]
     every, bound = key(keeper, "pay"), key(keeper, "pay", accounts=[two], name="bound")
     reading, over = key(keeper, "read", name="reading"), key(keeper, "pay", name="over")
@@ -430,7 +436,7 @@ def test_of_a_batch_what_is_not_allowed_waits_for_no_account(admin: Connection, 
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_a_batch_has_a_key_for_each_payment(keeper: Connection, known: dict[str, int], number: int) -> None:
+def test_a_batch_has_a_key_for_each_payment(keeper: Connection, known: dict[str, Any], number: int) -> None:
     parties = ([known["one"]] * 2, [known["two"]] * 2, [Decimal(1)] * 2)
     assert refusal(keeper, "make_payments", *parties, api_key_ids=[key(keeper)] * number) == "22023"
 
@@ -444,14 +450,14 @@ def refusal_of_payment(keeper: Connection, buyer: int, seller: int, api_key: int
     return None
 
 
-def test_of_an_atomic_batch_the_first_that_is_not_allowed_is_raised(keeper: Connection, known: dict[str, int]) -> None:
+def test_of_an_atomic_batch_the_first_that_is_not_allowed_is_raised(keeper: Connection, known: dict[str, Any]) -> None:
     api_key = key(keeper, "pay", accounts=[known["one"]])
     parties = ([known["one"], known["two"]], [known["two"], known["one"]], [Decimal(1)] * 2)
     assert refusal(keeper, "make_payments", *parties, True, api_key_ids=[api_key] * 2) == "WF002"
     assert [line["balance"] for line in rows(keeper, "get_statement", known["one"])] == [100, 110]
 
 
-def test_a_refused_key_learns_nothing_of_idempotency_keys(keeper: Connection, known: dict[str, int]) -> None:
+def test_a_refused_key_learns_nothing_of_idempotency_keys(keeper: Connection, known: dict[str, Any]) -> None:
     one, two = known["one"], known["two"]
     paid(keeper, one, two, 1, idempotency_key="used")
     api_key = key(keeper, "pay", accounts=[known["three"]])
@@ -463,7 +469,7 @@ def test_a_refused_key_learns_nothing_of_idempotency_keys(keeper: Connection, kn
     assert (outcome["id"], outcome["error_code"]) == (None, "WF002")
 
 
-def test_the_same_payment_with_another_api_key_gets_the_first_one(keeper: Connection, known: dict[str, int]) -> None:
+def test_the_same_payment_with_another_api_key_gets_the_first_one(keeper: Connection, known: dict[str, Any]) -> None:
     first, second = key(keeper, "pay", name="first"), key(keeper, "pay", name="second")
     asked = (known["one"], known["two"], 1)
     payment = paid(keeper, *asked, idempotency_key="used", api_key_id=first)
@@ -475,7 +481,7 @@ def test_the_same_payment_with_another_api_key_gets_the_first_one(keeper: Connec
 # What it sees.
 
 
-def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connection, known: dict[str, int]) -> None:
+def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connection, known: dict[str, Any]) -> None:
     one, two, three = known["one"], known["two"], known["three"]
     four = account(keeper, "four", 100)
     made = {
@@ -506,7 +512,7 @@ def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connectio
 
 
 def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_often(
-    keeper: Connection, known: dict[str, int]
+    keeper: Connection, known: dict[str, Any]
 ) -> None:
     one, two = known["one"], known["two"]
     # so many accounts that a page looks at few payments
@@ -521,7 +527,7 @@ def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_ofte
 
 @pytest.mark.parametrize("limit", [None, 10])
 def test_a_list_does_the_same_work_whether_another_account_is_there_or_not(
-    keeper: Connection, known: dict[str, int], limit: int | None
+    keeper: Connection, known: dict[str, Any], limit: int | None
 ) -> None:
     api_key = key(keeper, "read", accounts=[known["three"]])
     looks = []
@@ -537,7 +543,7 @@ def test_a_list_does_the_same_work_whether_another_account_is_there_or_not(
 # Who made it.
 
 
-def test_every_row_records_its_maker(keeper: Connection, known: dict[str, int]) -> None:
+def test_every_row_records_its_maker(keeper: Connection, known: dict[str, Any]) -> None:
     api_key = key(keeper)
     words = f"postgres, API key {api_key} (key)"
     one, two = known["one"], known["two"]
@@ -582,7 +588,7 @@ def test_the_recorded_role_is_the_one_that_logged_in(admin: Connection, database
     assert said == [["postgres"] * 4, ["postgres"] * 4, ["wallet_app"] * 4]
 
 
-def test_a_payment_of_a_key_that_is_not_there_cannot_be_stored(keeper: Connection, known: dict[str, int]) -> None:
+def test_a_payment_of_a_key_that_is_not_there_cannot_be_stored(keeper: Connection, known: dict[str, Any]) -> None:
     made = f"""insert into ledger.payment (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance,
                                            seller_balance, api_key_id)
                values (1, {known["one"]}, {known["two"]}, 1, 99, 101, %s) returning database_role"""
@@ -592,7 +598,7 @@ def test_a_payment_of_a_key_that_is_not_there_cannot_be_stored(keeper: Connectio
 
 
 def test_what_a_call_of_the_version_before_writes_while_it_is_migrated_is_stored(
-    keeper: Connection, known: dict[str, int]
+    keeper: Connection, known: dict[str, Any]
 ) -> None:
     """It has locked its accounts by then, and its row of a payment has no place for a role."""
     keeper.execute(

@@ -329,6 +329,8 @@ WITHOUT_SCANS: dict[str, tuple[Any, ...]] = {
     "set_credit_limit": (2, 5),
     "list_payments": (None, 20),
     "get_statement": (1, None, 20),
+    "list_feed": (),
+    "feed_end": (),
 }
 
 

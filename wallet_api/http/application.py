@@ -14,6 +14,7 @@ from wallet_api.database.pool import Database
 from wallet_api.http import errors, payments
 from wallet_api.http.authentication import Keys
 from wallet_api.http.entry import Entry
+from wallet_api.http.feed import Feed
 from wallet_api.http.sampling import sample
 from wallet_api.settings import Settings
 
@@ -80,11 +81,12 @@ def create_app(
             # by then, a call whose connection broke no longer waits for a lock
             retry_pause=patience + _MARGIN,
         )
+        app.state.feed = Feed(app.state.database)
         app.state.databases = [app.state.database, app.state.lists, app.state.key_database, paying]
         # Whether connections may lead to a read-only or outdated server.
         app.state.stale = False
         async with contextlib.AsyncExitStack() as stack:
-            for resource in (*app.state.databases, app.state.readiness, app.state.payments):
+            for resource in (*app.state.databases, app.state.readiness, app.state.payments, app.state.feed):
                 await stack.enter_async_context(resource)
             sampling = asyncio.create_task(sample(app.state, clients)) if settings.metrics_port is not None else None
             yield

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from wallet_api.http import answers, documents, errors, payments, probes, refusals
+from wallet_api.http import answers, documents, errors, feed, payments, probes, refusals
 from wallet_api.http.authentication import KEY_ID, Keys
 from wallet_api.http.messages import CLIENT
 from wallet_api.http.operations import ROUTES, Operation
@@ -22,6 +22,7 @@ from wallet_api.settings import Settings
 _HANDLERS = {
     "makePayment": payments.make_payment,
     "makePayments": payments.make_payments,
+    "listFeed": feed.list_feed,
     "live": probes.live,
     "ready": probes.ready,
     "getOpenAPI": documents.openapi,

@@ -57,6 +57,7 @@ pool_connections = _gauge("wallet_pool_connections", "Database connections", ["p
 pool_waiting = _gauge("wallet_pool_waiting", "Requests waiting for a database connection", ["pool"])
 _lock_waits = _histogram("wallet_lock_wait_seconds", "Time that payments waited for a locked account, if they met one")
 clients = _gauge("wallet_clients", "Client connections")
+feed_blocked = _gauge("wallet_feed_blocked", "1 if an open transaction keeps new events out of the feed, else 0")
 
 _least = functools.partial(_gauge, multiprocess_mode="livemin")
 database_up = _least("wallet_database_up", "1 if the database answers, else 0")

@@ -117,6 +117,8 @@ class Protocol(HttpToolsProtocol):
     _upgrading = False
     # Whether the body of the last request is complete.
     in_head = True
+    # Whether the service is about to close this connection.
+    is_stopping = False
     # Bytes received since the last part of a body: head, chunk sizes, trailer.
     _overhead = 0
 
@@ -186,6 +188,11 @@ class Protocol(HttpToolsProtocol):
         Protocol._away -= 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        """The service stops: requests that wait for something should end."""
+        self.is_stopping = True
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Parses received bytes: part of a request, or several requests."""

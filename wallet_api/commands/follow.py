@@ -1,0 +1,66 @@
+"""Follows the feed: passes on each event as JSON, soon after it has happened."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+from psycopg.types.string import TextLoader
+
+from wallet_api.commands import wallet
+from wallet_api.database.pool import Rows
+from wallet_api.http import codec
+from wallet_api.http.operations import ALL
+
+# Seconds between two looks, and after one that failed.
+_INTERVAL = 0.02
+_PAUSE = 1.0
+
+_COLUMNS = ", ".join(ALL["listFeed"].columns)
+_LIST = f"select {_COLUMNS}, more from wallet.list_feed(p_after => %s, p_until => %s)"  # noqa: S608
+_FEED_END = "select feed_end, looks::text, waits_for from wallet.feed_end(p_looks => %s::jsonb)"
+
+
+def follow(conninfo: Callable[[], str], after: str | None, complain: Callable[[object], object]) -> Iterator[str]:
+    """Yields each event after a cursor (None: all), as GET /feed shows it, without end.
+
+    `conninfo` returns the connection string for each new connection. If the database cannot be used, complains, and
+    continues when it can. Raises CommandRefused if there is no wallet, or `after` is no cursor.
+    """
+    while True:
+        try:
+            with wallet(conninfo()) as connection:
+                connection.autocommit = True
+                for type_name in ("int8", "numeric", "timestamptz"):
+                    connection.adapters.register_loader(type_name, TextLoader)
+                connection.execute("set TimeZone = 'UTC'")
+                connection.execute("set DateStyle = 'ISO'")
+                for end in _ends(connection, complain):
+                    while page := _page(connection, after, end):
+                        for cursor, event in page:
+                            yield event
+                            after = cursor
+        except psycopg.OperationalError as error:
+            complain(f"the feed cannot be read: {error}")
+            time.sleep(_PAUSE)
+
+
+def _ends(connection: psycopg.Connection, complain: Callable[[object], object]) -> Iterator[str]:
+    """Yields the end of the feed each time it has moved."""
+    looks, shown, waited_for = None, None, None
+    while True:
+        [(end, looks, waits_for)] = connection.execute(_FEED_END, [looks]).fetchall()
+        if waits_for not in (None, waited_for):
+            complain(f"the feed waits for the end of a transaction: {waits_for}")
+        waited_for = waits_for
+        if end not in (None, shown):
+            shown = end
+            yield end
+        time.sleep(_INTERVAL)
+
+
+def _page(connection: psycopg.Connection, after: str | None, end: str) -> list[tuple[str, str]]:
+    """The next events up to an end, each with its cursor."""
+    cursor = connection.execute(_LIST, [after, end])
+    columns = tuple((column.name, column.type_code) for column in cursor.description or ())
+    rows = cursor.fetchall()
+    return list(zip([row[0] for row in rows], codec.objects(Rows(columns[:-1], rows)), strict=True))
