@@ -336,6 +336,30 @@ def test_the_server_needs_little_of_the_event_loop() -> None:
     run(test)
 
 
+def test_the_server_stops_with_shutdown_of_each_connection() -> None:
+    stopped: list[asyncio.Protocol] = []
+
+    class Stopped(Protocol):
+        def shutdown(self) -> None:
+            stopped.append(self)
+            self.connections.discard(self)
+
+    async def test() -> None:
+        server = uvicorn.Server(uvicorn.Config(answering, lifespan="off", log_config=None))
+        server.should_exit = True  # stops as soon as it has started
+        protocol = Stopped()
+        server.server_state.connections.add(protocol)
+        protocol.connections = server.server_state.connections
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            await server.serve([listener])
+        moved = (
+            "Server no longer calls shutdown() of each connection: Protocol does not end requests that wait for events"
+        )
+        assert stopped == [protocol], moved
+
+    run(test)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_server_handles_signals_with_handle_exit(signum: signal.Signals) -> None:
     handled: list[int] = []

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.conftest import Connection
 from tests.sql.calls import Row, refusal_of, row, rows
@@ -172,7 +173,7 @@ def test_feed_end_says_what_it_waits_for(wallet: Connection, database: str) -> N
         looks = None
         for pause in (0, 0.2, 1.0):
             time.sleep(pause)
-            found = row(wallet, "feed_end", psycopg.types.json.Jsonb(looks) if looks else None)
+            found = row(wallet, "feed_end", Jsonb(looks) if looks else None)
             looks = found["looks"]
         assert found["feed_end"] is None
         assert found["waits_for"] == f"process {slow.info.backend_pid} of postgres"
@@ -203,7 +204,7 @@ def test_an_end_that_another_server_has_found_does_not_count(wallet: Connection,
         slow.execute("select wallet.make_payment(1, 2, 1)")
         account(wallet, "third")
         assert feed(wallet, after, until="9.9@1.000000") == []
-        found = row(wallet, "feed_end", psycopg.types.json.Jsonb({"server": "1.000000", "end": [9, 9], "looks": []}))
+        found = row(wallet, "feed_end", Jsonb({"server": "1.000000", "end": [9, 9], "looks": []}))
         assert found["feed_end"] is None
 
 

@@ -19,6 +19,7 @@ listed with their names. tests/http/test_uvicorn.py has a test for each part.
 - A disconnected cycle sends nothing.
 - cycle.scope is that scope. cycle.more_body is true until the body is complete.
 - cycle.keep_alive = False closes the connection after the answer.
+- shutdown() is called for each connection when the server stops.
 - flow.pause_reading() and flow.resume_reading() may be repeated.
 - timeout_keep_alive, timeout_keep_alive_task, timeout_keep_alive_handler(): the keep-alive timer.
 - _unset_keepalive_if_required() stops that timer; on_response_complete() starts it.
