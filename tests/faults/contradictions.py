@@ -288,6 +288,7 @@ def verdict(admin: psycopg.Connection[Any], address: Address, recorder: Recorder
     _wait_until_quiet(admin)
     payments = stored_payments(admin, recorder.accounts)
     found = contradictions(recorder.accounts, _shown_balances(address), payments, recorder.orders)
+    found += recorder.follower.contradictions(address, [payment.id for payment in payments])
     found += [f"was never answered for good: {order}" for order in recorder.unsettled()]
     found += [f"check_ledger() finds: {link}" for link in ledger_problems(admin)]
     return found

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 
+from tests.faults.follower import Follower
 from tests.faults.scene import Address
 from tests.support import TIMEOUT, account, payment_body, wait_until
 
@@ -88,7 +89,8 @@ class Recorder:
     """So many clients, each with a connection of its own that it keeps, each with one request at a time.
 
     A request without a key is sent once. One with a key is sent until it is settled, unless `repeat` is false; and
-    sometimes once more, for no reason. `keyed` is the part of requests that have one.
+    sometimes once more, for no reason. `keyed` is the part of requests that have one. Meanwhile, a reader follows the
+    feed.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Recorder:
         seed: object = 0,
     ) -> None:
         self.accounts = accounts
+        self.follower = Follower(addresses)
         self.faults: list[Fault] = []
         self._addresses = addresses
         self._keyed = keyed
@@ -118,6 +121,7 @@ class Recorder:
         ]
 
     def __enter__(self) -> Self:
+        self.follower.start()
         for thread in self._threads:
             thread.start()
         return self
@@ -127,6 +131,7 @@ class Recorder:
         self._giving_up.set()
         for thread in self._threads:
             thread.join()
+        self.follower.stop()
 
     @property
     def orders(self) -> list[Order]:
