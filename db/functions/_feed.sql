@@ -89,7 +89,8 @@ comment on function wallet._feed_look() is
     'The positions drawn so far, and the id that this transaction takes. The feed is complete up to there once all '
     'transactions with lower ids have ended.';
 
--- All who draw positions lock the table of accounts in one of these modes before, and until they end.
+-- A transaction that draws positions has locked the table of accounts in one of these modes before, and keeps the lock
+-- until it ends.
 create or replace function wallet._feed_writers(p_xid xid8)
     returns setof text
     language sql

@@ -1,5 +1,6 @@
 """The sessions of README, docs/tour.md and docs/operations.md give, on a new database, what is shown, byte for byte."""
 
+import json
 import re
 import shlex
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -15,7 +17,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, postgres_programs
-from tests.support import PROJECT, account, serving, wait_until, waiting_for_locks
+from tests.support import PROJECT, account, open_account, serving, wait_until, waiting_for_locks
 from wallet_api.database import embedded
 
 # A command on a line of its own, and what it gives on the lines below it: "$ curl …", or in psql "wallet=> …", and
@@ -154,3 +156,34 @@ def test_a_worker_keeps_as_many_connections_as_the_document_says(admin: Connecti
         wait_until(lambda: connections() >= 2 * (6 + 3 + 5))
         assert [api.get(path).status_code for path in ("/readyz", "/accounts", "/readyz")] == [200] * 3
         assert connections() == 2 * (6 + 3 + 5)
+
+
+def test_the_recipe_delivers_webhooks_in_order_and_at_least_once(client: httpx2.Client, tmp_path: Path) -> None:
+    text = (PROJECT / "docs/operations.md").read_text()
+    [program] = re.findall(r"### Deliver webhooks\n.*?```python\n(.*?)```", text, re.DOTALL)
+    received: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["Cursor"])
+            self.send_response(500 if len(received) == 2 else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
+        threading.Thread(target=hook.serve_forever).start()
+        program = program.replace("http://localhost:8080", str(client.base_url).rstrip("/"))
+        program = program.replace("https://shop.example/wallet-events", f"http://127.0.0.1:{hook.server_port}/")
+        program = program.replace("time.sleep(5)", "time.sleep(0.1)")
+        for name in ("one", "two", "three"):
+            open_account(client, name)
+        delivered = ["0.1", "0.2", "0.2", "0.3"]  # the second one was answered with 500, and is delivered again
+        for expected in (delivered, [*delivered, "0.4"]):
+            with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as process:
+                wait_until(lambda wanted=expected: received == wanted)  # type: ignore[misc]
+                wait_until(lambda wanted=expected: (tmp_path / "cursor").read_text() == wanted[-1])  # type: ignore[misc]
+                process.kill()
+            open_account(client, "four" if expected == delivered else "five")
+        hook.shutdown()
