@@ -198,6 +198,12 @@ def test_a_transaction_that_adds_no_events_does_not_hold_the_feed_back(
         assert feed(wallet)[-1]["event"] == "payment_made"
 
 
+def test_reports_read_the_feed_in_transactions_that_may_change_nothing(wallet: Connection, database: str) -> None:
+    with psycopg.connect(database, user="wallet_reporting", autocommit=True) as reporting:
+        assert reporting.execute("show transaction_read_only").fetchone() == ("on",)
+        assert len(feed(reporting)) == 2
+
+
 def test_an_end_that_another_server_has_found_does_not_count(wallet: Connection, database: str) -> None:
     after = last(wallet)
     with psycopg.connect(database) as slow:
