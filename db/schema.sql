@@ -767,6 +767,10 @@ CREATE UNIQUE INDEX event_hold_key ON ledger.event USING btree (hold_id) WHERE (
 
 COMMENT ON INDEX ledger.event_hold_key IS 'A hold is created once.';
 
+CREATE INDEX hold_buyer_idx ON ledger.hold USING btree (buyer_account_id, status, id);
+
+COMMENT ON INDEX ledger.hold_buyer_idx IS 'The holds on an account''s money by status, in order.';
+
 CREATE INDEX hold_expiry_idx ON ledger.hold USING btree (expires_at) WHERE (status = 'open'::text);
 
 COMMENT ON INDEX ledger.hold_expiry_idx IS 'Open holds by the time at which they expire.';
@@ -778,6 +782,18 @@ COMMENT ON INDEX ledger.hold_idempotency_key_key IS 'One hold a key, whoever ask
 CREATE INDEX hold_open_idx ON ledger.hold USING btree (buyer_account_id, expires_at) WHERE (status = 'open'::text);
 
 COMMENT ON INDEX ledger.hold_open_idx IS 'What is held of an account, and what of that has expired.';
+
+CREATE INDEX hold_reference_idx ON ledger.hold USING btree (reference, id) WHERE (reference IS NOT NULL);
+
+COMMENT ON INDEX ledger.hold_reference_idx IS 'Holds by reference, where there is one.';
+
+CREATE INDEX hold_seller_idx ON ledger.hold USING btree (seller_account_id, status, id);
+
+COMMENT ON INDEX ledger.hold_seller_idx IS 'The holds for an account by status, in order.';
+
+CREATE INDEX hold_status_idx ON ledger.hold USING btree (status, id);
+
+COMMENT ON INDEX ledger.hold_status_idx IS 'Holds by status, in order.';
 
 CREATE INDEX payment_buyer_idx ON ledger.payment USING btree (buyer_account_id, id);
 

@@ -34,7 +34,7 @@ begin
         select
             hold.id, hold.currency_id, hold.amount::numeric, hold.buyer_account_id, hold.seller_account_id,
             hold.operation_timestamp, hold.expires_at,
-            case when hold.status = 'open' and hold.expires_at <= clock_timestamp() then 'expired' else hold.status end,
+            wallet._hold_status(hold.status, hold.expires_at, clock_timestamp()),
             payment.id, payment.amount::numeric, hold.description, hold.reference,
             wallet._made_by(hold.api_key_id, hold.database_role),
             wallet._made_by(hold.ended_api_key_id, hold.ended_database_role)

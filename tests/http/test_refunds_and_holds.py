@@ -91,7 +91,7 @@ def test_refunds_in_parts(api: httpx2.Client, pair: tuple[int, int]) -> None:
         ("/hold/9223372036854775808/void", "POST", "WH031", "The ID in the URL"),
         ("/payment/1", "POST", "WH003", ""),
         ("/payment/1/refund", "GET", "WH003", ""),
-        ("/holds", "GET", "WH003", ""),
+        ("/holds", "PUT", "WH003", ""),
         ("/hold/1/void", "GET", "WH003", ""),
         ("/payment/", "GET", "WH002", ""),
         ("/hold/1/", "GET", "WH002", ""),

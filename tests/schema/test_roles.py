@@ -31,6 +31,7 @@ FUNCTIONS = {
     "list_api_keys": {"wallet_ops"},
     "list_currencies": READING,
     "list_feed": READING,
+    "list_holds": READING,
     "list_payments": READING,
     "list_refusals": READING,
     "make_payment": OPERATIONS,

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.sql.calls import Row, held, paid, refusal, refusal_of, row, rows
+from tests.sql.calls import Row, as_if_an_hour_ago, held, paid, refusal, refusal_of, row, rows
 from tests.support import account, ledger_problems
 
 SCOPES = ["read", "pay", "admin"]
@@ -230,6 +230,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "list_currencies": ("read", []),
     # An end that is given: the feed looks for none in a transaction that has made changes.
     "list_feed": ("read", [None, None, "feed_end"]),
+    "list_holds": ("read", []),
     "list_payments": ("read", []),
     "make_payment": ("pay", ["one", "two", 1]),
     "make_payments": ("pay", [["one"], ["two"], [Decimal(1)]]),
@@ -315,7 +316,7 @@ def test_a_key_that_is_bound_to_another_account_may_not(
     keeper: Connection, known: dict[str, Any], function: str
 ) -> None:
     api_key = key(keeper, accounts=[known["three"]])
-    if function in ("list_accounts", "list_payments"):
+    if function in ("list_accounts", "list_holds", "list_payments"):
         ids = [found["id"] for found in called(keeper, known, function, api_key)]
         assert ids == ([known["three"]] if function == "list_accounts" else [])
     elif function == "list_feed":
@@ -369,6 +370,7 @@ def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
         ("create_hold", ["one", "one", -1]),
         ("get_statement", ["one", None, 0]),
         ("list_accounts", [None, 0]),
+        ("list_holds", [None, 0]),
         ("list_payments", [None, 0]),
         ("make_payment", ["one", "one", -1]),
         ("make_payments", [["one"], ["one"], [Decimal(-1)]]),
@@ -511,6 +513,55 @@ def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connectio
             assert pages == expected
 
 
+def test_lists_of_holds_have_what_touches_its_accounts_and_nothing_else(
+    keeper: Connection, known: dict[str, Any]
+) -> None:
+    one, two, three = known["one"], known["two"], known["three"]
+    four = account(keeper, "four", 100)
+    made = {
+        held(keeper, buyer, seller, 1, reference="r"): (buyer, seller)
+        for buyer, seller in ((one, two), (two, three), (three, four), (four, one), (three, two), (two, one)) * 2
+    }
+    for number, hold in enumerate(made):
+        if number % 4 == 1:
+            row(keeper, "void_hold", hold)
+        elif number % 4 == 2:
+            as_if_an_hour_ago(keeper, hold)
+    made[known["hold"]] = (one, two)
+    for bound in ([one], [one, three], [four], [one, two, three, four]):
+        api_key = key(keeper, "read", accounts=bound, name=str(bound))
+        for filters in (
+            {}, {"account_id": one}, {"account_id": three}, {"reference": "r"}, {"status": "open"},
+            {"status": "expired"}, {"status": "voided"}, {"reference": "r", "account_id": two},
+            {"status": "open", "account_id": two}, {"expires_before": TOMORROW},
+            {"expires_before": TOMORROW + datetime.timedelta(days=30), "status": "open"},
+        ):  # fmt: skip
+            every = rows(keeper, "list_holds", **filters)
+            expected = [hold for hold in every if set(made[hold["id"]]) & set(bound)]
+            assert rows(keeper, "list_holds", **filters, api_key_id=api_key) == expected
+            pages, after = [], None
+            while True:
+                page = rows(keeper, "list_holds", after, 2, **filters, api_key_id=api_key)
+                pages += [hold | {"more": False} for hold in page if hold["amount"] is not None]
+                if not (page and page[-1]["more"]):
+                    break
+                after = page[-1]["id"]
+            assert pages == expected
+
+
+def test_of_a_reference_of_holds_that_others_use_a_bound_key_is_told_nothing_however_often(
+    keeper: Connection, known: dict[str, Any]
+) -> None:
+    bound = [known["three"], *[account(keeper, f"account {number}") for number in range(99)]]
+    for _ in range(40):  # more than the key may look at of its own accounts
+        held(keeper, known["one"], known["two"], Decimal("0.1"), reference="theirs")
+    api_key = key(keeper, "read", accounts=bound)
+    assert rows(keeper, "list_holds", None, 1, reference="theirs", api_key_id=api_key) == []
+    own = held(keeper, known["three"], known["one"], 1, reference="theirs")
+    [found] = rows(keeper, "list_holds", None, 1, reference="theirs", api_key_id=api_key)
+    assert (found["id"], found["amount"], found["more"]) == (own, 1, False)
+
+
 def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_often(
     keeper: Connection, known: dict[str, Any]
 ) -> None:
@@ -535,6 +586,7 @@ def test_a_list_does_the_same_work_whether_another_account_is_there_or_not(
         before = keeper.execute(LOOKS).fetchall()
         filters = {"account_id": place, "from": TOMORROW - datetime.timedelta(days=2), "to": TOMORROW}
         assert rows(keeper, "list_payments", None, limit, **filters, api_key_id=api_key) == []
+        assert rows(keeper, "list_holds", None, limit, account_id=place, status="open", api_key_id=api_key) == []
         after = keeper.execute(LOOKS).fetchall()
         looks.append([(name, a - c, b - d) for (name, a, b), (_, c, d) in zip(after, before, strict=True)])
     assert looks[2] == looks[3]

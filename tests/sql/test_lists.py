@@ -1,11 +1,12 @@
-"""list_accounts() and list_payments(): filters, and pages that together are the whole."""
+"""list_accounts(), list_payments() and list_holds(): filters, and pages that together are the whole."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.conftest import Connection
-from tests.sql.calls import Row, at, held, paid, refusal_of, row, rows
+from tests.sql.calls import Row, as_if_an_hour_ago, at, held, paid, refusal_of, row, rows
 from tests.support import account
 
 HOURS = [f"2020-01-01 {hour:02}:00:00+00" for hour in range(24)]
@@ -150,6 +151,110 @@ def test_by_time_they_come_in_the_order_of_time_and_then_of_ids(keeper: Connecti
     assert hours(rows(keeper, "list_payments", account_id=ledger["Anna"], **{"from": HOURS[0]})) == [1, 2, 3, 5, 6]
 
 
+# Holds.
+
+
+@pytest.fixture
+def holds(keeper: Connection) -> Names:
+    """Accounts, and holds among them, each of as much as its number: of every status, one of them expired but still
+    stored as open."""
+    names = {name: account(keeper, name, 1000, currency) for name, currency in
+             (("Anna", 1), ("Anton", 1), ("anna", 1), ("Bert", 1), ("Än%", 2), ("An_", 2))}  # fmt: skip
+    made = [
+        ("Anna", "Anton", "one"), ("Anton", "Anna", None), ("Anna", "Bert", "two"), ("Än%", "An_", "one"),
+        ("Bert", "Anna", None), ("Anna", "Anton", "two"), ("Bert", "Anton", "one"), ("Anna", "Bert", "one"),
+    ]  # fmt: skip
+    for number, (buyer, seller, reference) in enumerate(made, 1):
+        seconds = 60 if number == 7 else 604_800
+        hold = held(keeper, names[buyer], names[seller], number, expires_in=seconds, reference=reference)
+        names[f"hold {number}"] = hold
+        if number == 5:
+            as_if_an_hour_ago(keeper, hold, "59 minutes")  # released by the next hold on the account
+    row(keeper, "capture_hold", names["hold 2"], 1)
+    row(keeper, "void_hold", names["hold 3"])
+    row(keeper, "capture_hold", names["hold 8"])
+    as_if_an_hour_ago(keeper, names["hold 6"], "59 minutes")
+    return names
+
+
+SOON = datetime.now(UTC) + timedelta(days=1)
+HOLD_FILTERS: list[tuple[dict[str, Any], list[int]]] = [
+    ({}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ({"account_id": "Anna"}, [1, 2, 3, 5, 6, 8]),
+    ({"account_id": "Anton"}, [1, 2, 6, 7]),
+    ({"account_id": "anna"}, []),
+    ({"account_id": 0}, []),
+    ({"account_id": -1}, []),
+    ({"account_id": 2**63 - 1}, []),
+    ({"status": "open"}, [1, 4, 7]),
+    ({"status": "captured"}, [2, 8]),
+    ({"status": "voided"}, [3]),
+    ({"status": "expired"}, [5, 6]),
+    ({"account_id": "Anna", "status": "open"}, [1]),
+    ({"account_id": "Anton", "status": "open"}, [1, 7]),
+    ({"account_id": "Anna", "status": "captured"}, [2, 8]),
+    ({"account_id": "Anna", "status": "expired"}, [5, 6]),
+    ({"account_id": "Bert", "status": "voided"}, [3]),
+    ({"account_id": "An_", "status": "voided"}, []),
+    ({"reference": "one"}, [1, 4, 7, 8]),
+    ({"reference": "One"}, []),
+    ({"reference": ""}, []),
+    ({"reference": "one", "status": "open"}, [1, 4, 7]),
+    ({"reference": "two", "status": "expired"}, [6]),
+    ({"reference": "one", "account_id": "Anna"}, [1, 8]),
+    ({"reference": "one", "account_id": "Anton", "status": "open"}, [1, 7]),
+    ({"reference": "one", "expires_before": SOON}, [7]),
+    ({"expires_before": SOON}, [5, 6, 7]),
+    ({"expires_before": datetime.now(UTC)}, [5, 6]),
+    ({"expires_before": "infinity"}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ({"expires_before": "-infinity"}, []),
+    ({"status": "open", "expires_before": SOON}, [7]),
+    ({"status": "expired", "expires_before": "2020-01-01 05:30:00+02:30"}, []),
+    ({"account_id": "Anna", "expires_before": SOON}, [5, 6]),
+    ({"account_id": "Anton", "expires_before": SOON, "status": "open"}, [7]),
+    ({"account_id": "Anna", "expires_before": "infinity", "status": "captured"}, [2, 8]),
+]
+
+
+@pytest.mark.parametrize(("filters", "expected"), HOLD_FILTERS, ids=lambda value: " ".join(map(str, value)))
+def test_the_holds_that_are_asked_for(
+    keeper: Connection, holds: Names, filters: dict[str, Any], expected: list[int]
+) -> None:
+    found = rows(keeper, "list_holds", **asked(holds, filters))
+    assert hours(found) == expected
+    assert {hold["more"] for hold in found} <= {False}
+    for limit in (1, 2, 3, 1000):
+        assert whole(keeper, "list_holds", limit, **asked(holds, filters)) == found
+    for number in range(1, 9):
+        rest = rows(keeper, "list_holds", holds[f"hold {number}"], **asked(holds, filters))
+        assert hours(rest) == [later for later in expected if later > number]
+    for after in (None, 0, -(2**63)):
+        assert hours(rows(keeper, "list_holds", after, 3, **asked(holds, filters))) == expected[:3]
+    assert rows(keeper, "list_holds", 2**63 - 1, 3, **asked(holds, filters)) == []
+
+
+def test_a_hold_is_listed_as_it_is_shown(keeper: Connection, holds: Names) -> None:
+    listed = rows(keeper, "list_holds")
+    assert [hold["status"] for hold in listed] == [
+        "open", "captured", "voided", "open", "expired", "expired", "open", "captured",
+    ]  # fmt: skip
+    for hold in listed:
+        assert hold.pop("more") is False
+        shown = row(keeper, "get_hold", hold["id"])
+        assert (list(shown), shown) == (list(hold), hold)
+
+
+def test_a_hold_whose_answer_was_lost_is_found_and_its_account_can_be_closed(keeper: Connection, holds: Names) -> None:
+    """By its reference, or by its account."""
+    assert refusal_of(keeper, f"set_account_status({holds['Än%']}, 'closed')") == "WC041"
+    paid(keeper, holds["Än%"], holds["An_"], 996)
+    [hold] = rows(keeper, "list_holds", reference="one", account_id=holds["Än%"], status="open")
+    assert [hold] == rows(keeper, "list_holds", account_id=holds["Än%"], status="open")
+    row(keeper, "capture_hold", hold["id"])
+    assert row(keeper, "set_account_status", holds["Än%"], "closed")["status"] == "closed"
+    assert rows(keeper, "list_holds", account_id=holds["Än%"], status="open") == []
+
+
 # Accounts.
 
 
@@ -219,6 +324,11 @@ REFUSALS = [
     ("list_payments(null, 1001)", "WB061"),
     ("list_payments(null, 9223372036854775807)", "WB061"),
     ("list_accounts(null, 0)", "WB061"),
+    ("list_holds(null, 0)", "WB061"),
+    ("list_holds(null, 1001)", "WB061"),
+    ("list_holds(p_status => '')", "WB036"),
+    ("list_holds(p_status => 'Open')", "WB036"),
+    ("list_holds(p_status => 'active')", "WB036"),
     ("list_accounts(null, 1001)", "WB061"),
     ("list_payments(p_min => 'NaN')", "WB062"),
     ("list_payments(p_max => 'NaN')", "WB062"),
@@ -240,6 +350,7 @@ REFUSALS = [
     # Of two reasons, the one that is checked first:
     ("list_payments(null, 0, p_min => 'NaN')", "WB061"),
     ("list_accounts(null, 0, p_status => '')", "WB061"),
+    ("list_holds(null, 0, p_status => '')", "WB061"),
 ]
 
 

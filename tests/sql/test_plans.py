@@ -258,6 +258,124 @@ def test_a_page_of_accounts_reads_no_more_than_it_shows(
         assert cost.buffers <= 40
 
 
+# 20,000 holds, of which 16,500 were captured; account 1 is a party of half of them. Of the open ones, 20 % have expired.
+HOLDS = 20_000
+FILL_HOLDS = f"""
+    insert into ledger.hold (
+        currency_id, buyer_account_id, seller_account_id, amount, expires_at, status, ended_at, reference
+    )
+    select
+        1, made.buyer, made.seller, 1,
+        now() + case when made.status = 'open' and n % 200 >= 40 then interval '1 day' else interval '-1 day' end,
+        made.status, case when made.status <> 'open' then now() end,
+        case when n % 5 = 0 then 'many' when n % 7 = 0 then 'one ' || n end
+    from generate_series(1, {HOLDS}) as n
+    cross join lateral (
+        select
+            case n % 4 when 0 then 1 else 2 + n * 7 % {ACCOUNTS - 1} end as buyer,
+            case n % 4 when 2 then 1 else 2 + (n * 7 + 1) % {ACCOUNTS - 1} end as seller,
+            case
+                when n % 40 in (0, 2, 5) then 'open' when n % 40 in (4, 6) then 'expired'
+                when n % 40 in (8, 10) then 'voided' else 'captured'
+            end as status
+    ) as made;
+
+    insert into ledger.payment (
+        currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, hold_id
+    )
+    select 1, hold.buyer_account_id, hold.seller_account_id, 1, 0, 0, hold.id
+    from ledger.hold as hold
+    where hold.status = 'captured';
+"""
+
+
+@pytest.fixture(scope="module")
+def holding(cluster: str) -> Iterator[Connection]:
+    for conninfo in clone(cluster, "wallet"):
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute(FILL_HOLDS)
+            connection.execute("set session_replication_role = origin")
+            connection.execute("vacuum analyze ledger.hold, ledger.payment")
+            yield connection
+
+
+# Filters of holds with full pages everywhere, and the rows that a page reads at most: those that it shows and the next
+# one, of each side of an account and of each status, once to count them and once to show them; of open ones more,
+# because some have expired.
+HOLD_FILTERS: list[tuple[dict[str, Any], int]] = [
+    ({}, 2 * (LIMIT + 1)),
+    ({"reference": "many"}, 2 * (LIMIT + 1)),
+    ({"status": "captured"}, 2 * (LIMIT + 1)),
+    ({"status": "voided"}, 2 * (LIMIT + 1)),
+    ({"status": "open"}, 22 * (LIMIT + 1)),
+    ({"status": "expired"}, 2 * 22 * (LIMIT + 1)),
+    ({"account_id": 1}, 2 * 8 * (LIMIT + 1)),
+    ({"account_id": 1, "status": "captured"}, 2 * 2 * (LIMIT + 1)),
+    ({"account_id": 1, "status": "voided"}, 2 * 2 * (LIMIT + 1)),
+    ({"account_id": 1, "status": "open"}, 2 * 22 * (LIMIT + 1)),
+    ({"account_id": 1, "status": "open", "expires_before": "infinity"}, 2 * 22 * (LIMIT + 1)),
+    ({"account_id": 1, "status": "expired"}, 4 * 22 * (LIMIT + 1)),
+    ({"expires_before": "infinity"}, 2 * (LIMIT + 1)),
+]
+
+
+@pytest.mark.parametrize(("filters", "read"), HOLD_FILTERS, ids=str)
+def test_the_first_page_of_holds_and_the_last_cost_the_same(
+    holding: Connection, filters: dict[str, Any], read: int
+) -> None:
+    for after in (None, HOLDS // 2, HOLDS - 60 * LIMIT):
+        found = rows(holding, "list_holds", after, LIMIT, **filters)
+        assert len(found) == LIMIT
+        assert all(hold["amount"] is not None and hold["more"] for hold in found)
+        cost = Cost(holding, "list_holds", after, LIMIT, **filters)
+        assert cost.scanned == set()
+        assert cost.rows["hold"] <= read
+        assert cost.rows["payment"] <= LIMIT
+        assert cost.buffers <= 3 * read + 200
+
+
+def test_a_hold_that_was_lost_is_found_without_a_look_at_others(holding: Connection) -> None:
+    [lost] = rows(holding, "list_holds", reference="one 42")
+    assert Cost(holding, "list_holds", None, LIMIT, reference="one 42").rows["hold"] <= 2
+    assert Cost(holding, "list_holds", None, LIMIT, reference="none").rows["hold"] == 0
+    for account_id in (lost["buyer_account_id"], lost["seller_account_id"]):
+        number = len(rows(holding, "list_holds", account_id=account_id, status=lost["status"]))
+        cost = Cost(holding, "list_holds", None, 1000, account_id=account_id, status=lost["status"])
+        assert cost.rows["hold"] <= 3 * number + 8  # and those that have expired
+        assert cost.scanned == set()
+
+
+NARROW_HOLDS: list[tuple[dict[str, Any], int]] = [
+    ({"expires_before": BEGIN}, HOLDS),
+    ({"reference": "many", "account_id": 0}, 4000),
+    ({"account_id": 1, "expires_before": BEGIN}, 10_000),
+    ({"account_id": 1, "status": "captured", "expires_before": BEGIN}, 8_000),
+    ({"status": "open", "expires_before": BEGIN}, 1_500),
+]
+
+
+@pytest.mark.parametrize(("filters", "number"), NARROW_HOLDS, ids=str)
+def test_what_narrows_and_finds_no_hold_looks_at_so_many_says_where_to_go_on_and_comes_to_the_end(
+    holding: Connection, filters: dict[str, Any], number: int
+) -> None:
+    after, pages = None, 0
+    while True:
+        cost = Cost(holding, "list_holds", after, LIMIT, **filters)
+        assert cost.scanned == set()
+        assert cost.rows["hold"] <= 5 * LOOKED_AT
+        page = rows(holding, "list_holds", after, LIMIT, **filters)
+        pages += 1
+        if not page:
+            break
+        [marker] = page
+        assert {name for name, value in marker.items() if value is not None} == {"id", "more"}
+        assert marker["more"] is True
+        assert marker["id"] > (after or 0)
+        after = marker["id"]
+    assert pages <= 1 + 4 * number // LOOKED_AT
+
+
 def test_an_account_of_very_many_open_holds_is_as_quick_as_any(admin: Connection) -> None:
     """A lock looks for the expired holds, not at all of them."""
     for name, amount in (("buyer", 50_000), ("seller", 100)):
@@ -327,6 +445,7 @@ WITHOUT_SCANS: dict[str, tuple[Any, ...]] = {
     "void_hold": (2,),
     "set_account_status": (2, "frozen"),
     "set_credit_limit": (2, 5),
+    "list_holds": (None, 20, 1, "open"),
     "list_payments": (None, 20),
     "get_statement": (1, None, 20),
     "list_feed": (),

@@ -78,6 +78,7 @@ LIMITED = {
     "WB016": "make_payment(1, 2, 1, null, %s)",
     "WB017": "make_payment(1, 2, 1, null, null, %s)",
     "WB031": "create_hold(1, 2, 1, %s)",
+    "WB036": "list_holds(p_status => %s)",
     "WB041": "set_account_status(0, %s)",
     "WB051": "create_currency(%s, 2)",
     "WB052": "create_currency('x', %s)",
