@@ -4,14 +4,14 @@ import itertools
 import json
 import re
 import urllib.parse
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import httpx2
 import pytest
 
 from tests.conftest import Connection
-from tests.support import account, assert_refused, open_account, pay, serving
+from tests.support import account, assert_refused, open_account, pay, payment_body, serving
 
 Row = dict[str, Any]
 _names = (f"pages {number}" for number in itertools.count())
@@ -197,6 +197,62 @@ def test_a_search_that_takes_long_goes_on_from_page_to_page(admin: Connection, d
         assert len(json.loads(api.get("/payments?max=1").content)["Payments"]) == 32_345
 
 
+def test_holds_that_are_searched_for(api: httpx2.Client) -> None:
+    buyer, seller = (open_account(api, next(_names), 1000) for _ in range(2))
+    reference = f"pages {buyer}"
+    ids = []
+    for number in range(1, 8):
+        terms = {"Reference": reference, "Description": "every third"} if number % 3 == 0 else {}
+        body = payment_body(buyer, seller, number, ExpiresIn=60 if number == 4 else 86_400, **terms)
+        ids.append(api.post("/holds", json=body).json()["ID"])
+    assert api.post(f"/hold/{ids[1]}/capture", json={"Amount": "0.5"}).status_code == 200
+    assert api.post(f"/hold/{ids[2]}/void").status_code == 200
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+", "%2B")
+    for query, numbers in {
+        f"account={buyer}": range(1, 8),
+        f"account={seller}": range(1, 8),
+        f"account={buyer}&status=open": [1, 4, 5, 6, 7],
+        f"account={seller}&status=captured": [2],
+        f"STATUS=voided&Account={seller}": [3],
+        f"account={buyer}&status=expired": [],
+        f"reference={reference}": [3, 6],
+        f"reference={reference}&status=open": [6],
+        f"reference={reference}&account={10**18}": [],
+        f"account={buyer}&expires_before={soon}": [4],
+        f"account={buyer}&after={ids[4]}": [6, 7],
+        f"account={buyer}&status=open&after={ids[4]}": [6, 7],
+    }.items():
+        expected = [api.get(f"/hold/{ids[number - 1]}").json() for number in numbers]
+        assert api.get(f"/holds?{query}").text == (
+            json.dumps({"Holds": expected}, separators=(",", ":")) if expected else "{}"
+        )
+        for limit in (1, 3, 1000):
+            assert [row for page in walk(api, f"/holds?{query}&limit={limit}") for row in page] == expected, query
+    listed = rows(api.get(f"/holds?account={buyer}"))
+    assert (listed[1]["Status"], listed[1]["CapturedAmount"], "Reference" in listed[1]) == ("captured", "0.5", False)
+    assert (listed[5]["Reference"], listed[5]["Description"]) == (reference, "every third")
+
+
+def test_a_long_list_of_holds_is_streamed_and_a_search_in_it_goes_on_from_page_to_page(
+    admin: Connection, database: str
+) -> None:
+    buyer, seller = account(admin, "buyer", 10**9), account(admin, "seller")
+    admin.execute(
+        """insert into ledger.hold (currency_id, buyer_account_id, seller_account_id, amount, expires_at)
+           select 1, %s, %s, 1, clock_timestamp() + interval '1 day' from generate_series(1, 10500)""",
+        [buyer, seller],
+    )
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        response = api.get("/holds")
+        assert response.headers["transfer-encoding"] == "chunked"
+        assert [row["ID"] for row in rows(response)] == list(range(1, 10_501))
+        assert [len(page) for page in walk(api, f"/holds?account={seller}&status=open&limit=1000")] == [1000] * 10 + [
+            500
+        ]
+        assert api.get("/holds?expires_before=2000-01-01T00:00:00Z").text == "{}"
+        assert walk(api, "/holds?expires_before=2000-01-01T00:00:00Z&limit=5") == [[], []]
+
+
 WRONG_INTEGERS = [
     "abc",
     "",
@@ -222,12 +278,19 @@ WRONG_MOMENTS = [
     ("path", "code", "field"),
     [(f"/payments?{name}={text}", "WH031", name) for name in ("limit", "after", "account") for text in WRONG_INTEGERS]
     + [(f"/payments?from={text}", "WH036", "from") for text in WRONG_MOMENTS]
+    + [(f"/holds?{name}={text}", "WH031", name) for name in ("limit", "after", "account") for text in ("1.5", "")]
+    + [(f"/holds?expires_before={text}", "WH036", "expires_before") for text in WRONG_MOMENTS]
+    + [(f"/holds?status={text}", "WB036", "") for text in ("", "Open", "active", "open%20")]
     + [(f"/payments?min={text}", "WB062", "") for text in ("abc", "", "1e99", "NaN", "1%00")]
     + [(f"/accounts?details={text}", "WH035", "details") for text in ("maybe", "", "1", "TRUE", "true%00")]
     + [
         ("/payments?limit=0", "WB061", ""),
         ("/payments?limit=1001", "WB061", ""),
         ("/accounts?limit=-1", "WB061", ""),
+        ("/holds?limit=0", "WB061", ""),
+        ("/holds?limit=1001", "WB061", ""),
+        ("/holds?status=a%00b", "WH033", "status"),
+        ("/holds?reference=a%00b", "WH033", "reference"),
         ("/account/1/statement?limit=0", "WB061", ""),
         ("/account/1/statement?to=x", "WH036", "to"),
         ("/account/1?at=x", "WH036", "at"),
