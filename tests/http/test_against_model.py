@@ -468,6 +468,15 @@ class Wallet(RuleBasedStateMachine):
         for hold in self.model.holds:
             told = client.get(f"/hold/{hold.json['ID']}").json()
             assert told == self.hold_json(hold, told)
+            for account in (hold.buyer, hold.seller):
+                filters = {"account": account, "status": hold.status}
+                listed = client.get("/holds", params=filters).json()["Holds"]
+                assert [found["ID"] for found in listed] == sorted(
+                    found.json["ID"]
+                    for found in self.model.holds
+                    if account in (found.buyer, found.seller) and found.status == hold.status
+                )
+                assert told in listed
 
     @invariant()
     def the_lists_and_the_ledger_agree(self) -> None:

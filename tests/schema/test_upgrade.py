@@ -308,6 +308,8 @@ def test_the_feed_begins_with_what_the_version_before_has_left(
         ("account_created", late),
         ("hold_ended", third),
     ]
+    listed = "select id, status from wallet.list_holds(p_account_id => %s)"
+    assert admin.execute(listed, [seller]).fetchall() == [(first, "captured"), (second, "voided"), (third, "voided")]
     pages = []
     after = None
     while page := admin.execute("select cursor, event from wallet.list_feed(%s, 1)", [after]).fetchall():
