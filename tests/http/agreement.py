@@ -24,8 +24,8 @@ from wallet_api.http import refusals
 Node = dict[str, Any]
 Statuses = dict[str, Counter[int]]
 
-# A hold can be captured or voided once.
-_HOLDS = range(1, 31)
+# A hold can be captured or voided once: so many that captures leave some to void.
+_HOLDS = range(1, 101)
 
 # All checks, but for one: whether a request is granted depends on more than its form. (That those are granted that
 # should be is what all other tests are about; here, that each operation grants some.)
