@@ -1,14 +1,14 @@
 -- wallet.list_payments(p_after_id, p_limit, p_account_id, p_buyer_account_id, p_seller_account_id, p_currency,
---                      p_from, p_to, p_min, p_max, p_reference, p_api_key_id)
+--                      p_from, p_to, p_min, p_max, p_reference, p_refunded_payment_id, p_api_key_id)
 --
 -- Returns a page of the payments that match the arguments: those after an id, at most p_limit. Without arguments, it
 -- returns all; to a key bound to accounts, only those that involve them.
 --
--- One index gives the candidates, in order: that of the reference, else of the buyer, the seller, the account (either
--- side), the accounts that the key is bound to, the time, the id. (A bound key never reads the index of another
--- account.) Further conditions filter the candidates, and a page then reads at most 10,000 of them: it may have fewer
--- rows than the limit although others follow. But for a bound key and a reference, it reads all: an early end would
--- reveal payments of other accounts.
+-- One index gives the candidates, in order: that of the refunded payment, else of the reference, the buyer, the seller,
+-- the account (either side), the accounts that the key is bound to, the time, the id. (A bound key never reads the index
+-- of another account, nor the refunds of a payment that it may not see.) Further conditions filter the candidates, and a
+-- page then reads at most 10,000 of them: it may have fewer rows than the limit although others follow. But for a bound
+-- key and a reference, it reads all: an early end would reveal payments of other accounts.
 --
 -- Returns: payments, oldest first: by id; by time and id if the index is that of the time. more, the same in all rows:
 --          whether further rows follow, after p_after_id => the last row's id. If a page ends before it is full, its
@@ -18,6 +18,7 @@
 -- Raises:  refusals of the API key, the limit, and min or max; no such currency
 
 create or replace function wallet._payment_index(
+    p_refunded_payment_id bigint,
     p_reference text,
     p_of_bound boolean,
     p_buyer_account_id bigint,
@@ -30,6 +31,7 @@ create or replace function wallet._payment_index(
     language sql immutable
 as $$
     select case
+        when p_refunded_payment_id is not null then 'refunds'
         when p_reference is not null then 'reference'
         when p_of_bound then 'bound'
         when p_buyer_account_id is not null then 'buyer'
@@ -40,7 +42,9 @@ as $$
     end
 $$;
 
-comment on function wallet._payment_index(text, boolean, bigint, bigint, bigint, timestamptz, timestamptz) is
+comment on function wallet._payment_index(
+    bigint, text, boolean, bigint, bigint, bigint, timestamptz, timestamptz
+) is
     'The index that gives the candidates of a list. p_of_bound: those of the accounts that the API key is bound to.';
 
 -- Row comparisons, as in _history.sql: a single index gives this order.
@@ -49,6 +53,9 @@ create or replace function wallet._payment_candidates(p_index text)
     language sql immutable
 as $$
     select case p_index
+        when 'refunds' then 'select payment.* from ledger.payment as payment
+            where (payment.refunded_payment_id, payment.id) > ($17, $1) and payment.refunded_payment_id <= $17
+            order by payment.refunded_payment_id, payment.id'
         when 'reference' then 'select payment.* from ledger.payment as payment
             where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
             order by payment.reference, payment.id'
@@ -83,6 +90,7 @@ create or replace function wallet.list_payments(
     p_min numeric default null,
     p_max numeric default null,
     p_reference text default null,
+    p_refunded_payment_id bigint default null,
     p_api_key_id bigint default null
 )
     returns table (
@@ -115,9 +123,11 @@ declare
     v_until_id bigint := 9223372036854775807;
     v_after_moment timestamptz := timestamptz '-infinity';
     v_index text := wallet._payment_index(
-        p_reference, v_of_bound, p_buyer_account_id, p_seller_account_id, p_account_id, p_from, p_to
+        p_refunded_payment_id, p_reference, v_of_bound, p_buyer_account_id, p_seller_account_id, p_account_id,
+        p_from, p_to
     );
     v_order text := case v_index when 'time' then 'source.operation_timestamp, source.id' else 'source.id' end;
+    v_refunded_payment_id bigint := p_refunded_payment_id;
     v_narrows boolean;
     v_look_at bigint;
     v_looked_until bigint;
@@ -143,6 +153,14 @@ begin
         if p_to is not null then
             v_until_id := wallet._last_payment_before(v_account_id, p_to);
         end if;
+    elsif v_index = 'refunds' then
+        -- Refunds have the accounts of their payment: a bound key sees all of them, or none.
+        v_refunded_payment_id := (
+            select payment.id
+            from ledger.payment as payment
+            where payment.id = p_refunded_payment_id
+                and wallet._may_see(v_bound_ids, payment.buyer_account_id, payment.seller_account_id)
+        );
     elsif v_index = 'time' then
         v_after_moment := coalesce(
             (
@@ -157,8 +175,9 @@ begin
     end if;
 
     v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id)
-            > case v_index when 'bound' then 0 else 1 end
+            > case when v_index in ('bound', 'refunds') then 0 else 1 end
         or num_nonnulls(p_currency, p_min, p_max) > 0
+        or (v_index = 'refunds' and num_nonnulls(p_from, p_to) > 0)
         or (v_index = 'reference' and num_nonnulls(p_from, p_to, v_bound_ids) > 0);
     v_look_at := p_limit + 1;
     if v_narrows and p_limit is not null then
@@ -183,8 +202,9 @@ begin
                 and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
                 and wallet._may_see($16, source.buyer_account_id, source.seller_account_id)'
             -- all other indexes have applied the times
-            || case v_index when 'reference'
-                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end;
+            || case when v_index in ('refunds', 'reference')
+                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end
+            || case v_index when 'refunds' then ' and ($5 is null or source.reference = $5)' else '' end;
     end if;
 
     -- A separate count costs less than to compute for each row whether another one follows.
@@ -193,13 +213,14 @@ begin
     )
     into v_looked_until, v_more
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
+        v_refunded_payment_id;
     v_more := coalesce(v_more, false) or v_looked_until is not null;
     return query execute format(
         'select
             source.id, source.currency_id, currency.name, source.amount::numeric,
             source.buyer_account_id, source.seller_account_id, source.operation_timestamp,
-            source.description, source.reference, source.refunded_payment_id, source.hold_id, $17
+            source.description, source.reference, source.refunded_payment_id, source.hold_id, $18
         from (%1$s order by %2$s limit $15) as source
         join ledger.currency as currency on currency.id = source.currency_id
         order by %2$s',
@@ -207,7 +228,7 @@ begin
     )
     using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
         v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
-        v_more;
+        v_refunded_payment_id, v_more;
     get diagnostics v_number = row_count;
     if v_looked_until is not null and v_number < p_limit then
         id := v_looked_until;
@@ -218,13 +239,13 @@ end
 $$;
 
 comment on function wallet.list_payments(
-    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint
 ) is
     'Payments, oldest first: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all), of an account, a buyer, '
     'a seller, a currency (id or name), from a moment (p_from) until before another (p_to), of an amount from p_min '
-    'to p_max, with a reference. more: whether further rows follow, after the last row''s id. A last row with only id '
-    'and more is not a payment.';
+    'to p_max, with a reference, or that refund a payment. more: whether further rows follow, after the last row''s id. '
+    'A last row with only id and more is not a payment.';
 
 grant execute on function wallet.list_payments(
-    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint
 ) to wallet_app, wallet_ops, wallet_reporting;

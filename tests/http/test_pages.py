@@ -276,7 +276,11 @@ WRONG_MOMENTS = [
 
 @pytest.mark.parametrize(
     ("path", "code", "field"),
-    [(f"/payments?{name}={text}", "WH031", name) for name in ("limit", "after", "account") for text in WRONG_INTEGERS]
+    [
+        (f"/payments?{name}={text}", "WH031", name)
+        for name in ("limit", "after", "account", "refunded")
+        for text in WRONG_INTEGERS
+    ]
     + [(f"/payments?from={text}", "WH036", "from") for text in WRONG_MOMENTS]
     + [(f"/holds?{name}={text}", "WH031", name) for name in ("limit", "after", "account") for text in ("1.5", "")]
     + [(f"/holds?expires_before={text}", "WH036", "expires_before") for text in WRONG_MOMENTS]

@@ -76,6 +76,13 @@ def test_refunds_in_parts(api: httpx2.Client, pair: tuple[int, int]) -> None:
     assert_refused(post(api, f"{path}/refund"), "WB021")
     assert_refused(post(api, f"/payment/{first['ID']}/refund"), "WB022")
     assert made(api.get(f"/payment/{first['ID']}"))["RefundedPaymentID"] == payment["ID"]
+    refunds = api.get(f"/payments?refunded={payment['ID']}").json()["Payments"]
+    assert [refund["Amount"] for refund in refunds] == ["4", "6"]
+    assert refunds[0] == made(api.get(f"/payment/{first['ID']}"))
+    page = api.get(f"/payments?limit=1&refunded={payment['ID']}")
+    assert page.json()["Payments"] == refunds[:1]
+    assert api.get(page.links["next"]["url"]).json()["Payments"] == refunds[1:]
+    assert api.get(f"/payments?refunded={first['ID']}").text == "{}"
 
 
 @pytest.mark.parametrize(

@@ -562,6 +562,23 @@ def test_of_a_reference_of_holds_that_others_use_a_bound_key_is_told_nothing_how
     assert (found["id"], found["amount"], found["more"]) == (own, 1, False)
 
 
+@pytest.mark.parametrize("filters", [{}, {"reference": "back"}, {"min": 1, "limit": 1}], ids=str)
+def test_a_bound_key_lists_the_refunds_of_its_payments_and_no_others(
+    keeper: Connection, known: dict[str, Any], filters: dict[str, Any]
+) -> None:
+    row(keeper, "refund_payment", known["payment"], 1, reference="back")
+    number = row(keeper, "refund_payment", known["payment"], 2, reference="back")["id"]
+    asked = filters | {"refunded_payment_id": known["payment"]}
+    every = rows(keeper, "list_payments", **asked)
+    assert every
+    for side in ("one", "two"):
+        api_key = key(keeper, "read", accounts=[known["three"], known[side]], name=side)
+        assert rows(keeper, "list_payments", **asked, api_key_id=api_key) == every
+    api_key = key(keeper, "read", accounts=[known["three"]])
+    for payment in (known["payment"], number, 2**62):
+        assert rows(keeper, "list_payments", **asked | {"refunded_payment_id": payment}, api_key_id=api_key) == []
+
+
 def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_often(
     keeper: Connection, known: dict[str, Any]
 ) -> None:

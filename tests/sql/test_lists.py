@@ -1,6 +1,7 @@
 """list_accounts(), list_payments() and list_holds(): filters, and pages that together are the whole."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -27,6 +28,17 @@ def ledger(keeper: Connection) -> Names:
         names[f"payment {hour}"] = at(keeper, number, HOURS[hour])
     row(keeper, "set_account_status", names["Anton"], "frozen")
     return names
+
+
+@pytest.fixture
+def refunds(keeper: Connection, ledger: Names) -> Names:
+    """Refunds of the payments of hours 6 and 3, one an hour from 9 on, of a tenth, two tenths and so on."""
+    row(keeper, "set_account_status", ledger["Anton"], "active")
+    for hour, (payment, reference) in enumerate([(6, None), (6, "back"), (3, "back"), (6, "back")], 9):
+        terms = {"amount": (hour - 8) / Decimal(10), "reference": reference}
+        refund = row(keeper, "refund_payment", ledger[f"payment {payment}"], **terms)["id"]
+        ledger[f"payment {hour}"] = at(keeper, refund, HOURS[hour])
+    return ledger
 
 
 def whole(connection: Connection, function: str, limit: int, **filters: object) -> list[Row]:
@@ -253,6 +265,42 @@ def test_a_hold_whose_answer_was_lost_is_found_and_its_account_can_be_closed(kee
     row(keeper, "capture_hold", hold["id"])
     assert row(keeper, "set_account_status", holds["Än%"], "closed")["status"] == "closed"
     assert rows(keeper, "list_holds", account_id=holds["Än%"], status="open") == []
+
+
+# Refunds.
+
+
+REFUNDS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"refunded_payment_id": "payment 6"}, ["0.1", "0.2", "0.4"]),
+    ({"refunded_payment_id": "payment 3"}, ["0.3"]),
+    ({"refunded_payment_id": "payment 1"}, []),
+    ({"refunded_payment_id": "payment 9"}, []),
+    ({"refunded_payment_id": 0}, []),
+    ({"refunded_payment_id": -(2**63)}, []),
+    ({"refunded_payment_id": 2**63 - 1}, []),
+    ({"refunded_payment_id": "payment 6", "reference": "back"}, ["0.2", "0.4"]),
+    ({"refunded_payment_id": "payment 6", "reference": ""}, []),
+    ({"refunded_payment_id": "payment 6", "from": HOURS[10]}, ["0.2", "0.4"]),
+    ({"refunded_payment_id": "payment 6", "from": HOURS[9], "to": HOURS[11]}, ["0.1", "0.2"]),
+    ({"refunded_payment_id": "payment 6", "buyer_account_id": "Anton"}, ["0.1", "0.2", "0.4"]),
+    ({"refunded_payment_id": "payment 6", "seller_account_id": "Anton"}, []),
+    ({"refunded_payment_id": "payment 6", "account_id": "Anna", "min": "0.2", "currency": "USD"}, ["0.2", "0.4"]),
+    ({"refunded_payment_id": "payment 6", "max": "0.1"}, ["0.1"]),
+    ({"refunded_payment_id": "payment 6", "currency": "RUB"}, []),
+]
+
+
+@pytest.mark.parametrize(("filters", "expected"), REFUNDS, ids=str)
+def test_the_refunds_of_a_payment(
+    keeper: Connection, refunds: Names, filters: dict[str, Any], expected: list[str]
+) -> None:
+    found = rows(keeper, "list_payments", **asked(refunds, filters))
+    assert [str(refund["amount"]) for refund in found] == expected
+    assert {refund["refunded_payment_id"] for refund in found} <= {asked(refunds, filters)["refunded_payment_id"]}
+    for limit in (1, 2, 3, 1000):
+        assert whole(keeper, "list_payments", limit, **asked(refunds, filters)) == found
+    for place, refund in enumerate(found):
+        assert rows(keeper, "list_payments", refund["id"], **asked(refunds, filters)) == found[place + 1 :]
 
 
 # Accounts.

@@ -26,13 +26,14 @@ FILL = f"""
 
     insert into ledger.payment (
         currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
-        reference
+        reference, refunded_payment_id
     )
     select
         1, case n % 4 when 0 then 1 else 2 + n * 7 % {ACCOUNTS - 1} end,
         case n % 4 when 2 then 1 else 2 + (n * 7 + 1) % {ACCOUNTS - 1} end, 1 + n % 100, n, n,
         timestamptz '2020-01-01 00:00+00' + n * interval '1 second',
-        case when n % 5 = 0 then 'many' when n % 7 = 0 then 'one ' || n end
+        case when n % 5 = 0 then 'many' when n % 7 = 0 then 'one ' || n end,
+        case n % 1000 when 4 then 2 end
     from generate_series(1, {PAYMENTS}) as n;
 """
 
@@ -116,6 +117,16 @@ def test_the_first_page_of_payments_and_the_last_cost_the_same(large: Connection
 def test_a_reference_reads_what_has_it(large: Connection, reference: str) -> None:
     cost = Cost(large, "list_payments", None, LIMIT, reference=reference)
     assert (cost.scanned, cost.rows["payment"]) == (set(), int(reference != "none"))
+
+
+@pytest.mark.parametrize("filters", [{}, {"buyer_account_id": 1}, {"min": 1, "from": BEGIN}], ids=str)
+def test_the_refunds_of_a_payment_are_all_that_is_read(large: Connection, filters: dict[str, Any]) -> None:
+    for payment, number in ((2, PAYMENTS // 1000), (3, 0), (2**62, 0)):
+        assert len(rows(large, "list_payments", refunded_payment_id=payment, **filters)) == number
+        cost = Cost(large, "list_payments", None, LIMIT, refunded_payment_id=payment, **filters)
+        assert cost.scanned == set()
+        # Looked at three times: to find where the page ends, and whether others follow. And the payment itself.
+        assert cost.rows["payment"] <= 3 * number + 1
 
 
 def test_an_account_of_few_payments_reads_these(large: Connection) -> None:
