@@ -2,13 +2,13 @@
 -- wallet._bound_accounts(p_api_key_id, p_scope), wallet._allow(p_api_key_id, p_scope, p_account_id),
 -- wallet._may_see(p_account_ids, p_buyer_account_id, p_seller_account_id),
 -- wallet._payer_refusal(p_account_ids, p_payer_account_id, p_other_account_id, p_not_found),
--- wallet._made_by(p_api_key_id, p_database_role)
+-- wallet._may_see_makers(p_api_key_id), wallet._made_by(p_api_key_id, p_database_role)
 --
 -- What an API key may do. Functions check this first, so that a refusal takes the same time and has the same text
 -- whether or not the account exists. NULL means no key: the caller is a database role, limited by its grants.
 --
 -- Returns: …_refusal: the code of the refusal, or NULL; _bound_accounts: the accounts that a key is bound to, NULL for
---          all; _may_see: true or false; _made_by: a text
+--          all; _may_see, _may_see_makers: true or false; _made_by: a text
 -- Locks:   nothing. A key that is revoked during a call is refused from the next call on
 -- Raises:  _bound_accounts: the key is invalid or lacks the scope; _allow: also, the key is bound to other accounts
 
@@ -109,6 +109,20 @@ $$;
 comment on function wallet._payer_refusal(bigint[], bigint, bigint, text) is
     'Checks that a key bound to these accounts (NULL: unbound) may act for the payer of a payment or a hold, whose '
     'accounts are NULL if it was not found: the code of the refusal, which may be p_not_found, or NULL.';
+
+-- A maker is a database role and a key, perhaps that of another client. The callers have checked that the key is valid.
+create or replace function wallet._may_see_makers(p_api_key_id bigint)
+    returns boolean
+    language sql stable
+as $$
+    select p_api_key_id is null or exists (
+        select from ledger.api_key as api_key
+        where api_key.id = p_api_key_id and api_key.account_ids is null and 'admin' = any (api_key.scopes)
+    )
+$$;
+
+comment on function wallet._may_see_makers(bigint) is
+    'Whether a key may see who made a record: one that is unbound and has the scope admin, or none (NULL).';
 
 create or replace function wallet._made_by(p_api_key_id bigint, p_database_role text)
     returns text

@@ -2,7 +2,8 @@
 --
 -- Returns one hold, and how it ended.
 --
--- Returns: the hold, one row; payment_id and captured_amount are NULL unless it was captured
+-- Returns: the hold, one row; payment_id and captured_amount are NULL unless it was captured, made_by and ended_by for
+--          API keys that may not see them
 -- Locks:   nothing
 -- Raises:  refusals of the API key; no such hold, or the key may not see it
 
@@ -29,6 +30,7 @@ create or replace function wallet.get_hold(p_hold_id bigint, p_api_key_id bigint
 as $$
 declare
     v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
+    v_sees_makers boolean := wallet._may_see_makers(p_api_key_id);
 begin
     return query
         select
@@ -36,8 +38,8 @@ begin
             hold.operation_timestamp, hold.expires_at,
             wallet._hold_status(hold.status, hold.expires_at, clock_timestamp()),
             payment.id, payment.amount::numeric, hold.description, hold.reference,
-            wallet._made_by(hold.api_key_id, hold.database_role),
-            wallet._made_by(hold.ended_api_key_id, hold.ended_database_role)
+            case when v_sees_makers then wallet._made_by(hold.api_key_id, hold.database_role) end,
+            case when v_sees_makers then wallet._made_by(hold.ended_api_key_id, hold.ended_database_role) end
         from ledger.hold as hold
         left join ledger.payment as payment on payment.hold_id = hold.id
         where hold.id = p_hold_id

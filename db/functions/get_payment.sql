@@ -2,7 +2,8 @@
 --
 -- Returns one payment, and how much of it has been refunded.
 --
--- Returns: the payment, one row; refunded_amount is NULL if there are no refunds
+-- Returns: the payment, one row; refunded_amount is NULL if there are no refunds, made_by for API keys that may
+--          not see it
 -- Locks:   nothing
 -- Raises:  refusals of the API key; no such payment, or the key may not see it
 
@@ -28,6 +29,7 @@ create or replace function wallet.get_payment(p_payment_id bigint, p_api_key_id 
 as $$
 declare
     v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
+    v_sees_makers boolean := wallet._may_see_makers(p_api_key_id);
 begin
     return query
         select
@@ -39,7 +41,7 @@ begin
                 from ledger.payment as refund
                 where refund.refunded_payment_id = payment.id
             ),
-            wallet._made_by(payment.api_key_id, payment.database_role)
+            case when v_sees_makers then wallet._made_by(payment.api_key_id, payment.database_role) end
         from ledger.payment as payment
         join ledger.currency as currency on currency.id = payment.currency_id
         where payment.id = p_payment_id

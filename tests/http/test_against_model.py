@@ -431,6 +431,8 @@ class Wallet(RuleBasedStateMachine):
         id_ = list(self.model.accounts)[place % len(self.model.accounts)]
         client = self.instances.client()
         assert client.get(f"/account/{id_}?details=true").json() == self.account_json(id_)
+        account, last = self.model.accounts[id_], client.get(f"/account/{id_}/changes").json()["Changes"][-1]
+        assert (last["Status"], last["CreditLimit"]) == (account.status, plain(account.limit))
         own = [made for made in self.model.payments if id_ in (made.buyer, made.seller)]
         balance, lines = self.model.accounts[id_].opening, []
         for made in own:
@@ -461,6 +463,8 @@ class Wallet(RuleBasedStateMachine):
         shown = client.get(f"/payment/{id_}").json()
         shown.pop("CurrencyName")
         assert shown == made.json | ({"RefundedAmount": plain(refunded)} if refunded else {})
+        refunds = client.get(f"/payments?refunded={id_}&limit=1000").json().get("Payments", [])
+        assert [one["ID"] for one in refunds] == [refund.json["ID"] for refund in self.model.refunds(id_)]
         of_account = client.get(f"/payments?account={made.buyer}&limit=1000").json()["Payments"]
         assert [one["ID"] for one in of_account] == [
             one.json["ID"] for one in self.model.payments if made.buyer in (one.buyer, one.seller)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,34 @@ def test_a_key_that_is_bound_pays_only_from_its_account(keyed_url: str, keeper: 
         assert api.get("/accounts?limit=1").json() == api.get("/accounts").json()
     made_by = row(keeper, "get_payment", made.json()["ID"])["made_by"]
     assert made_by == f"wallet_app, API key {bound['id']} ({bound['name']})"
+
+
+def test_who_made_it_is_told_on_request_to_unbound_keys_of_the_scope_admin(keyed_url: str, keeper: Connection) -> None:
+    every = key(keeper)
+    maker = f"wallet_app, API key {every['id']} ({every['name']})"
+    buyer, seller = account(keeper, "makers buyer", 100), account(keeper, "makers seller")
+    with client(keyed_url, every["secret"]) as api:
+        payment = pay(api, buyer, seller).json()["ID"]
+        hold = api.post("/holds", json=payment_body(buyer, seller)).json()["ID"]
+        assert api.post(f"/hold/{hold}/void").status_code == 200
+        assert api.post(f"/account/{buyer}/status", json={"Status": "frozen"}).status_code == 200
+        paths = [f"/payment/{payment}", f"/hold/{hold}", f"/account/{buyer}/changes"]
+        plain = [api.get(path).text for path in paths]
+        assert [api.get(f"{path}?made_by=false").text for path in paths] == plain
+        assert not any("By" in text for text in plain)
+        asked = [api.get(f"{path}?made_by=true").json() for path in paths]
+        assert asked[0] == json.loads(plain[0]) | {"MadeBy": maker}
+        assert asked[1] == json.loads(plain[1]) | {"MadeBy": maker, "EndedBy": maker}
+        opened, frozen = asked[2]["Changes"]
+        assert list(opened) == ["ID", "Status", "CreditLimit", "ChangedAt", "MadeBy"]
+        assert (opened["Status"], opened["CreditLimit"], opened["MadeBy"]) == ("active", "0", "postgres")
+        assert (frozen["Status"], frozen["MadeBy"]) == ("frozen", maker)
+        assert api.get(f"{paths[2]}?limit=1&made_by=true").json()["Changes"] == [opened]
+    for scopes, accounts in [(("read",), None), (("read", "admin"), [buyer])]:
+        with client(keyed_url, key(keeper, *scopes, accounts=accounts)["secret"]) as api:
+            assert [api.get(f"{path}?made_by=true").text for path in paths] == plain
+    with client(keyed_url, key(keeper, "read", accounts=[seller])["secret"]) as api:
+        assert_refused(api.get(paths[2]), "WF002")
 
 
 def test_a_batch_of_a_key_that_may_not_pay_is_refused_as_a_whole(keyed_url: str, keeper: Connection) -> None:

@@ -55,10 +55,13 @@ def pair(api: httpx2.Client) -> tuple[int, int]:
 
 
 @pytest.fixture(scope="module")
-def paths(pair: tuple[int, int]) -> list[str]:
+def paths(api: httpx2.Client, pair: tuple[int, int]) -> list[str]:
     """Lists of twelve rows."""
     buyer, seller = pair
-    return [f"/payments?account={buyer}", f"/payments?seller={seller}&min=1", f"/account/{buyer}/statement?"]
+    changes = f"/account/{open_account(api, next(_names))}/changes?"
+    for limit in range(1, 12):
+        assert api.post(changes.replace("changes?", "credit-limit"), json={"Amount": limit}).status_code == 200
+    return [f"/payments?account={buyer}", f"/payments?seller={seller}&min=1", f"/account/{buyer}/statement?", changes]
 
 
 @pytest.mark.parametrize("limit", [1, 5, 11, 12, 13, 1000])
@@ -296,6 +299,8 @@ WRONG_MOMENTS = [
         ("/holds?status=a%00b", "WH033", "status"),
         ("/holds?reference=a%00b", "WH033", "reference"),
         ("/account/1/statement?limit=0", "WB061", ""),
+        ("/account/1/changes?limit=0", "WB061", ""),
+        ("/payment/1?made_by=1", "WH035", "made_by"),
         ("/account/1/statement?to=x", "WH036", "to"),
         ("/account/1?at=x", "WH036", "at"),
         ("/payments?currency=XXX", "WB013", ""),

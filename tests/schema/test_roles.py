@@ -26,7 +26,7 @@ FUNCTIONS = {
     "get_payment": READING,
     "get_statement": READING,
     "last_ledger_check": READING,
-    "list_account_changes": {"wallet_ops", "wallet_reporting"},
+    "list_account_changes": READING,
     "list_accounts": READING,
     "list_api_keys": {"wallet_ops"},
     "list_currencies": READING,

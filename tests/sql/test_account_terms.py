@@ -296,3 +296,46 @@ def test_refusals(ops: Connection, one: int, empty: int, call: str, code: str) -
     assert refusal_of(ops, call.format(**names)) == code
     assert shown() == before
     assert ledger_problems(ops) == []
+
+
+# Their history.
+
+
+def test_the_changes_of_an_account_are_pages_that_together_are_the_whole(keeper: Connection) -> None:
+    one, two = account(keeper, "one"), account(keeper, "two")
+    for limit in range(1, 8):
+        row(keeper, "set_credit_limit", one, limit)
+        row(keeper, "set_credit_limit", two, 100)
+    whole = rows(keeper, "list_account_changes", one)
+    assert [(change["status"], change["credit_limit"], change["more"]) for change in whole] == [
+        ("active", limit, False) for limit in range(8)
+    ]
+    assert sorted(change["changed_at"] for change in whole) == [change["changed_at"] for change in whole]
+    for limit in (1, 3, 4, 7, 8, 1000):
+        found, after = [], None
+        while True:
+            page = rows(keeper, "list_account_changes", one, after, limit)
+            found += page
+            assert {change["more"] for change in page} == {len(found) < len(whole)}
+            if not page[-1]["more"]:
+                break
+            assert len(page) == limit
+            after = page[-1]["id"]
+        assert [change | {"more": False} for change in found] == whole
+    assert rows(keeper, "list_account_changes", one, -(2**63)) == whole
+    assert rows(keeper, "list_account_changes", one, 2**63 - 1, 5) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("list_account_changes(null)", "WN001"),
+        ("list_account_changes(0)", "WN001"),
+        ("list_account_changes(-9223372036854775808)", "WN001"),
+        ("list_account_changes(9223372036854775807)", "WN001"),
+        ("list_account_changes(0, null, 0)", "WB061"),
+        ("list_account_changes(0, null, 1001)", "WB061"),
+    ],
+)
+def test_changes_that_cannot_be_listed(keeper: Connection, call: str, code: str) -> None:
+    assert refusal_of(keeper, call) == code

@@ -226,6 +226,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "get_hold": ("read", ["hold"]),
     "get_payment": ("read", ["payment"]),
     "get_statement": ("read", ["one"]),
+    "list_account_changes": ("read", ["one"]),
     "list_accounts": ("read", []),
     "list_currencies": ("read", []),
     # An end that is given: the feed looks for none in a transaction that has made changes.
@@ -345,7 +346,15 @@ LOOKS = """select relname, coalesce(seq_scan, 0), coalesce(idx_scan, 0) from pg_
 
 @pytest.mark.parametrize(
     "function",
-    ["create_hold", "get_account", "get_statement", "make_payment", "set_account_status", "set_credit_limit"],
+    [
+        "create_hold",
+        "get_account",
+        "get_statement",
+        "list_account_changes",
+        "make_payment",
+        "set_account_status",
+        "set_credit_limit",
+    ],
 )
 def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
     keeper: Connection, known: dict[str, Any], function: str
@@ -369,6 +378,7 @@ def test_what_is_refused_does_the_same_work_whether_the_account_is_there_or_not(
         ("create_currency", ["", -1]),
         ("create_hold", ["one", "one", -1]),
         ("get_statement", ["one", None, 0]),
+        ("list_account_changes", ["one", None, 0]),
         ("list_accounts", [None, 0]),
         ("list_holds", [None, 0]),
         ("list_payments", [None, 0]),
@@ -641,6 +651,26 @@ def test_every_row_records_its_maker(keeper: Connection, known: dict[str, Any]) 
         (api_key, "postgres")
     ]
     assert ledger_problems(keeper) == []
+
+
+def test_only_unbound_keys_that_may_administer_see_who_made_something(
+    keeper: Connection, known: dict[str, Any]
+) -> None:
+    row(keeper, "void_hold", known["hold"])
+    calls = [("get_payment", "payment"), ("get_hold", "hold"), ("list_account_changes", "one")]
+    for scopes, accounts, sees in [
+        (("read", "admin"), None, True),
+        (SCOPES, None, True),
+        (("read", "pay"), None, False),
+        (("read", "admin"), [known["one"]], False),
+        (("read",), [known["one"], known["two"]], False),
+    ]:
+        api_key = key(keeper, *scopes, accounts=accounts, name=f"{scopes} {accounts}")
+        for function, place in calls:
+            [found] = rows(keeper, function, known[place])
+            assert found["made_by"] == "postgres"
+            hidden = {name: None for name in ("made_by", "ended_by") if name in found and not sees}
+            assert rows(keeper, function, known[place], api_key_id=api_key) == [found | hidden]
 
 
 def test_the_recorded_role_is_the_one_that_logged_in(admin: Connection, database: str) -> None:

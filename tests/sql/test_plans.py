@@ -119,6 +119,18 @@ def test_a_reference_reads_what_has_it(large: Connection, reference: str) -> Non
     assert (cost.scanned, cost.rows["payment"]) == (set(), int(reference != "none"))
 
 
+def test_a_page_of_the_changes_of_an_account_reads_no_more_than_it_shows(large: Connection) -> None:
+    with large.transaction(force_rollback=True):
+        large.execute(
+            """insert into ledger.account_change (account_id, status, credit_limit, last_payment_id)
+               select 1 + n % 3, 'active', n, 0 from generate_series(1, 6000) as n"""
+        )
+        [(middle,)] = large.execute("select max(id) - 3000 from ledger.account_change").fetchall()
+        for after in (None, middle):
+            cost = Cost(large, "list_account_changes", 1, after, LIMIT)
+            assert (cost.scanned, cost.rows["account_change"]) == (set(), LIMIT + 1)
+
+
 @pytest.mark.parametrize("filters", [{}, {"buyer_account_id": 1}, {"min": 1, "from": BEGIN}], ids=str)
 def test_the_refunds_of_a_payment_are_all_that_is_read(large: Connection, filters: dict[str, Any]) -> None:
     for payment, number in ((2, PAYMENTS // 1000), (3, 0), (2**62, 0)):
@@ -457,6 +469,7 @@ WITHOUT_SCANS: dict[str, tuple[Any, ...]] = {
     "set_account_status": (2, "frozen"),
     "set_credit_limit": (2, 5),
     "list_holds": (None, 20, 1, "open"),
+    "list_account_changes": (1, None, 20),
     "list_payments": (None, 20),
     "get_statement": (1, None, 20),
     "list_feed": (),

@@ -49,9 +49,8 @@ async def _one(operation: Operation, request: Request, values: dict[str, Any]) -
 
 
 def _shown(operation: Operation, values: dict[str, Any]) -> tuple[str, ...]:
-    if values.get("details", True):
-        return operation.columns
-    return tuple(column for column in operation.columns if column not in operation.details)
+    hidden = {column for name, asked in operation.asked.items() if not values.get(name, True) for column in asked}
+    return tuple(column for column in operation.columns if column not in hidden) if hidden else operation.columns
 
 
 async def _list(operation: Operation, request: Request, values: dict[str, Any]) -> Response:

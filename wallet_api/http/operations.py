@@ -36,8 +36,9 @@ class Operation:
 
     `body` is None if the body is not read. A request may omit the body if no field is required. An operation with a
     body is `keyed`: it accepts an idempotency key, which is the last field, and its function returns `replayed`.
-    `columns` are those of the response, of which a request has to ask for `details`. If it `is_paged`, the function
-    returns pages, with the column `more`. `argument_names` are the names of the fields, by function argument.
+    `columns` are those of the response; `asked`, by query parameter, are those that have to be asked for. If it
+    `is_paged`, the function returns pages, with the column `more`. `argument_names` are the names of the fields, by
+    function argument.
     """
 
     def __init__(self, name: str, entry: dict[str, Any]) -> None:
@@ -59,8 +60,9 @@ class Operation:
         self.argument_names = {field.argument: field.name for field in self._passed}
         returned = FUNCTIONS[self.function]["columns"] if "returns" in entry else ()
         self.is_paged = "more" in returned
-        self.columns = tuple(column for column in returned if column not in TABLE["hidden"])
-        self.details: list[str] = TABLE["objects"][entry["returns"]].get("details", []) if "returns" in entry else []
+        self.asked: dict[str, list[str]] = TABLE["objects"][entry["returns"]].get("asked", {}) if returned else {}
+        hidden = set(TABLE["hidden"]).difference(*self.asked.values())
+        self.columns = tuple(column for column in returned if column not in hidden)
         self.list_name: str = entry.get("list", "")
         self.location: str = entry.get("location", "")
         self.pays: bool = entry.get("pays", False)
