@@ -571,6 +571,10 @@ CREATE TABLE ledger.ledger_check (
     checked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     problems bigint NOT NULL,
     database_role text DEFAULT ledger.acting_role() NOT NULL,
+    drawn_payment_id bigint,
+    xid xid8,
+    counted_until_id bigint,
+    payment_counts jsonb,
     CONSTRAINT ledger_check_problems_counted CHECK ((problems >= 0))
 );
 
@@ -583,6 +587,14 @@ COMMENT ON COLUMN ledger.ledger_check.checked_at IS 'When it was over.';
 COMMENT ON COLUMN ledger.ledger_check.problems IS 'How many accounts and payments something was wrong with.';
 
 COMMENT ON COLUMN ledger.ledger_check.database_role IS 'The database role that recorded it.';
+
+COMMENT ON COLUMN ledger.ledger_check.drawn_payment_id IS 'The highest payment id that was drawn before this transaction took its id; NULL: not noted.';
+
+COMMENT ON COLUMN ledger.ledger_check.xid IS 'That id. Once all transactions with lower ids have ended, no payment is added up to drawn_payment_id.';
+
+COMMENT ON COLUMN ledger.ledger_check.counted_until_id IS 'The id up to which payments were counted: that of an earlier check; NULL: not counted.';
+
+COMMENT ON COLUMN ledger.ledger_check.payment_counts IS 'How many payments there are up to that id, by currency id.';
 
 ALTER TABLE ledger.ledger_check ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME ledger.ledger_check_id_seq

@@ -9,6 +9,7 @@
 --   _key_problems      no idempotency key has two payments or two holds
 --   _refund_problems   refunds do not exceed their payment
 --   _hold_problems     held amounts are those of the open holds, and holds end once
+--   _count_problems    there are as many payments as recorded checks have counted
 --
 -- Returns: a row for each problem of an account or a payment; none if the ledger is consistent. If a balance does not
 --          follow, payment_id is the first payment that breaks the chain. Of the checks of a single payment, only the
@@ -284,6 +285,35 @@ $$;
 comment on function wallet._hold_problems() is
     'Accounts whose held amount is not that of their open holds, and holds that did not end as they say.';
 
+create or replace function wallet._count_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    with counted as materialized (
+        select ledger_check.counted_until_id, ledger_check.payment_counts
+        from ledger.ledger_check as ledger_check
+        where ledger_check.counted_until_id is not null
+        order by ledger_check.id desc
+        limit 1
+    )
+    select currency.id, null::bigint, counted.counted_until_id, format(
+        '%s payments of the currency were counted up to this one, and there are %s',
+        coalesce(counted.payment_counts ->> currency.id::text, '0'), coalesce(found.number, 0)
+    )
+    from counted
+    cross join ledger.currency as currency
+    left join (
+        select payment.currency_id, count(*) as number
+        from ledger.payment as payment
+        where payment.id <= (select counted.counted_until_id from counted)
+        group by payment.currency_id
+    ) as found on found.currency_id = currency.id
+    where coalesce((counted.payment_counts ->> currency.id::text)::bigint, 0) <> coalesce(found.number, 0)
+$$;
+
+comment on function wallet._count_problems() is
+    'Currencies that do not have as many payments as the last recorded check has counted.';
+
 create or replace function wallet.check_ledger()
     returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
     language sql stable
@@ -304,6 +334,8 @@ as $$
     select problem.* from wallet._refund_problems() as problem
     union all
     select problem.* from wallet._hold_problems() as problem
+    union all
+    select problem.* from wallet._count_problems() as problem
     order by 1, 2, 3, 4
 $$;
 

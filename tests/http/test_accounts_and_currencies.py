@@ -1,11 +1,14 @@
 """What an account may do, how far below zero it may go; and the currencies that there are."""
 
 import itertools
+from datetime import datetime
 
 import httpx2
 import pytest
 
-from tests.support import assert_refused, open_account, pay
+from tests.conftest import Connection
+from tests.sql.calls import row
+from tests.support import assert_refused, open_account, pay, payment_body, serving
 
 _names = (f"status {number}" for number in itertools.count())
 DETAILED = ["ID", "Name", "CurrencyID", "CurrencyName", "Amount", "Status", "Held", "Available", "CreditLimit"]
@@ -81,3 +84,19 @@ def test_a_currency_of_one_s_own(api: httpx2.Client) -> None:
     two = open_account(api, next(_names), 0, currency["ID"])
     assert_refused(pay(api, one, two, "0.1"), "WB009")
     assert pay(api, one, two, "1.0").json()["Amount"] == "1"
+
+
+def test_the_totals_of_each_currency(admin: Connection, database: str) -> None:
+    with serving(DATABASE_URL=database) as server, server.client() as api:
+        buyer, seller = open_account(api, "buyer", "10.5"), open_account(api, "seller")
+        assert pay(api, buyer, seller, "1").status_code == 200
+        assert api.post("/holds", json=payment_body(buyer, seller, "0.50")).status_code == 200
+        first, *others = api.get("/totals").json()["Totals"]
+        assert list(first.items()) == [
+            ("CurrencyID", 1), ("CurrencyName", "USD"), ("Accounts", 2), ("Payments", 1), ("Total", "10.5"),
+            ("Held", "0.5"),
+        ]  # fmt: skip
+        assert [each["CurrencyName"] for each in others] == ["RUB", "BTC", "ETC"]
+        checked_at = row(admin, "record_ledger_check", 2)["record_ledger_check"]
+        for each in api.get("/totals").json()["Totals"]:
+            assert (datetime.fromisoformat(each["CheckedAt"]), each["Problems"]) == (checked_at, 2)

@@ -141,6 +141,7 @@ def test_a_key_that_is_bound_pays_only_from_its_account(keyed_url: str, keeper: 
         assert made.status_code == 200
         assert_refused(api.post("/payments", json=back), "WF002")
         assert_refused(api.get(f"/account/{other}"), "WF002")
+        assert_refused(api.get("/totals"), "WF002")
         batch = api.post("/payments/batch", json={"Payments": [to, back, to]})
         assert [result.get("Error") for result in batch.json()["Results"]] == [None, sentence("WF002"), None]
         atomic = api.post("/payments/batch", json={"Payments": [to, back], "Atomic": True})

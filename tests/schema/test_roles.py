@@ -25,6 +25,7 @@ FUNCTIONS = {
     "get_hold": READING,
     "get_payment": READING,
     "get_statement": READING,
+    "get_totals": READING,
     "last_ledger_check": READING,
     "list_account_changes": READING,
     "list_accounts": READING,

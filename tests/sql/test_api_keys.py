@@ -226,6 +226,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "get_hold": ("read", ["hold"]),
     "get_payment": ("read", ["payment"]),
     "get_statement": ("read", ["one"]),
+    "get_totals": ("read", []),
     "list_account_changes": ("read", ["one"]),
     "list_accounts": ("read", []),
     "list_currencies": ("read", []),
@@ -241,7 +242,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "void_hold": ("pay", ["hold"]),
 }
 # Those that are about the whole wallet: no key that is bound to accounts may.
-OF_ALL = {"create_account", "create_currency"}
+OF_ALL = {"create_account", "create_currency", "get_totals"}
 # Those that find something by its own id: that it is there is not told either.
 HIDDEN = {
     "capture_hold": "WN003",
