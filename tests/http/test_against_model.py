@@ -473,8 +473,7 @@ class Wallet(RuleBasedStateMachine):
             told = client.get(f"/hold/{hold.json['ID']}").json()
             assert told == self.hold_json(hold, told)
             for account in (hold.buyer, hold.seller):
-                filters = {"account": account, "status": hold.status}
-                listed = client.get("/holds", params=filters).json()["Holds"]
+                listed = client.get(f"/holds?account={account}&status={hold.status}").json()["Holds"]
                 assert [found["ID"] for found in listed] == sorted(
                     found.json["ID"]
                     for found in self.model.holds
