@@ -1,10 +1,10 @@
 -- wallet.get_totals(p_api_key_id)
 --
--- Sums up each currency, and says when the ledger was last checked. Payments are not read from end to end, but only those
--- since the last recorded check but one (record_ledger_check). All accounts are read.
+-- Sums up each currency, and says when the ledger was last checked. All accounts are read, but only the payments since
+-- the last recorded check but one (record_ledger_check).
 --
 -- Returns: currencies, by id: the numbers of accounts and payments, the sum of balances, and what open holds reserve.
---          checked_at, problems: the last recorded check of the whole ledger, the same in all rows; NULL if there is none
+--          checked_at, problems: the last recorded check of the whole ledger, the same in all rows; NULL for none
 -- Locks:   nothing; reads one snapshot
 -- Raises:  refusals of the API key, which has to be unbound
 
@@ -53,7 +53,7 @@ end
 $$;
 
 comment on function wallet.get_totals(bigint) is
-    'For each currency: the numbers of accounts and payments, the sum of balances, and what is held. Also when the whole '
-    'ledger was last checked, and how many problems were found.';
+    'For each currency: the numbers of accounts and payments, the sum of balances, and what is held. Also when the '
+    'whole ledger was last checked, and how many problems were found.';
 
 grant execute on function wallet.get_totals(bigint) to wallet_app, wallet_ops, wallet_reporting;

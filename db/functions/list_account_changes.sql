@@ -1,7 +1,7 @@
 -- wallet.list_account_changes(p_account_id, p_after_id, p_limit, p_api_key_id)
 --
--- Shows the status and credit limit of an account over time, and who set them: a page of the changes after an id, at most
--- p_limit. The first change is the account's opening, unless that is older than this record.
+-- Shows the status and credit limit of an account over time, and who set them: a page of the changes after an id, at
+-- most p_limit. The first change is the account's opening, unless that is older than this record.
 --
 -- Returns: changes, oldest first; made_by is NULL for API keys that may not see it. more, the same in all rows: whether
 --          further rows follow, after p_after_id => the last row's id
@@ -58,8 +58,8 @@ end
 $$;
 
 comment on function wallet.list_account_changes(bigint, bigint, bigint, bigint) is
-    'Changes of an account''s status and credit limit, oldest first, and who made them: after an id (NULL: all), at most '
-    'p_limit, 1 to 1000 (NULL: all). more: whether further rows follow, after the last row''s id.';
+    'Changes of an account''s status and credit limit, oldest first, and who made them: after an id (NULL: all), at '
+    'most p_limit, 1 to 1000 (NULL: all). more: whether further rows follow, after the last row''s id.';
 
 grant execute on function wallet.list_account_changes(bigint, bigint, bigint, bigint)
     to wallet_app, wallet_ops, wallet_reporting;

@@ -2,10 +2,12 @@
 --
 -- Records the result of a ledger check for monitoring: the number of rows of check_ledger.
 --
--- It also counts the payments, for get_totals, up to an id up to which no payment is added any more. A payment draws its
--- id in a transaction that has an id by then: see _feed.sql. So each check notes the highest payment id drawn so far, and
--- then takes a transaction id. Once all transactions with lower ids have ended, a later check counts the payments up to
--- what was noted.
+-- It also counts the payments, for get_totals, up to a payment id below which none is added any more. A transaction that
+-- draws a payment id already has a transaction id: see _feed.sql. So each check notes the highest payment id drawn so
+-- far, and then takes a transaction id. Once all transactions with lower ids have ended, a later check counts the
+-- payments up to what was noted.
+--
+-- The row is durable only after the ids that it notes, so this holds after a crash, too.
 --
 -- Returns: the moment
 -- Locks:   nothing
