@@ -54,8 +54,8 @@ declare
     v_most_looks constant integer := 20;
     v_now numeric := extract(epoch from clock_timestamp());
     v_end jsonb;
-    v_looks jsonb := '[]';
-    v_waited numeric := 0;
+    v_looks jsonb := jsonb '[]';
+    v_waited numeric := numeric '0';
     v_look record;
 begin
     if p_looks ->> 'server' = wallet._feed_server() then
@@ -67,7 +67,7 @@ begin
         exit when not wallet._feed_is_complete((v_looks -> 0 ->> 2)::xid8, v_waited > 0.1);
         v_end := (v_looks -> 0) - 3 - 2;
         v_looks := v_looks - 0;
-        v_waited := 0;
+        v_waited := numeric '0';
     end loop;
     if v_waited > 1 then
         waits_for := (
