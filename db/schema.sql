@@ -124,7 +124,7 @@ begin
     if (
         char_length(new.name) between 1 and 255
         and new.opening_balance >= 0
-        and new.status in ('active', 'frozen', 'closed')
+        and new.status in ('active', 'frozen', 'blocked', 'closed')
         and new.credit_limit >= 0 and new.credit_limit < 1e15 and min_scale(new.credit_limit) <= 15
         and new.held >= 0 and new.held < 1e16 and min_scale(new.held) <= 15
         and (new.status <> 'closed' or (new.balance = 0 and new.held = 0))
@@ -287,7 +287,7 @@ COMMENT ON COLUMN ledger.account.created_at IS 'When it was created.';
 
 COMMENT ON COLUMN ledger.account.currency_scale IS 'How many decimals its amounts may have: the currency''s scale.';
 
-COMMENT ON COLUMN ledger.account.status IS 'active: pays and receives; frozen: receives; closed: neither, and nothing is on it. Changes stand in account_change.';
+COMMENT ON COLUMN ledger.account.status IS 'active: pays and receives; frozen: only receives; blocked: neither; closed: neither, and it is empty. Changes are in account_change.';
 
 COMMENT ON COLUMN ledger.account.credit_limit IS 'How far the balance may go below zero.';
 

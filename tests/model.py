@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 LIMIT = Decimal("1e15")
 MOST_SECONDS = 31_536_000
 # The seller of a payment pays its refund: the codes of a payment, and those of its refund in their place.
-OF_REFUNDS = {"WB006": "WB023", "WB010": "WB024", "WB014": "WB025", "WB015": "WB026", "WB007": "WB027"}
+OF_REFUNDS = {
+    "WB006": "WB023",
+    "WB010": "WB024",
+    "WB014": "WB025",
+    "WB015": "WB026",
+    "WB007": "WB027",
+    "WB042": "WB044",
+    "WB043": "WB045",
+}
 
 
 class Refused(Exception):
@@ -215,7 +223,7 @@ class Model:
         return self._once("status", key, (id_, status), lambda: self._set_status(id_, status))
 
     def _set_status(self, id_: int, status: str) -> Account:
-        if status not in ("active", "frozen", "closed"):
+        if status not in ("active", "frozen", "blocked", "closed"):
             raise Refused("WB041")
         account = self._account(id_)
         if status == "closed" and account.balance != 0:
@@ -296,9 +304,9 @@ class Model:
             raise Refused("WB005")
         self._check_scale(buyer, amount)
         if buyer.status != "active":
-            raise Refused({"frozen": "WB010", "closed": "WB014"}[buyer.status])
-        if seller.status == "closed":
-            raise Refused("WB015")
+            raise Refused({"frozen": "WB010", "blocked": "WB042", "closed": "WB014"}[buyer.status])
+        if seller.status in ("blocked", "closed"):
+            raise Refused({"blocked": "WB043", "closed": "WB015"}[seller.status])
         if self.available(buyer_id) + released < amount:
             raise Refused("WB006")
         if not is_amount(seller.balance + amount):

@@ -12,7 +12,7 @@ create or replace function wallet._is_status(p_status text)
     returns boolean
     language sql immutable
 as $$
-    select p_status in ('active', 'frozen', 'closed')
+    select p_status in ('active', 'frozen', 'blocked', 'closed')
 $$;
 
 comment on function wallet._is_status(text) is 'Whether a text is the status of an account.';

@@ -106,8 +106,10 @@ as $$
         when (p_buyer_currency_id is not null and p_seller_currency_id is not null) is not true then 'WB004'
         when (p_buyer_currency_id = p_seller_currency_id) is not true then 'WB005'
         when (min_scale(p_amount) <= p_currency_scale) is not true then 'WB009'
-        when (p_buyer_status = 'active') is not true then case p_buyer_status when 'frozen' then 'WB010' else 'WB014' end
-        when (p_seller_status in ('active', 'frozen')) is not true then 'WB015'
+        when (p_buyer_status = 'active') is not true then
+            case p_buyer_status when 'frozen' then 'WB010' when 'blocked' then 'WB042' else 'WB014' end
+        when (p_seller_status in ('active', 'frozen')) is not true then
+            case p_seller_status when 'blocked' then 'WB043' else 'WB015' end
         when (p_buyer_available >= p_amount) is not true then 'WB006'
         when wallet._is_amount(p_seller_balance + p_amount) is not true then 'WB007'
     end

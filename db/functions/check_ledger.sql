@@ -135,11 +135,11 @@ as $$
 
     union all
     select payment.currency_id, term.account_id, payment.id, case when payment.buyer_account_id = term.account_id
-        then format('The buyer was %s', term.status) else 'The seller was closed' end
+        then format('The buyer was %s', term.status) else format('The seller was %s', term.status) end
     from wallet._terms() as term
     join ledger.payment as payment
         on (payment.buyer_account_id = term.account_id and term.status <> 'active')
-        or (payment.seller_account_id = term.account_id and term.status = 'closed')
+        or (payment.seller_account_id = term.account_id and term.status in ('blocked', 'closed'))
     where term.status <> 'active' and payment.id > term.after_id and payment.id <= term.until_id
 
     union all

@@ -40,6 +40,8 @@ as $$
         when 'WB010' then 'WB024'
         when 'WB014' then 'WB025'
         when 'WB015' then 'WB026'
+        when 'WB042' then 'WB044'
+        when 'WB043' then 'WB045'
         when 'WB007' then 'WB027'
         else p_code
     end

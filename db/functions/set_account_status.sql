@@ -1,7 +1,7 @@
 -- wallet.set_account_status(p_account_id, p_status, p_idempotency_key, p_api_key_id)
 --
--- Sets an account's status: active (pays and receives), frozen (receives only) or closed (neither). Nothing is deleted,
--- and a closed account can be reopened.
+-- Sets an account's status: active (pays and receives), frozen (receives only), blocked (neither, whatever its balance)
+-- or closed (neither, and empty). Nothing is deleted, and any status can be changed again.
 --
 -- Returns: the account, one row, as get_account does; replayed is true if the call was made before, under the same
 --          idempotency key, and the account is then as it was after that call; otherwise replayed is NULL
@@ -79,8 +79,8 @@ end
 $$;
 
 comment on function wallet.set_account_status(bigint, text, text, bigint) is
-    'Makes an account active (pays and receives), frozen (receives only) or closed (neither; requires balance 0 and '
-    'no holds), and returns it. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call '
-    'returns the same answer with replayed true.';
+    'Makes an account active (pays and receives), frozen (receives only), blocked (neither) or closed (neither; '
+    'requires balance 0 and no holds), and returns it. Under an idempotency key (1 to 255 characters) it takes effect '
+    'once; a repeated call returns the same answer with replayed true.';
 
 grant execute on function wallet.set_account_status(bigint, text, text, bigint) to wallet_app, wallet_ops;

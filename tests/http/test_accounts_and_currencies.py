@@ -29,6 +29,22 @@ def test_an_account_is_frozen_closed_and_opened_again(api: httpx2.Client) -> Non
     assert_refused(pay(api, two, one), "WB015")
 
 
+def test_a_blocked_account_over_http(api: httpx2.Client) -> None:
+    one, two = (open_account(api, next(_names), 5) for _ in range(2))
+    sale = pay(api, one, two, 1).json()["ID"]
+    blocked = api.post(f"/account/{one}/status", json={"Status": "blocked"})
+    assert (blocked.status_code, blocked.json()["Status"], blocked.json()["Amount"]) == (200, "blocked", "4")
+    for refused, code in (
+        (pay(api, one, two), "WB042"),
+        (pay(api, two, one), "WB043"),
+        (api.post(f"/payment/{sale}/refund", json={}), "WB045"),
+    ):
+        assert_refused(refused, code)
+    assert [account["ID"] for account in api.get("/accounts?status=blocked").json()["Accounts"]] == [one]
+    assert api.post(f"/account/{one}/status", json={"Status": "active"}).json()["Status"] == "active"
+    assert pay(api, two, one).status_code == 200
+
+
 def test_an_account_with_credit(api: httpx2.Client) -> None:
     one, two = (open_account(api, next(_names), 5) for _ in range(2))
     path = f"/account/{one}/credit-limit"

@@ -207,7 +207,7 @@ class Wallet(RuleBasedStateMachine):
 
     def _status(self, draw: st.DataObject) -> Action:
         account, key = self._account(draw.draw(places)), self._terms(draw).key
-        status = draw.draw(st.sampled_from(["active", "active", "frozen", "closed", "Active"]))
+        status = draw.draw(st.sampled_from(["active", "active", "frozen", "blocked", "closed", "Active"]))
         judge = lambda model: model.set_status(account, status, key)  # noqa: E731
         return Action(f"/account/{account}/status", {"Status": status}, key, judge)
 

@@ -32,6 +32,7 @@ from tests.conftest import Connection
 from tests.support import (
     TIMEOUT,
     Server,
+    assert_refused,
     ledger_problems,
     open_account,
     pay,
@@ -237,6 +238,11 @@ def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_af
         # The version before may still open accounts, and read and list them.
         late = open_account(before, "late", 1)
         assert before.get(f"/account/{late}").json()["Amount"] == "1"
+        # An account that this version has blocked neither pays nor receives through the version before.
+        assert after.post(f"/account/{late}/status", json={"Status": "blocked"}).status_code == 200
+        for buyer, seller, code in ((late, accounts[0], "WB042"), (accounts[0], late, "WB043")):
+            assert_refused(pay(before, buyer, seller, 1), code)
+        assert before.get(f"/account/{late}?details=true").json()["Status"] == "blocked"
         assert listed(before, "/accounts") == listed(after, "/accounts")
         assert listed(before, "/payments") == listed(after, "/payments")
 

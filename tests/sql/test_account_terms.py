@@ -73,6 +73,69 @@ def test_a_frozen_account_receives_and_does_not_pay(ops: Connection, one: int, o
     assert ledger_problems(ops) == []
 
 
+def test_a_blocked_account_neither_pays_nor_receives(ops: Connection, one: int, other: int) -> None:
+    sold, bought = paid(ops, other, one, 2), paid(ops, one, other, 2)
+    of_one, for_one = held(ops, one, other, 1), held(ops, other, one, 1)
+    assert row(ops, "set_account_status", one, "blocked")["status"] == "blocked"
+    for function, *arguments, code in (
+        ("make_payment", one, other, 1, "WB042"),
+        ("make_payment", other, one, 1, "WB043"),
+        ("create_hold", one, other, 1, "WB042"),
+        ("create_hold", other, one, 1, "WB043"),
+        ("capture_hold", of_one, "WB042"),
+        ("capture_hold", for_one, "WB043"),
+        ("refund_payment", sold, "WB044"),
+        ("refund_payment", bought, "WB045"),
+    ):
+        assert refusal(ops, function, *arguments) == code
+    batch = rows(ops, "make_payments", [other, one, other], [one, other, one], [Decimal(1)] * 3)
+    assert [outcome["error_code"] for outcome in batch] == ["WB043", "WB042", "WB043"]
+    assert [(outcome["error"], outcome["error_field"]) for outcome in batch[:2]] == [
+        ("Seller account is blocked", "seller_account_id"),
+        ("Buyer account is blocked", "buyer_account_id"),
+    ]
+    assert balance(ops, one) == 10
+    assert row(ops, "get_account", one)["held"] == 1
+    row(ops, "set_account_status", one, "active")
+    row(ops, "capture_hold", of_one)
+    row(ops, "capture_hold", for_one)
+    row(ops, "refund_payment", sold)
+    row(ops, "refund_payment", bought)
+    assert ledger_problems(ops) == []
+
+
+def test_an_account_is_blocked_whatever_its_balance_and_unblocked_by_the_rules_of_the_new_status(
+    ops: Connection, one: int, other: int, empty: int
+) -> None:
+    row(ops, "set_credit_limit", empty, 5)
+    paid(ops, empty, other, 3)
+    hold = held(ops, empty, other, 1)
+    for id_ in (one, empty):
+        row(ops, "set_account_status", id_, "blocked")
+        assert refusal(ops, "set_account_status", id_, "closed") == "WC041"
+    assert row(ops, "set_credit_limit", empty, 4)["status"] == "blocked"
+    row(ops, "set_account_status", empty, "frozen")
+    assert refusal(ops, "make_payment", empty, other, 1) == "WB010"
+    row(ops, "set_account_status", one, "active")
+    paid(ops, one, empty, 3)
+    row(ops, "set_account_status", empty, "blocked")
+    assert refusal(ops, "set_account_status", empty, "closed") == "WC042"
+    row(ops, "void_hold", hold)
+    row(ops, "set_account_status", empty, "closed")
+    row(ops, "set_account_status", empty, "blocked")
+    assert [listed["id"] for listed in rows(ops, "list_accounts", status="blocked")] == [empty]
+    assert ledger_problems(ops) == []
+
+
+def test_a_payment_that_was_made_before_its_account_was_blocked_is_answered_again(
+    ops: Connection, one: int, other: int
+) -> None:
+    made = row(ops, "make_payment", one, other, 1, "key")
+    for id_ in (one, other):
+        row(ops, "set_account_status", id_, "blocked")
+    assert row(ops, "make_payment", one, other, 1, "key") == made | {"replayed": True}
+
+
 def test_a_closed_account_neither_pays_nor_receives(ops: Connection, one: int, empty: int) -> None:
     row(ops, "set_account_status", empty, "closed")
     assert refusal(ops, "make_payment", one, empty, 1) == "WB015"
@@ -121,7 +184,7 @@ def test_only_an_account_with_nothing_on_it_is_closed(ops: Connection, one: int,
     assert ledger_problems(ops) == []
 
 
-@pytest.mark.parametrize("status", ["active", "frozen", "closed"])
+@pytest.mark.parametrize("status", ["active", "frozen", "blocked", "closed"])
 def test_what_is_so_already_is_no_change(keeper: Connection, status: str) -> None:
     empty = account(keeper, "empty")
     before = row(keeper, "set_account_status", empty, status)
@@ -251,6 +314,8 @@ REFUSALS = [
     ("set_account_status({one}, '')", "WB041"),
     ("set_account_status({one}, 'Active')", "WB041"),
     ("set_account_status({one}, 'open')", "WB041"),
+    ("set_account_status({one}, 'Blocked')", "WB041"),
+    ("set_account_status(0, 'blocked')", "WN001"),
     ("set_account_status(0, 'active')", "WN001"),
     ("set_account_status(null, 'active')", "WN001"),
     ("set_account_status(-1, 'closed')", "WN001"),

@@ -142,18 +142,21 @@ def test_each_damage_is_seen(ledger: Connection, damage: str, found: list[tuple[
 def names(keeper: Connection) -> dict[str, int]:
     """A ledger with all of it, healthy: {one} and {two}, in dollars; of {one}'s, {open} holds 7, and {overdue} 3, which
     has expired; {bank} has a credit limit of 30, then 40, and has {used} 30 of it; {frozen} was frozen after {before};
+    {blocked} was blocked after {earlier};
     {closed} was closed, opened, frozen, opened, when it paid what was {left} on it, and closed again; of {sale}, 20, {part}
     gave back 5, and another refund too; {capture} paid 6 of the 8 of {captured}; {cent} and {cent_too} have a currency of
     2 decimals.
     """
     cents = row(keeper, "create_currency", "CENT", 2)["id"]
-    names = {name: account(keeper, name, 100) for name in ("one", "two", "frozen")}
+    names = {name: account(keeper, name, 100) for name in ("one", "two", "frozen", "blocked")}
     names |= {name: account(keeper, name, 100, cents) for name in ("cent", "cent_too")}
     names |= {name: account(keeper, name) for name in ("bank", "closed")} | {"cents": cents}
     one, two, frozen, closed = (names[name] for name in ("one", "two", "frozen", "closed"))
     names["before"] = paid(keeper, frozen, two, 1)
     for name, status in (("frozen", "frozen"), ("closed", "closed"), ("closed", "active"), ("closed", "frozen")):
         row(keeper, "set_account_status", names[name], status)
+    names["earlier"] = paid(keeper, two, names["blocked"], 1)
+    row(keeper, "set_account_status", names["blocked"], "blocked")
     paid(keeper, two, frozen, 1)
     paid(keeper, one, closed, 1)
     row(keeper, "set_account_status", closed, "active")
@@ -255,6 +258,15 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
     ),
     ("delete from ledger.account_change where account_id = {frozen}", [("frozen", None, CHANGED)]),
     (made("frozen", "one", 1), [("frozen", "next", "The buyer was frozen")]),
+    (made("one", "frozen", 1), []),
+    (
+        made("one", "blocked", 1) + made("blocked", "one", 1, after=1),
+        [("blocked", "next", "The seller was blocked"), ("blocked", "next + 1", "The buyer was blocked")],
+    ),
+    (
+        "update ledger.account_change set last_payment_id = 0 where account_id = {blocked}",
+        [("blocked", "earlier", "The seller was blocked")],
+    ),
     (
         made("one", "closed", 1) + made("closed", "one", 1, after=1),
         [("closed", "next", "The seller was closed"), ("closed", "next + 1", "The buyer was closed")],

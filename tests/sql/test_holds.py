@@ -241,6 +241,20 @@ def test_whatever_the_status_of_its_accounts(keeper: Connection, buyer: int, sel
     assert row(keeper, "void_hold", hold)["status"] == "voided"
 
 
+def test_the_holds_of_a_blocked_account_can_be_voided_and_expire(
+    keeper: Connection, buyer: int, seller: int, hold: int
+) -> None:
+    expired, received = held(keeper, buyer, seller, 2), held(keeper, account(keeper, "other", 3), buyer, 3)
+    row(keeper, "set_account_status", buyer, "blocked")
+    as_if_an_hour_ago(keeper, expired)
+    assert row(keeper, "void_hold", hold)["status"] == "voided"
+    assert row(keeper, "void_hold", received)["status"] == "voided"
+    assert row(keeper, "get_hold", expired)["status"] == "expired"
+    assert terms(keeper, buyer) == [1000, 0, 1000]
+    assert stored(keeper, buyer) == 0
+    assert ledger_problems(keeper) == []
+
+
 # Expiring.
 
 
@@ -448,6 +462,8 @@ REFUSALS = [
     ("create_hold({frozen}, {seller}, 1)", "WB010"),
     ("create_hold({closed}, {seller}, 1)", "WB014"),
     ("create_hold({buyer}, {closed}, 1)", "WB015"),
+    ("create_hold({blocked}, {seller}, 1)", "WB042"),
+    ("create_hold({buyer}, {blocked}, 1)", "WB043"),
     ("create_hold({buyer}, {seller}, 900.000000000000001)", "WB006"),
     ("create_hold({buyer}, {rich}, 1)", "WB007"),
     ("capture_hold({hold}, null, '')", "WB008"),
@@ -470,6 +486,8 @@ REFUSALS = [
     ("capture_hold({of_cents}, 0.001)", "WB009"),
     ("capture_hold({of_frozen})", "WB010"),
     ("capture_hold({for_closed})", "WB015"),
+    ("capture_hold({of_blocked})", "WB042"),
+    ("capture_hold({for_blocked})", "WB043"),
     ("capture_hold({for_full})", "WB007"),
     # Of two reasons, the one that is checked first:
     ("create_hold({buyer}, {buyer}, -1, 0, '')", "WB008"),
@@ -492,6 +510,7 @@ def test_refusals(keeper: Connection, buyer: int, seller: int, call: str, code: 
         "rich": account(keeper, "rich", MOST),
         "frozen": account(keeper, "frozen", 1),
         "closed": account(keeper, "closed"),
+        "blocked": account(keeper, "blocked", 1),
         "cents": account(keeper, "cents", 10, cents),
         "cents_too": account(keeper, "cents too", 0, cents),
     }
@@ -508,11 +527,14 @@ def test_refusals(keeper: Connection, buyer: int, seller: int, call: str, code: 
     names["of_cents"] = held(keeper, names["cents"], names["cents_too"], 10)
     names["of_frozen"] = held(keeper, names["frozen"], seller, 1)
     names["for_closed"] = held(keeper, names["rich"], names["closed"], 1)
+    names["of_blocked"] = held(keeper, names["blocked"], seller, 1)
+    names["for_blocked"] = held(keeper, names["rich"], names["blocked"], 1)
     paid(keeper, account(keeper, "donor", 1), seller, 1)
     names["for_full"] = held(keeper, seller, names["rich"], 1)
     paid(keeper, seller, names["rich"], 140)
     row(keeper, "set_account_status", names["frozen"], "frozen")
     row(keeper, "set_account_status", names["closed"], "closed")
+    row(keeper, "set_account_status", names["blocked"], "blocked")
     before = [*state(keeper), stored(keeper, buyer), holds(keeper)]
     assert refusal_of(keeper, call.format(**names)) == code
     assert [*state(keeper), stored(keeper, buyer), holds(keeper)] == before

@@ -161,6 +161,8 @@ REFUSALS = [
     ("{frozen}, {seller}, 1", "WB010"),
     ("{closed}, {seller}, 1", "WB014"),
     ("{buyer}, {closed}, 1", "WB015"),
+    ("{blocked}, {seller}, 1", "WB042"),
+    ("{buyer}, {blocked}, 1", "WB043"),
     ("{holding}, {seller}, 4.000000000000001", "WB006"),
     ("{credit}, {seller}, 7.000000000000001", "WB006"),
     ("{cents}, {full_cents}, 0.001", "WB009"),
@@ -178,6 +180,10 @@ REFUSALS = [
     ("{frozen}, {closed}, 5000", "WB010"),
     ("{closed}, {closed_too}, 5000", "WB014"),
     ("{buyer}, {closed}, 5000", "WB015"),
+    ("{blocked}, {other}, 5000", "WB005"),
+    ("{blocked}, {closed}, 5000", "WB042"),
+    ("{frozen}, {blocked}, 5000", "WB010"),
+    ("{buyer}, {blocked}, 5000", "WB043"),
 ]
 
 # Of those that have a key, a description, a reference as well. {buyer} has paid {seller} 1 under 'used', with 'd' and 'r'.
@@ -209,6 +215,7 @@ def scene(connection: Connection) -> dict[str, int]:
         "full": (MOST, 1),
         "poor": (0, 1),
         "frozen": (10, 1),
+        "blocked": (10, 1),
         "closed": (0, 1),
         "closed_too": (0, 1),
         "holding": (10, 1),
@@ -222,6 +229,7 @@ def scene(connection: Connection) -> dict[str, int]:
     for name, status in (
         ("frozen", "frozen"),
         ("frozen_cents", "frozen"),
+        ("blocked", "blocked"),
         ("closed", "closed"),
         ("closed_too", "closed"),
     ):

@@ -255,7 +255,7 @@ def test_a_batch_as_large_as_one_over_http(admin: Connection) -> None:
 
 
 # One after another. The accounts, which are made once: three of dollars, two of roubles, one as full as can be, one that
-# is frozen, a closed one, one with a credit limit, two of which something is held, of one of them by a hold that has
+# is frozen, a blocked one, a closed one, one with a credit limit, two of which something is held, of one of them by a hold that has
 # expired; two of a currency with 2 decimals; and three that are none.
 OPENING: list[tuple[object, int | str]] = [
     (3, 1),
@@ -265,6 +265,7 @@ OPENING: list[tuple[object, int | str]] = [
     (0, 2),
     (MOST, 1),
     (2, 1),
+    (2, 1),
     (0, 1),
     (0, 1),
     (3, 1),
@@ -272,7 +273,7 @@ OPENING: list[tuple[object, int | str]] = [
     (3, "CENT"),
     (0, "CENT"),
 ]
-_, _, _, _, _, _, FROZEN, CLOSED, CREDIT, HOLDING, EXPIRED, _, _ = range(len(OPENING))
+_, _, _, _, _, _, FROZEN, BLOCKED, CLOSED, CREDIT, HOLDING, EXPIRED, _, _ = range(len(OPENING))
 parties = st.sampled_from([*range(len(OPENING)), *range(len(OPENING)), -1, 1000, None])
 amounts = st.sampled_from(
     [Decimal(text) for text in ("0.5", "1", "1.50", "2", "3", "0.01", "0.001", "0", "-1", "NaN", "Infinity", "1e15")]
@@ -293,6 +294,7 @@ def ledger(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
             for n, (amount, currency) in enumerate(OPENING)
         ]
         row(connection, "set_account_status", ids[FROZEN], "frozen")
+        row(connection, "set_account_status", ids[BLOCKED], "blocked")
         row(connection, "set_account_status", ids[CLOSED], "closed")
         row(connection, "set_credit_limit", ids[CREDIT], 2)
         held(connection, ids[HOLDING], ids[0], 2)

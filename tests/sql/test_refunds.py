@@ -238,6 +238,8 @@ REFUSALS = [
     ("{of_frozen}", "WB024"),
     ("{of_closed}", "WB025"),
     ("{to_closed}", "WB026"),
+    ("{of_blocked}", "WB044"),
+    ("{to_blocked}", "WB045"),
     ("{spent}", "WB023"),
     ("{to_full}", "WB027"),
     # Of two reasons, the one that is checked first:
@@ -251,6 +253,8 @@ REFUSALS = [
     ("{of_cents}, 100.001", "WB021"),
     ("{of_frozen}, 101", "WB021"),
     ("{of_frozen}, 100", "WB024"),
+    ("{of_blocked}, 101", "WB021"),
+    ("{of_blocked}, 0.000000000000001", "WB044"),
 ]
 
 
@@ -259,7 +263,7 @@ def test_refusals(ops: Connection, buyer: int, seller: int, sale: int, arguments
     cents = row(ops, "create_currency", "CENT", 2)["id"]
     rich, sink, from_, to = (account(ops, name, amount) for name, amount in
                              (("rich", MOST), ("sink", 0), ("frozen", 0), ("closed", 0)))  # fmt: skip
-    leaver, spender = account(ops, "leaver", 1), account(ops, "spender")
+    leaver, spender, blocked = account(ops, "leaver", 1), account(ops, "spender"), account(ops, "blocked", 1)
     sales = {
         "sale": sale,
         "part": row(ops, "refund_payment", sale, 30, "part")["id"],
@@ -268,6 +272,8 @@ def test_refusals(ops: Connection, buyer: int, seller: int, sale: int, arguments
         "of_frozen": paid(ops, buyer, from_, 100),
         "of_closed": paid(ops, buyer, to, 1),
         "to_closed": paid(ops, leaver, seller, 1),
+        "of_blocked": paid(ops, buyer, blocked, 1),
+        "to_blocked": paid(ops, blocked, seller, 1),
         "spent": paid(ops, buyer, spender, 1),
         "to_full": paid(ops, rich, seller, 1),
     }
@@ -279,6 +285,7 @@ def test_refusals(ops: Connection, buyer: int, seller: int, sale: int, arguments
     row(ops, "set_account_status", from_, "frozen")
     row(ops, "set_account_status", to, "closed")
     row(ops, "set_account_status", leaver, "closed")
+    row(ops, "set_account_status", blocked, "blocked")
     before = state(ops)
     assert refusal_of(ops, f"refund_payment({arguments.format(**sales)})") == code
     assert state(ops) == before
