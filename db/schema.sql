@@ -206,7 +206,7 @@ COMMENT ON COLUMN ledger.currency.id IS 'Identifies the currency.';
 
 COMMENT ON COLUMN ledger.currency.name IS 'Its name, 1 to 16 characters.';
 
-COMMENT ON COLUMN ledger.currency.scale IS 'How many decimals its amounts may have, 0 to 15; for good.';
+COMMENT ON COLUMN ledger.currency.scale IS 'How many decimals its amounts may have, 0 to 15. No stored amount has more.';
 
 COMMENT ON COLUMN ledger.currency.api_key_id IS 'The API key that created it, if one did.';
 
@@ -285,7 +285,7 @@ COMMENT ON COLUMN ledger.account.balance IS 'The balance now: opening_balance, p
 
 COMMENT ON COLUMN ledger.account.created_at IS 'When it was created.';
 
-COMMENT ON COLUMN ledger.account.currency_scale IS 'How many decimals its amounts may have: the currency''s scale.';
+COMMENT ON COLUMN ledger.account.currency_scale IS 'How many decimals its amounts may have: a copy of the currency''s scale.';
 
 COMMENT ON COLUMN ledger.account.status IS 'active: pays and receives; frozen: only receives; blocked: neither; closed: neither, and it is empty. Changes are in account_change.';
 
@@ -468,6 +468,39 @@ COMMENT ON SEQUENCE ledger.answered_until IS 'Up to which moment the past has be
 
 ALTER TABLE ledger.api_key ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME ledger.api_key_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE ledger.currency_change (
+    id bigint NOT NULL,
+    currency_id bigint NOT NULL,
+    scale smallint NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    api_key_id bigint,
+    database_role text DEFAULT ledger.acting_role() NOT NULL,
+    CONSTRAINT currency_change_scale_range CHECK (((scale >= 0) AND (scale <= 15)))
+);
+
+COMMENT ON TABLE ledger.currency_change IS 'Every change of a currency''s scale, append-only.';
+
+COMMENT ON COLUMN ledger.currency_change.id IS 'Identifies the change; later ones of a currency have higher ids.';
+
+COMMENT ON COLUMN ledger.currency_change.currency_id IS 'The currency.';
+
+COMMENT ON COLUMN ledger.currency_change.scale IS 'Its scale from then on.';
+
+COMMENT ON COLUMN ledger.currency_change.changed_at IS 'When it was made, read while the currency was locked.';
+
+COMMENT ON COLUMN ledger.currency_change.api_key_id IS 'The API key that made it, if one did.';
+
+COMMENT ON COLUMN ledger.currency_change.database_role IS 'The database role that made it.';
+
+ALTER TABLE ledger.currency_change ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ledger.currency_change_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -706,6 +739,9 @@ ALTER TABLE ONLY ledger.api_key
 ALTER TABLE ONLY ledger.api_key
     ADD CONSTRAINT api_key_secret_hash_key UNIQUE (secret_hash);
 
+ALTER TABLE ONLY ledger.currency_change
+    ADD CONSTRAINT currency_change_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY ledger.currency
     ADD CONSTRAINT currency_id_scale_key UNIQUE (id, scale);
 
@@ -762,6 +798,10 @@ COMMENT ON INDEX ledger.account_name_prefix_idx IS 'Accounts whose names begin a
 CREATE INDEX account_status_idx ON ledger.account USING btree (status, id) WHERE (status <> 'active'::text);
 
 COMMENT ON INDEX ledger.account_status_idx IS 'Accounts that are not active, by status.';
+
+CREATE INDEX currency_change_currency_idx ON ledger.currency_change USING btree (currency_id, id);
+
+COMMENT ON INDEX ledger.currency_change_currency_idx IS 'The changes of a currency, in order.';
 
 CREATE UNIQUE INDEX event_account_change_key ON ledger.event USING btree (account_change_id) WHERE (account_change_id IS NOT NULL);
 
@@ -847,7 +887,7 @@ CREATE TRIGGER account_change_reported AFTER INSERT ON ledger.account_change FOR
 
 COMMENT ON TRIGGER account_change_reported ON ledger.account_change IS 'A new account, and a change of one, are events.';
 
-CREATE TRIGGER account_origin_kept BEFORE DELETE OR UPDATE OF id, currency_id, currency_scale, opening_balance, created_at OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER account_origin_kept BEFORE DELETE OR UPDATE OF id, currency_id, opening_balance, created_at OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 COMMENT ON TRIGGER account_origin_kept ON ledger.account IS 'An account stays, and so does where its money came from.';
 
@@ -859,9 +899,13 @@ CREATE TRIGGER api_key_kept BEFORE DELETE OR UPDATE OF id, name, secret_hash, sc
 
 COMMENT ON TRIGGER api_key_kept ON ledger.api_key IS 'What a key was allowed to do is kept; it is only revoked.';
 
-CREATE TRIGGER currency_kept BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.currency FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER currency_change_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.currency_change FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
-COMMENT ON TRIGGER currency_kept ON ledger.currency IS 'A currency stays as it was made: amounts depend on it.';
+COMMENT ON TRIGGER currency_change_append_only ON ledger.currency_change IS 'A change once made is never changed or removed.';
+
+CREATE TRIGGER currency_kept BEFORE DELETE OR UPDATE OF id, name, api_key_id, database_role OR TRUNCATE ON ledger.currency FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+COMMENT ON TRIGGER currency_kept ON ledger.currency IS 'A currency stays, and so does its name.';
 
 CREATE TRIGGER event_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.event FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
@@ -912,6 +956,12 @@ ALTER TABLE ONLY ledger.account
 ALTER TABLE ONLY ledger.currency
     ADD CONSTRAINT currency_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES ledger.api_key(id);
 
+ALTER TABLE ONLY ledger.currency_change
+    ADD CONSTRAINT currency_change_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES ledger.api_key(id);
+
+ALTER TABLE ONLY ledger.currency_change
+    ADD CONSTRAINT currency_change_currency_id_fkey FOREIGN KEY (currency_id) REFERENCES ledger.currency(id);
+
 ALTER TABLE ONLY ledger.hold
     ADD CONSTRAINT hold_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES ledger.api_key(id);
 
@@ -948,6 +998,8 @@ GRANT SELECT ON TABLE ledger.hold TO wallet_reporting;
 GRANT SELECT ON TABLE ledger.payment TO wallet_reporting;
 
 GRANT SELECT ON TABLE ledger.account_change TO wallet_reporting;
+
+GRANT SELECT ON TABLE ledger.currency_change TO wallet_reporting;
 
 GRANT SELECT ON TABLE ledger.event TO wallet_reporting;
 

@@ -48,6 +48,7 @@ class Account:
     balance: Decimal
     status: str = "active"
     limit: Decimal = Decimal(0)
+    limits: list[Decimal] = field(default_factory=list)  # all that it has had
 
 
 @dataclass
@@ -246,7 +247,28 @@ class Model:
         if account.balance + amount < self.held(id_):
             raise Refused("WC043")
         account.limit = amount
+        account.limits.append(amount)
         return account
+
+    def set_scale(self, currency: int, scale: int) -> None:
+        """Raises Refused if some amount of the currency has more decimals."""
+        if not 0 <= scale <= 15:
+            raise Refused("WB052")
+        if currency not in self.scales:
+            raise Refused("WN005")
+        amounts = [amount for id_ in self._accounts_of(currency) for amount in self._amounts_of(id_)]
+        if scale < self.scales[currency] and any(decimals(amount) > scale for amount in amounts):
+            raise Refused("WC052")
+        self.scales[currency] = scale
+
+    def _accounts_of(self, currency: int) -> list[int]:
+        return [id_ for id_, account in self.accounts.items() if account.currency == currency]
+
+    def _amounts_of(self, id_: int) -> list[Decimal]:
+        """Every amount that is or was on the account."""
+        paid = [made.amount for made in self.payments if made.buyer == id_]
+        held = [hold.amount for hold in self.holds if hold.buyer == id_]
+        return [self.accounts[id_].opening, *self.accounts[id_].limits, *paid, *held]
 
     def _once(
         self, operation: str, key: str | None, content: tuple[object, ...], change: Callable[[], Hold | Account]

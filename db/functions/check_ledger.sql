@@ -3,7 +3,8 @@
 -- Recomputes the whole ledger from the stored data, and compares. Each helper checks one subject:
 --
 --   _balance_problems  every balance follows from the opening balance and the payments, link by link
---   _account_problems  accounts have a currency, are within their credit limit, and are empty if they are closed
+--   _account_problems  accounts have a currency and its decimals, are within their credit limit, and are empty if they
+--                      are closed
 --   _term_problems     the status and the credit limit of that time allowed each payment
 --   _payment_problems  payments are between two accounts of their currency
 --   _key_problems      no idempotency key has two payments or two holds
@@ -87,6 +88,10 @@ as $$
             when (account.status <> 'closed' or (account.balance = 0 and account.held = 0)) is not true then
                 'It is closed, and something is on it'
             when (account.currency_scale = currency.scale) is not true then 'Its currency has another number of decimals'
+            when (
+                min_scale(account.opening_balance) <= currency.scale and min_scale(account.balance) <= currency.scale
+                and min_scale(account.credit_limit) <= currency.scale and min_scale(account.held) <= currency.scale
+            ) is not true then 'An amount of it has more decimals than its currency'
         end as problem
         from ledger.account as account
         left join ledger.currency as currency on currency.id = account.currency_id
@@ -103,10 +108,20 @@ as $$
     select account.currency_id, account.id, null::bigint, 'There is no such currency'
     from ledger.account as account
     where not exists (select from ledger.currency as currency where currency.id = account.currency_id)
+
+    union all
+    select currency.id, null::bigint, null::bigint, 'Its number of decimals is not that of its last change'
+    from ledger.currency as currency
+    where currency.scale <> (
+        select change.scale
+        from ledger.currency_change as change where change.currency_id = currency.id
+        order by change.id desc
+        limit 1
+    )
 $$;
 
 comment on function wallet._account_problems() is
-    'Accounts whose balance, terms, status or currency cannot be as they are.';
+    'Accounts whose balance, terms, status or currency cannot be as they are, and currencies that changed unrecorded.';
 
 create or replace function wallet._terms()
     returns table (account_id bigint, status text, credit_limit numeric, after_id bigint, until_id bigint, is_last boolean)

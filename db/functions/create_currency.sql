@@ -1,6 +1,6 @@
 -- wallet.create_currency(p_name, p_scale, p_idempotency_key, p_api_key_id)
 --
--- Creates a currency. The number of decimals is permanent. Under an idempotency key, repeated calls create it once.
+-- Creates a currency. Under an idempotency key, repeated calls create it once.
 --
 -- Returns: the currency, one row; replayed is true if it was created before, otherwise NULL
 -- Locks:   nothing. Of two concurrent calls with one name, the second waits for the first to commit

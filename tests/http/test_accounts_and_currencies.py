@@ -81,6 +81,13 @@ def test_an_account_with_credit(api: httpx2.Client) -> None:
         ("/currencies", '{"Name":"X","Scale":16}', "WB052", ""),
         ("/currencies", '{"Name":"X","Scale":1.0}', "WH031", "Scale"),
         ("/currencies", '{"Name":"USD","Scale":2}', "WC051", ""),
+        ("/currency/1/scale", "{}", "WB052", ""),
+        ("/currency/1/scale", '{"Scale":16}', "WB052", ""),
+        ("/currency/1/scale", '{"Scale":"2"}', "WH031", "Scale"),
+        ("/currency/1/scale", '{"Scale":2.0}', "WH031", "Scale"),
+        ("/currency/1/scale", '{"Scale":9223372036854775808}', "WH031", "Scale"),
+        ("/currency/0/scale", '{"Scale":2}', "WN005", ""),
+        ("/currency/x/scale", '{"Scale":2}', "WH031", "The ID in the URL"),
     ],
 )
 def test_refusals(api: httpx2.Client, path: str, body: str, code: str, field: str) -> None:
@@ -116,3 +123,17 @@ def test_the_totals_of_each_currency(admin: Connection, database: str) -> None:
         checked_at = row(admin, "record_ledger_check", 2)["record_ledger_check"]
         for each in api.get("/totals").json()["Totals"]:
             assert (datetime.fromisoformat(each["CheckedAt"]), each["Problems"]) == (checked_at, 2)
+
+
+def test_the_scale_of_a_currency_over_http(api: httpx2.Client) -> None:
+    currency = api.post("/currencies", json={"Name": "MILL", "Scale": 3}).json()
+    path = f"/currency/{currency['ID']}/scale"
+    one, two = (open_account(api, next(_names), "1.5", currency["ID"]) for _ in range(2))
+    smaller = api.post(path, json={"SCALE": 1})
+    assert (smaller.status_code, smaller.json()) == (200, currency | {"Scale": 1})
+    assert_refused(pay(api, one, two, "0.01"), "WB009")
+    assert_refused(api.post(path, json={"Scale": 0}), "WC052")
+    assert api.post(path, json={"Scale": 15}).json() == currency | {"Scale": 15}
+    assert pay(api, one, two, "0.000000000000001").status_code == 200
+    assert_refused(api.post(path, json={"Scale": 14}), "WC052")
+    assert api.get("/currencies").json()["Currencies"][-1] == currency | {"Scale": 15}

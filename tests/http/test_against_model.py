@@ -247,6 +247,24 @@ class Wallet(RuleBasedStateMachine):
         assert currency in self.instances.client().get("/currencies").json()["Currencies"]
         self.model.scales[currency["ID"]] = scale
 
+    @precondition(lambda self: len(self.model.scales) > 2)
+    @rule(place=places, scale=st.sampled_from([0, 1, 2, 3, 15, 16]))
+    def set_scale(self, place: int, scale: int) -> None:
+        """Of a currency of its own: the first two are those of all."""
+        own = [*self.model.scales][2:]
+        currency = own[place % len(own)]
+        response = self.instances.client().post(f"/currency/{currency}/scale", json={"Scale": scale})
+        try:
+            self.model.set_scale(currency, scale)
+        except Refused as refused:
+            assert_refused(response, refused.code)
+        else:
+            assert (response.status_code, list(response.json())) == (200, ["ID", "Name", "Scale"])
+        [listed] = [
+            one for one in self.instances.client().get("/currencies").json()["Currencies"] if one["ID"] == currency
+        ]
+        assert listed["Scale"] == self.model.scales[currency]
+
     @rule(draw=st.data())
     def ask(self, draw: st.DataObject) -> None:
         action = self.action(draw)

@@ -261,6 +261,10 @@ def changes(api: httpx2.Client, name: str) -> list[tuple[str, dict[str, object]]
         (f"/account/{two}/credit-limit", {"Amount": "20.50"}),
         (f"/hold/{hold}/void", {}),
         ("/currencies", {"Name": name[-16:], "Scale": 2}),
+        (
+            f"/currency/{api.post('/currencies', json={'Name': f'{name[-14:]} s', 'Scale': 1}).json()['ID']}/scale",
+            {"Scale": 3},
+        ),
     ]
 
 
@@ -275,7 +279,7 @@ def test_every_post_honours_the_key(api: httpx2.Client, key: str) -> None:
             assert answer(again) == (200, "true", first.text), path
             assert again.headers.get("location") == first.headers.get("location")
         without = api.post(path, json=body)
-        assert without.status_code == (200 if path.startswith("/account/") else 409)
+        assert without.status_code == (200 if path.startswith(("/account/", "/currency/")) else 409)
 
 
 def test_no_post_accepts_other_content_under_a_used_key(api: httpx2.Client, key: str) -> None:

@@ -43,6 +43,7 @@ FUNCTIONS = {
     "schema_version": READING,
     "set_account_status": OPERATIONS,
     "set_credit_limit": OPERATIONS,
+    "set_currency_scale": OPERATIONS,
     "summarize_ledger": READING,
     "void_hold": OPERATIONS,
 }
@@ -52,6 +53,7 @@ TABLES: dict[str, set[str]] = {
     "account_change": {"wallet_reporting"},
     "api_key": set(),
     "currency": {"wallet_reporting"},
+    "currency_change": {"wallet_reporting"},
     "event": {"wallet_reporting"},
     "feed_origin": {"wallet_reporting"},
     "hold": {"wallet_reporting"},

@@ -8,7 +8,18 @@ import pytest
 from tests.conftest import Connection
 from tests.sql.calls import held, paid, row, rows
 
-TABLES = ("currency", "account", "hold", "payment", "account_change", "api_key", "request", "ledger_check", "event")
+TABLES = (
+    "currency",
+    "currency_change",
+    "account",
+    "hold",
+    "payment",
+    "account_change",
+    "api_key",
+    "request",
+    "ledger_check",
+    "event",
+)
 # What README.md of db/ allows for a new column: it has a default, or may be NULL.
 COLUMNS = ("added text", "added integer not null default 7")
 
@@ -36,6 +47,7 @@ def call_all(connection: Connection, number: int) -> set[str]:
         ("set_account_status", 1, "frozen", key),
         ("set_account_status", 1, "active"),
         ("set_credit_limit", 1, number, key),
+        ("set_currency_scale", 2, number, key),
         ("authenticate", sha256(api_key["secret"].encode()).digest()),
         ("revoke_api_key", api_key["id"]),
         ("record_ledger_check", 0),

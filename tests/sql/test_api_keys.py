@@ -239,10 +239,12 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "refund_payment": ("pay", ["payment"]),
     "set_account_status": ("admin", ["one", "frozen"]),
     "set_credit_limit": ("admin", ["one", 5]),
+    "set_currency_scale": ("admin", [1, 14]),
     "void_hold": ("pay", ["hold"]),
 }
 # Those that are about the whole wallet: no key that is bound to accounts may.
 OF_ALL = {"create_account", "create_currency", "get_totals"}
+OF_ALL = {"create_account", "create_currency", "set_currency_scale"}
 # Those that find something by its own id: that it is there is not told either.
 HIDDEN = {
     "capture_hold": "WN003",

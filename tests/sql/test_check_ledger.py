@@ -173,7 +173,7 @@ def names(keeper: Connection) -> dict[str, int]:
     names["capture"] = row(keeper, "capture_hold", names["captured"], 6)["id"]
     row(keeper, "void_hold", names["voided"])
     as_if_an_hour_ago(keeper, names["expired"])
-    paid(keeper, names["cent"], names["cent_too"], "0.01")
+    names["of_cents"] = paid(keeper, names["cent"], names["cent_too"], "0.01")
     paid(keeper, two, one, "0.000000000000001")
     as_if_an_hour_ago(keeper, names["overdue"])
     assert problems(keeper) == []
@@ -212,6 +212,7 @@ def made(buyer: str, seller: str, amount: object, after: int = 0, refunds: str =
 RANGE = "The credit limit, or what is held, is below zero"
 CHANGED = "Its status and credit limit are not those of its last change"
 SCALE = "Its currency has another number of decimals"
+FINER = "An amount of it has more decimals than its currency"
 BACK = "It does not give back what it says"
 Found = list[tuple[str | None, str | None, str]]
 
@@ -290,7 +291,32 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
     ),
     ("update ledger.account set currency_scale = 3 where id = {cent}", [("cent", None, SCALE)]),
     ("update ledger.currency set scale = 3 where id = {cents}", [("cent", None, SCALE), ("cent_too", None, SCALE)]),
-    (made("cent", "cent_too", "0.001"), [(None, "next", "The amount has more decimals than its currency")]),
+    (
+        """update ledger.currency set scale = 1 where id = {cents};
+           update ledger.account set currency_scale = 1 where currency_id = {cents}""",
+        [
+            ("cent", None, FINER),
+            ("cent_too", None, FINER),
+            (None, "of_cents", "The amount has more decimals than its currency"),
+        ],
+    ),
+    (
+        "update ledger.account set credit_limit = 0.001 where id = {cent}",
+        [("cent", None, FINER), ("cent", None, CHANGED)],
+    ),
+    (
+        "insert into ledger.currency_change (currency_id, scale) values ({cents}, 3), ({cents}, 1)",
+        [(None, None, "Its number of decimals is not that of its last change")],
+    ),
+    ("insert into ledger.currency_change (currency_id, scale) values ({cents}, 3), ({cents}, 2)", []),
+    (
+        made("cent", "cent_too", "0.001"),
+        [
+            ("cent", None, FINER),
+            ("cent_too", None, FINER),
+            (None, "next", "The amount has more decimals than its currency"),
+        ],
+    ),
     (made("two", "one", "10.5", refunds="{sale}"), [(None, "sale", "Its refunds are 20.5, and its amount is 20")]),
     (made("one", "two", 1, refunds="{part}"), [(None, "next", BACK)]),
     (made("one", "two", 1, refunds="{sale}"), [(None, "next", BACK)]),

@@ -11,7 +11,14 @@ from tests.sql.calls import Row, held, paid, refusal, row, rows
 from tests.support import account, balance, ledger_problems, waiting_for_locks
 
 Call = tuple[str, list[Any]]
-FUNCTIONS = ["create_account", "create_currency", "set_account_status", "set_credit_limit", "void_hold"]
+FUNCTIONS = [
+    "create_account",
+    "create_currency",
+    "set_account_status",
+    "set_credit_limit",
+    "set_currency_scale",
+    "void_hold",
+]
 
 
 @pytest.fixture
@@ -37,6 +44,7 @@ def call(function: str, world: dict[str, int]) -> Call:
         "create_currency": ["EUR", 2],
         "set_account_status": [world["one"], "frozen"],
         "set_credit_limit": [world["one"], "20.50"],
+        "set_currency_scale": [1, 2],
         "void_hold": [world["hold"]],
     }
     return function, arguments[function]
@@ -49,6 +57,7 @@ def others(function: str, world: dict[str, int]) -> list[Call]:
         "create_currency": [["EURO", 2], ["EUR", 3]],
         "set_account_status": [[world["other"], "frozen"], [world["one"], "active"]],
         "set_credit_limit": [[world["other"], "20.5"], [world["one"], "20.51"], [world["one"], 0]],
+        "set_currency_scale": [[2, 2], [1, 3]],
         "void_hold": [[world["another hold"]]],
     }
     return [(function, given) for given in arguments[function]]
@@ -122,6 +131,7 @@ def test_a_request_that_is_refused_does_not_use_up_its_key(
         "create_currency": ["USD", 2],
         "set_account_status": [world["one"], "closed"],
         "set_credit_limit": [world["one"], -1],
+        "set_currency_scale": [1, 16],
         "void_hold": [0],
     }
     assert refusal(ops, function, *refused[function], idempotency_key="key") is not None

@@ -14,6 +14,7 @@ PAYMENT = """insert into ledger.payment
     (currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance) values """
 ACCOUNT = "insert into ledger.account (name, currency_id, opening_balance, balance) values "
 CURRENCY = "insert into ledger.currency (name, scale) values "
+CHANGE_OF_CURRENCY = "insert into ledger.currency_change (currency_id, scale) values "
 HOLD = """insert into ledger.hold
     (currency_id, buyer_account_id, seller_account_id, amount, expires_at, status, ended_at, idempotency_key, description,
      reference) values """
@@ -62,14 +63,21 @@ REFUSED: list[tuple[str, type[psycopg.Error], str]] = [
     ("delete from ledger.account where id = {one}", RestrictViolation, "account_origin_kept"),
     ("truncate ledger.account cascade", RestrictViolation, "account_origin_kept"),
     ("update ledger.account set currency_id = 2 where id = {one}", RestrictViolation, "account_origin_kept"),
-    ("update ledger.account set currency_scale = 2 where id = {one}", RestrictViolation, "account_origin_kept"),
+    ("update ledger.account set currency_scale = 2 where id = {one}", ForeignKeyViolation, "account_currency_scale_fkey"),
     ("update ledger.account set opening_balance = 2 where id = {one}", RestrictViolation, "account_origin_kept"),
     (CURRENCY + "('x', -1)", CheckViolation, "currency_scale_range"),
     (CURRENCY + "('x', 16)", CheckViolation, "currency_scale_range"),
     (CURRENCY + "('x', null)", NotNullViolation, "scale"),
     (CURRENCY + "('', 2)", CheckViolation, "currency_name_length"),
     (CURRENCY + "('USD', 2)", UniqueViolation, "currency_name_key"),
-    ("update ledger.currency set scale = 2 where id = {cents}", RestrictViolation, "currency_kept"),
+    ("update ledger.currency set scale = 3 where id = {cents}", ForeignKeyViolation, "account_currency_scale_fkey"),
+    ("update ledger.currency set id = default where id = {cents}", RestrictViolation, "currency_kept"),
+    ("update ledger.currency_change set scale = 3", RestrictViolation, "currency_change_append_only"),
+    ("delete from ledger.currency_change", RestrictViolation, "currency_change_append_only"),
+    ("truncate ledger.currency_change", RestrictViolation, "currency_change_append_only"),
+    (CHANGE_OF_CURRENCY + "(0, 2)", ForeignKeyViolation, "currency_change_currency_id_fkey"),
+    (CHANGE_OF_CURRENCY + "(1, 16)", CheckViolation, "currency_change_scale_range"),
+    (CHANGE_OF_CURRENCY + "(1, null)", NotNullViolation, "scale"),
     ("update ledger.currency set name = 'x' where id = {cents}", RestrictViolation, "currency_kept"),
     ("delete from ledger.currency where id = {cents}", RestrictViolation, "currency_kept"),
     ("truncate ledger.currency cascade", RestrictViolation, "currency_kept"),
