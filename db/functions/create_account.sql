@@ -3,7 +3,8 @@
 -- Creates an account with an opening balance. Under an idempotency key, repeated calls create it once.
 --
 -- Returns: the account as it was created, one row; replayed is true if it was created before, otherwise NULL
--- Locks:   the currency FOR KEY SHARE, so that its scale cannot change meanwhile; no account. Of two concurrent calls with one name, the second waits for the first to commit
+-- Locks:   the currency FOR KEY SHARE, so that its scale cannot change meanwhile; no account. Of two concurrent calls
+--          with one name, the second waits for the first to commit
 -- Writes:  ledger.account (one row), ledger.account_change (one row), ledger.request (one row, under a key)
 -- Raises:  refusals of the API key (also if it is bound to accounts), the idempotency key and the new account
 

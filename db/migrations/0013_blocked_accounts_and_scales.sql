@@ -1,10 +1,10 @@
 -- A further status of accounts, and scales of currencies that can change.
 --
--- The new status is blocked: the account neither pays nor receives, whatever its balance. The functions of
--- the previous version refuse its payments, too: they know every status but active and frozen as closed.
+-- The new status is blocked: the account neither pays nor receives, whatever its balance. Calls of the previous version
+-- that are still running refuse its payments, too: to them, every status but active and frozen is closed.
 --
 -- The scale of a currency can change, with the copies of it that its accounts have: the foreign key between the two keeps
--- them the same. Instances of the previous version look the scale up, and so find the new one.
+-- them the same. Functions of the previous version read the scale from these rows, and so find the new one.
 --
 -- No table is read. Accounts are locked first, as by the functions.
 
