@@ -243,6 +243,10 @@ def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_af
         for buyer, seller, code in ((late, accounts[0], "WB042"), (accounts[0], late, "WB043")):
             assert_refused(pay(before, buyer, seller, 1), code)
         assert before.get(f"/account/{late}?details=true").json()["Status"] == "blocked"
+        # A scale that this version has set holds for the version before.
+        assert after.post("/currency/4/scale", json={"Scale": 2}).status_code == 200
+        opened = before.post("/accounts", json={"Name": "finer", "Amount": "0.001", "CurrencyID": 4})
+        assert_refused(opened, "WB009")
         assert listed(before, "/accounts") == listed(after, "/accounts")
         assert listed(before, "/payments") == listed(after, "/payments")
 
