@@ -10,6 +10,7 @@
 --   _key_problems      no idempotency key has two payments or two holds
 --   _refund_problems   refunds do not exceed their payment
 --   _hold_problems     held amounts are those of the open holds, and holds end once
+--   _event_problems    accounts, changes, holds and ends of holds are in the feed
 --   _count_problems    there are as many payments as recorded checks have counted
 --
 -- Returns: a row for each problem of an account or a payment; none if the ledger is consistent. If a balance does not
@@ -329,6 +330,45 @@ $$;
 comment on function wallet._count_problems() is
     'Currencies that do not have as many payments as the last recorded check has counted.';
 
+-- What is older than the table of events (0011) needs none.
+create or replace function wallet._event_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select account.currency_id, account.id, null::bigint, 'It is not in the feed'
+    from ledger.account as account
+    where account.id > (select origin.account_id from ledger.feed_origin as origin)
+        and not exists (select from ledger.event as event where event.account_id = account.id)
+
+    union all
+    select account.currency_id, account.id, null::bigint, format('Its change %s is not in the feed', change.id)
+    from ledger.account_change as change
+    join ledger.account as account on account.id = change.account_id
+    where change.id > (select origin.account_change_id from ledger.feed_origin as origin)
+        and not exists (select from ledger.event as event where event.account_change_id = change.id)
+        and change.id > (
+            select min(first.id) from ledger.account_change as first where first.account_id = change.account_id
+        )
+
+    union all
+    select judged.currency_id, judged.account_id, null::bigint, format('Hold %s: %s', judged.hold_id, judged.problem)
+    from (
+        select hold.currency_id, hold.buyer_account_id as account_id, hold.id as hold_id, case
+            when hold.id > origin.hold_id and created.id is null then 'it is not in the feed'
+            when hold.id > origin.hold_id and hold.status <> 'open' and ended.id is null then 'its end is not in the feed'
+            when hold.status = 'open' and ended.id is not null then 'its end is in the feed, and it is open'
+        end as problem
+        from ledger.hold as hold
+        cross join ledger.feed_origin as origin
+        left join ledger.event as created on created.hold_id = hold.id
+        left join ledger.event as ended on ended.ended_hold_id = hold.id
+    ) as judged
+    where judged.problem is not null
+$$;
+
+comment on function wallet._event_problems() is
+    'Accounts, changes of accounts, holds and ends of holds that the feed does not report as they are.';
+
 create or replace function wallet.check_ledger()
     returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
     language sql stable
@@ -349,6 +389,8 @@ as $$
     select problem.* from wallet._refund_problems() as problem
     union all
     select problem.* from wallet._hold_problems() as problem
+    union all
+    select problem.* from wallet._event_problems() as problem
     union all
     select problem.* from wallet._count_problems() as problem
     order by 1, 2, 3, 4

@@ -79,8 +79,9 @@ def disagreements(url: str, folder: Path, *options: str) -> tuple[str, Statuses]
 def _fill(api: httpx2.Client) -> None:
     """Makes what has the numbers 1 to 4, accounts, and payments between them; and holds.
 
-    Half of the holds are on a frozen account: they can be voided, but not captured. GET /holds tells schemathesis of
-    all holds, and captures, which come first, would leave none to void.
+    The holds are between other accounts, because schemathesis blocks those. Half of them are on a frozen account: they
+    can be voided, but not captured. GET /holds tells schemathesis of all holds, and captures, which come first, would
+    leave none to void.
     """
     for name in ("one", "two", "three"):
         open_account(api, f"agreement {name}", "1e9")
@@ -88,9 +89,9 @@ def _fill(api: httpx2.Client) -> None:
     payment = payment_body(1, 2)
     for _ in range(4):
         api.post("/payments", json=payment)
-    frozen = open_account(api, "agreement frozen", "1e9")
+    frozen, payer, payee = (open_account(api, f"agreement {name}", "1e9") for name in ("frozen", "payer", "payee"))
     for number in _HOLDS:
-        api.post("/holds", json=payment if number % 2 else payment_body(frozen, 1))
+        api.post("/holds", json=payment_body(payer if number % 2 else frozen, payee))
     api.post(f"/account/{frozen}/status", json={"Status": "frozen"})
 
 

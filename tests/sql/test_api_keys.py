@@ -243,8 +243,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "void_hold": ("pay", ["hold"]),
 }
 # Those that are about the whole wallet: no key that is bound to accounts may.
-OF_ALL = {"create_account", "create_currency", "get_totals"}
-OF_ALL = {"create_account", "create_currency", "set_currency_scale"}
+OF_ALL = {"create_account", "create_currency", "get_totals", "set_currency_scale"}
 # Those that find something by its own id: that it is there is not told either.
 HIDDEN = {
     "capture_hold": "WN003",

@@ -177,6 +177,7 @@ def names(keeper: Connection) -> dict[str, int]:
     paid(keeper, two, one, "0.000000000000001")
     as_if_an_hour_ago(keeper, names["overdue"])
     assert problems(keeper) == []
+    names["change"] = keeper.execute("select max(id) from ledger.account_change").fetchall()[0][0]
     names["next"] = keeper.execute("select last_value + 1 from ledger.payment_id_seq").fetchall()[0][0]
     keeper.execute("set local session_replication_role = replica")  # no trigger, no foreign key
     for table in ("account", "payment", "hold", "account_change"):
@@ -222,10 +223,29 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
     ("update ledger.account set held = 0.5 where id = {two}", [("two", None, "0.5 is held; its open holds are 0")]),
     (
         "update ledger.hold set status = 'voided', ended_at = now() where id = {open}",
-        [("one", None, "10 is held; its open holds are 3")],
+        [
+            ("one", None, "10 is held; its open holds are 3"),
+            ("one", None, "Hold {open}: its end is not in the feed"),
+        ],
     ),
     ("update ledger.hold set amount = 9.5 where id = {open}", [("one", None, "10 is held; its open holds are 12.5")]),
-    ("update ledger.hold set status = 'open' where id = {voided}", [("one", None, "10 is held; its open holds are 19")]),
+    (
+        "update ledger.hold set status = 'open' where id = {voided}",
+        [
+            ("one", None, "10 is held; its open holds are 19"),
+            ("one", None, "Hold {voided}: its end is in the feed, and it is open"),
+        ],
+    ),
+    ("delete from ledger.event where account_id = {two}", [("two", None, "It is not in the feed")]),
+    ("delete from ledger.event where hold_id = {open}", [("one", None, "Hold {open}: it is not in the feed")]),
+    (
+        "delete from ledger.event where ended_hold_id = {expired}",
+        [("one", None, "Hold {expired}: its end is not in the feed")],
+    ),
+    (
+        "delete from ledger.event where account_change_id = (select max(id) from ledger.account_change)",
+        [("bank", None, "Its change {change} is not in the feed")],
+    ),
     (
         "update ledger.account set held = -1 where id = {two}",
         [("two", None, RANGE), ("two", None, "-1 is held; its open holds are 0")],
@@ -487,7 +507,7 @@ def test_of_very_many_problems_the_command_tells_the_number(ledger: Connection, 
     )
     code, lines, _ = check(database)
     assert (code, len(lines)) == (1, 5 + 50 + 1)
-    assert lines[-1] == "and 50 more; check_ledger() lists them all"
+    assert lines[-1] == "and 100 more; check_ledger() lists them all"
 
 
 def test_the_command_without_a_wallet(bare_database: str) -> None:

@@ -130,8 +130,8 @@ AFTER_A_CHANGE = [("list_feed()", "WC063"), ("feed_end()", "WC063")]
 
 
 @pytest.mark.parametrize(("call", "code"), REFUSALS)
-def test_refusals(wallet: Connection, call: str, code: str) -> None:
-    assert refusal_of(wallet, call) == code
+def test_refusals(ops: Connection, call: str, code: str) -> None:
+    assert refusal_of(ops, call) == code
 
 
 @pytest.mark.parametrize(("call", "code"), AFTER_A_CHANGE)

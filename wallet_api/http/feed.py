@@ -112,7 +112,7 @@ async def list_feed(operation: Operation, request: Request) -> Response:
     feed: Feed = request.app.state.feed
     page = await _page(operation, request, [after, limit, None])
     end = None
-    while not page.values and loop.time() < deadline and not request.scope[CLIENT].is_stopping:
+    while not page.values and loop.time() < deadline and not request.scope[CLIENT].stopping:
         after = page.next_after or after
         if await request.is_disconnected():
             break

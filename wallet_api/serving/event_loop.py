@@ -45,6 +45,7 @@ class _Server:
 
     def close(self) -> None:
         """Stops accepting connections."""
+        Protocol.stopping = True
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)

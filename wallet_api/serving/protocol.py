@@ -19,7 +19,8 @@ listed with their names. tests/http/test_uvicorn.py has a test for each part.
 - A disconnected cycle sends nothing.
 - cycle.scope is that scope. cycle.more_body is true until the body is complete.
 - cycle.keep_alive = False closes the connection after the answer.
-- shutdown() is called for each connection when the server stops.
+- shutdown() closes the connection after the answer to its request, or at once without one. When the server stops, it
+  is called for each connection, after close() of the result of create_server().
 - flow.pause_reading() and flow.resume_reading() may be repeated.
 - timeout_keep_alive, timeout_keep_alive_task, timeout_keep_alive_handler(): the keep-alive timer.
 - _unset_keepalive_if_required() stops that timer; on_response_complete() starts it.
@@ -55,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 # How many refused clients may return per second.
 _RETURNING = 2000
+# Seconds for the first request of a connection that was being set up when the server stopped.
+_LATE_GRACE = 1.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_LIMIT = 64 * 1024
 # Headers that offer an upgrade. Without one, they have no meaning.
@@ -112,14 +115,14 @@ class Protocol(HttpToolsProtocol):
     _open: ClassVar[set["Protocol"]] = set()
     # How many of them are not read until they may return.
     _away: ClassVar[int] = 0
+    # Whether the server stops. Then requests that wait for something end.
+    stopping: ClassVar[bool] = False
 
     # Seconds to stop reading this connection after the current answer.
     _pause = 0
     _upgrading = False
     # Whether the body of the last request is complete.
     in_head = True
-    # Whether the service is about to close this connection.
-    is_stopping = False
     # Bytes received since the last part of a body: head, chunk sizes, trailer.
     _overhead = 0
 
@@ -133,6 +136,8 @@ class Protocol(HttpToolsProtocol):
         # Requests with a complete head and an incomplete answer; all but the first one wait.
         self._unanswered: deque[RequestResponseCycle] = deque()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        if self.stopping:  # it was being set up when uvicorn asked all others to shut down
+            self.loop.call_later(_LATE_GRACE, self.shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cleans up after a connection."""
@@ -189,11 +194,6 @@ class Protocol(HttpToolsProtocol):
         Protocol._away -= 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
-
-    def shutdown(self) -> None:
-        """The service stops: requests that wait for something should end."""
-        self.is_stopping = True
-        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Parses received bytes: part of a request, or several requests."""
