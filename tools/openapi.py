@@ -212,7 +212,8 @@ def _request(declared: Operation) -> Schema:
 
 def _asked(field: Field, declared: Operation) -> Schema:
     """The schema of a field: its type's, narrowed by the operation's rules."""
-    schema = _SENT[field.type]
+    about = about_field(declared.name, field.name)
+    schema = _SENT[field.type] | {name: about[name] for name in ("minimum", "maximum") if name in about}
     for code in _codes(declared):
         schema = schema | rules.allowed(code, field.argument)
     return schema
@@ -322,6 +323,9 @@ def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
 
 def _limit(refusal: Refusal, declared: Operation) -> int:
     """The limit to fill in, for the refusals whose sentence has one."""
+    if refusal is refusals.WAIT_TOO_LONG:
+        limit: int = about_field(declared.name, "wait")["maximum"]
+        return limit
     return MOST_PAYMENTS if refusal is refusals.TOO_MANY_ELEMENTS else declared.body_limit
 
 

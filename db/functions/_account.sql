@@ -1,9 +1,10 @@
--- wallet._is_status(p_status), wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
+-- wallet._is_status(p_status), wallet._is_opening(p_change),
+-- wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
 -- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id), wallet._account_in_answer(p_answer)
 --
 -- Shared by the functions that set an account's terms: its status and credit limit.
 --
--- Returns: _is_status: true or false; _account_in_answer: the account in a stored answer
+-- Returns: _is_status, _is_opening: true or false; _account_in_answer: the account in a stored answer
 -- Locks:   nothing; the account is new, or the caller has locked it
 -- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: also ledger.account (status, credit limit)
 -- Raises:  nothing
@@ -16,6 +17,21 @@ as $$
 $$;
 
 comment on function wallet._is_status(text) is 'Whether a text is the status of an account.';
+
+-- The trigger account_change_reported decides in the same way. The first change of an account that is older than
+-- these records is one to something else.
+create or replace function wallet._is_opening(p_change ledger.account_change)
+    returns boolean
+    language sql stable
+as $$
+    select p_change.status = 'active' and p_change.credit_limit = 0 and not exists (
+        select from ledger.account_change as earlier
+        where earlier.account_id = p_change.account_id and earlier.id < p_change.id
+    )
+$$;
+
+comment on function wallet._is_opening(ledger.account_change) is
+    'Whether a change is the opening of its account, and not a change of its status or credit limit.';
 
 -- Earlier payments of the account have ids up to the sequence's present value, and later payments have higher ids:
 -- last_payment_id places the change among them.

@@ -9,9 +9,9 @@
 --
 -- A transaction draws positions in order, but they become visible when it commits, in any order. So the feed must not
 -- show a position while a lower one may still appear. A transaction that draws positions has an id by then, because it
--- has locked accounts. So a look notes the positions drawn so far, and then takes a transaction id itself. Positions
--- that are drawn later by transactions with a higher id are higher. Once all transactions with lower ids have ended, the
--- feed is complete up to what was noted. This costs payments nothing: no column, no table, no lock.
+-- has locked accounts. So a look notes the positions drawn so far, and then takes a transaction id itself. Transactions
+-- with a higher id draw higher positions. Once all transactions with lower ids have ended, the feed is complete up to
+-- what was noted. This costs payments nothing: no column, no table, no lock.
 --
 -- Returns: a cursor, a position, or true or false; _feed_look: a position and a transaction id; _feed_writers: a text for
 --          each transaction
@@ -108,7 +108,9 @@ as $$
         and age(writer.transactionid) > age(p_xid::xid)
         and its_table.locktype = 'relation' and its_table.mode in ('RowShareLock', 'RowExclusiveLock')
         and its_table.relation = 'ledger.account'::regclass
-        and its_table.database = (select database.oid from pg_database as database where database.datname = current_database())
+        and its_table.database = (
+            select database.oid from pg_database as database where database.datname = current_database()
+        )
 $$;
 
 comment on function wallet._feed_writers(xid8) is

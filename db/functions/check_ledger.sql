@@ -346,9 +346,7 @@ as $$
     join ledger.account as account on account.id = change.account_id
     where change.id > (select origin.account_change_id from ledger.feed_origin as origin)
         and not exists (select from ledger.event as event where event.account_change_id = change.id)
-        and change.id > (
-            select min(first.id) from ledger.account_change as first where first.account_id = change.account_id
-        )
+        and not wallet._is_opening(change)
 
     union all
     select judged.currency_id, judged.account_id, null::bigint, format('Hold %s: %s', judged.hold_id, judged.problem)

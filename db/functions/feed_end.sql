@@ -93,8 +93,8 @@ end
 $$;
 
 comment on function wallet.feed_end(jsonb) is
-    'The position up to which the feed is complete, for p_until of list_feed, and the looks to pass to the next call. To be called '
-    'again and again: an event is complete soon after its transaction ends. waits_for: the transactions that have kept '
-    'the end from moving for more than a second. Ends expired holds.';
+    'The position up to which the feed is complete, for p_until of list_feed, and the looks to pass to the next call. '
+    'To be called again and again: the end moves past an event soon after its transaction ends. waits_for: the '
+    'transactions that have kept the end from moving for more than a second. Ends expired holds.';
 
 grant execute on function wallet.feed_end(jsonb) to wallet_app, wallet_ops;

@@ -7,8 +7,9 @@
 -- What happened before the table of events (0011) comes first: accounts, their changes, holds, ends of holds, and then
 -- payments, each by id. From then on, the order is that of their positions: see _feed.sql.
 --
--- Without p_until, or with one that another start of the server has found, waits up to a second for transactions that have drawn positions and not ended. If one of them takes
--- longer, it returns nothing, and a notice says what it has waited for.
+-- Without p_until, it finds the end itself: it waits up to a second for transactions that may still add earlier events.
+-- If one of them takes longer, it returns nothing, and a notice says what it has waited for. It does the same with a
+-- p_until that was found before the server was restarted.
 --
 -- Returns: events, in order, with the columns that their kind has, all others NULL. more, the same in all rows: whether
 --          further events follow, after p_after => the last row's cursor. If the page of a bound key ends after events
@@ -49,10 +50,7 @@ as $$
             where p_after[1] <= -3
                 and change.id > case when p_after[1] = -3 then p_after[2] else 0 end
                 and change.id <= (select origin.account_change_id from ledger.feed_origin as origin where origin.id = 1)
-                and (change.status = 'active' and change.credit_limit = 0 and not exists (
-                    select from ledger.account_change as earlier
-                    where earlier.account_id = change.account_id and earlier.id < change.id
-                )) is not true
+                and not wallet._is_opening(change)
             order by change.id
             limit p_limit
         )

@@ -134,6 +134,16 @@ def payments(postgres: Postgres, clients: Recorder) -> dict[int, Payment]:
         return {payment.id: payment for payment in stored_payments(admin, clients.accounts)}
 
 
+def feed(postgres: Postgres) -> list[tuple[str, int]]:
+    """Each event with its cursor, in order."""
+    events: list[tuple[str, int]] = []
+    query = "select cursor, coalesce(payment_id, hold_id, account_id) from wallet.list_feed(%s)"
+    with postgres.admin() as admin:
+        while page := admin.execute(query, [events[-1][0] if events else None]).fetchall():
+            events += page
+    return events
+
+
 def start_empty(copy: Postgres) -> None:
     copy.start()
     with psycopg.connect(copy.conninfo("postgres"), autocommit=True) as admin:
@@ -175,7 +185,10 @@ def test_a_dump_has_all_that_was_acknowledged_before_it_began(
     assert acknowledged(clients, end=begun) - restored.keys() == set()
     assert acknowledged(clients, begin=begun, end=ended) != set(), "no payment was made meanwhile"
     assert acknowledged(clients, begin=ended) & restored.keys() == set()
+    events = feed(copy)
+    assert events == [event for event in feed(primary) if event in set(events)], "cursors are not what they were"
     assert_it_is_a_wallet(operator, copy)
+    assert feed(copy)[: len(events)] == events, "what is new does not come last"
 
 
 # In its stead: what follows the name of the service runs here, as in that service's container.

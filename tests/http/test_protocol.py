@@ -1,5 +1,6 @@
 """HTTP/1.1 as clients really speak it, byte by byte: nothing that is sent is taken for something else."""
 
+import asyncio
 import contextlib
 import json
 import select
@@ -11,9 +12,14 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from tests.conftest import Connection
 from tests.support import TIMEOUT, account, balance, payment_body, refusal_body, serving, wait_until
+from wallet_api.serving import protocol
+from wallet_api.serving.event_loop import Loop
+from wallet_api.serving.protocol import Protocol
 
 NO_HTTP = refusal_body("WH001")
 
@@ -326,3 +332,31 @@ def test_the_connection_stays_after_a_refusal(api_url: str, mistake: str) -> Non
         [connection] = client._transport._pool.connections  # type: ignore[attr-defined]
         assert client.get("/livez").status_code == 200
         assert client._transport._pool.connections == [connection]  # type: ignore[attr-defined]
+
+
+def test_a_connection_that_is_set_up_while_the_server_stops_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn asks the connections that it knows to shut down, and then waits for all."""
+    monkeypatch.setattr(protocol, "_LATE_GRACE", 0.01)
+    monkeypatch.setattr(Protocol, "stopping", False)
+
+    async def unused(scope: object, receive: object, send: object) -> None:
+        raise AssertionError
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        config = uvicorn.Config(unused, ws="none", log_config=None, timeout_keep_alive=3600)
+        state = ServerState()
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname(), TIMEOUT) as client,
+        ):
+            accepted, _ = listener.accept()
+            server = await loop.create_server(lambda: Protocol(config, state, {}), sock=listener, backlog=1)
+            server.close()
+            await loop.connect_accepted_socket(lambda: Protocol(config, state, {}), accepted)
+            assert await asyncio.to_thread(client.recv, 1) == b""
+            assert state.connections == set()
+            await asyncio.sleep(0.01)  # the socket is closed in a later turn of the loop
+
+    with contextlib.closing(Loop()) as loop:
+        loop.run_until_complete(test())

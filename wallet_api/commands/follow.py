@@ -9,15 +9,11 @@ from psycopg.types.string import TextLoader
 from wallet_api.commands import wallet
 from wallet_api.database.pool import Rows
 from wallet_api.http import codec
-from wallet_api.http.operations import ALL
+from wallet_api.http.feed import FEED_END, LIST_FEED
 
 # Seconds between two looks, and after one that failed.
 _INTERVAL = 0.02
 _PAUSE = 1.0
-
-_COLUMNS = ", ".join(ALL["listFeed"].columns)
-_LIST = f"select {_COLUMNS}, more from wallet.list_feed(p_after => %s, p_until => %s)"  # noqa: S608
-_FEED_END = "select feed_end, looks::text, waits_for from wallet.feed_end(p_looks => %s::jsonb)"
 
 
 def follow(conninfo: Callable[[], str], after: str | None, complain: Callable[[object], object]) -> Iterator[str]:
@@ -48,7 +44,7 @@ def _ends(connection: psycopg.Connection, complain: Callable[[object], object]) 
     """Yields the end of the feed each time it has moved."""
     looks, shown, waited_for = None, None, None
     while True:
-        [(end, looks, waits_for)] = connection.execute(_FEED_END, [looks]).fetchall()
+        [(end, looks, waits_for)] = connection.execute(FEED_END, [looks]).fetchall()
         if waits_for not in (None, waited_for):
             complain(f"the feed waits for the end of a transaction: {waits_for}")
         waited_for = waits_for
@@ -60,7 +56,7 @@ def _ends(connection: psycopg.Connection, complain: Callable[[object], object]) 
 
 def _page(connection: psycopg.Connection, after: str | None, end: str) -> list[tuple[str, str]]:
     """The next events up to an end, each with its cursor."""
-    cursor = connection.execute(_LIST, [after, end])
+    cursor = connection.execute(LIST_FEED, [after, None, end, None])
     columns = tuple((column.name, column.type_code) for column in cursor.description or ())
     rows = cursor.fetchall()
     return list(zip([row[0] for row in rows], codec.objects(Rows(columns[:-1], rows)), strict=True))

@@ -5,9 +5,8 @@ The readers of a process that wait share one watch: it finds the end of the feed
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from contextvars import Context
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 from starlette.requests import Request
@@ -17,21 +16,26 @@ from wallet_api.database.pool import ConnectionLost, Database, Rows
 from wallet_api.http import codec, refusals
 from wallet_api.http.authentication import KEY_ID
 from wallet_api.http.messages import CLIENT, Answer
-from wallet_api.http.operations import Operation
+from wallet_api.http.operations import ALL, Operation, about_field
 from wallet_api.http.refusals import Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import record_of
 
 logger = logging.getLogger(__name__)
 
-# In seconds: between two looks for the end of the feed, and after a failed one; how long a request may wait (proxies
-# often give up after 60), and how long at a time, before it looks whether its client is still there.
+# In seconds: between two looks for the end of the feed, and after a failed one; and how long a request waits at a time,
+# before it checks whether its client is still there.
 _INTERVAL = 0.01
 _PAUSE = 0.5
-_MOST_WAIT = 30
 _CHECK_INTERVAL = 1.0
 
-_FEED_END = "select feed_end, looks::text, waits_for from wallet.feed_end(p_looks => %s::jsonb)"
+_MOST_WAIT: int = about_field("listFeed", "wait")["maximum"]
+
+# Its argument is what the call before has returned as `looks`.
+FEED_END = "select feed_end, looks::text, waits_for from wallet.feed_end(p_looks => %s::jsonb)"
+# Its arguments are a cursor, the most events, an end of the feed and an API key; each may be None.
+LIST_FEED = f"""select {", ".join(ALL["listFeed"].columns)}, more
+    from wallet.list_feed(p_after => %s, p_limit => %s, p_until => %s, p_api_key_id => %s)"""  # noqa: S608
 
 
 class Feed:
@@ -76,9 +80,9 @@ class Feed:
     async def _look(self) -> None:
         """Finds the end again and again, until no reader has waited for a moment."""
         try:
-            idle_since = 0.0
-            while self._waiting or idle_since < _CHECK_INTERVAL:
-                idle_since = 0.0 if self._waiting else idle_since + _INTERVAL
+            idle_for = 0.0
+            while self._waiting or idle_for < _CHECK_INTERVAL:
+                idle_for = 0.0 if self._waiting else idle_for + _INTERVAL
                 await asyncio.sleep(await self._look_once())
         finally:
             self._watch = None
@@ -86,7 +90,7 @@ class Feed:
     async def _look_once(self) -> float:
         """Passes the end on to those that wait if it has moved. Returns the time until the next look."""
         try:
-            [(end, self._looks, waits_for)] = (await self._database.call(_FEED_END, [self._looks])).values
+            [(end, self._looks, waits_for)] = (await self._database.call(FEED_END, [self._looks])).values
         except (psycopg.Error, ConnectionLost) as error:
             logger.warning("Cannot find the end of the feed: %s", error)
             return _PAUSE
@@ -106,33 +110,27 @@ async def list_feed(operation: Operation, request: Request) -> Response:
     """The events after a cursor. If there are none, waits for the next one, as long as the request allows."""
     after, limit, wait = (await operation.read(request)).values()
     if wait is not None and not 0 <= wait <= _MOST_WAIT:
-        raise Refused(refusals.WAIT_TOO_LONG, "wait")
+        raise Refused(refusals.WAIT_TOO_LONG, "wait", limit=_MOST_WAIT)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + (wait or 0)
     feed: Feed = request.app.state.feed
-    page = await _page(operation, request, [after, limit, None])
+    page = await _page(request, after, limit, None)
     end = None
     while not page.values and loop.time() < deadline and not request.scope[CLIENT].stopping:
-        after = page.next_after or after
         if await request.is_disconnected():
             break
         if moved := await feed.next_end(end, min(deadline - loop.time(), _CHECK_INTERVAL)):
             end = moved
-            page = await _page(operation, request, [after, limit, end])
-    after = page.next_after or after
-    parameters = {"after": after, "limit": limit, "wait": wait}
+            page = await _page(request, page.next_after, limit, end)
+    parameters = {"after": page.next_after, "limit": limit, "wait": wait}
     query = "&".join(f"{name}={value}" for name, value in parameters.items() if value is not None)
     objects = codec.objects(page)
     text = f'{{"{operation.list_name}":[{",".join(objects)}]}}' if objects else "{}"
     return Answer(text, (b"link", f'<{operation.path}?{query}>; rel="next"'.encode()))
 
 
-async def _page(operation: Operation, request: Request, arguments: Sequence[Any]) -> Rows:
-    """A page of events; `next_after` is the last cursor, whether or not more follow."""
-    columns = ", ".join(operation.columns)
-    query = f"""select {columns}, more
-        from wallet.list_feed(p_after => %s, p_limit => %s, p_until => %s, p_api_key_id => %s)"""  # noqa: S608
+async def _page(request: Request, after: str | None, limit: int | None, end: str | None) -> Rows:
+    """A page of events. `next_after` is the cursor of the last one, or `after`, whether or not more follow."""
     database: Database = request.app.state.database
-    rows = await database.call(query, [*arguments, request.scope.get(KEY_ID)], record_of(request))
-    last = rows.values[-1][0] if rows.values else None
-    return rows.page()._replace(next_after=last)
+    rows = await database.call(LIST_FEED, [after, limit, end, request.scope.get(KEY_ID)], record_of(request))
+    return rows.page()._replace(next_after=rows.values[-1][0] if rows.values else after)
