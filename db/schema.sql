@@ -40,20 +40,27 @@ CREATE FUNCTION ledger.check_parties() RETURNS trigger
     AS $$
 begin
     if (
-        select count(*) = 2
-        from ledger.account as account
-        where account.id in (new.buyer_account_id, new.seller_account_id) and account.currency_id = new.currency_id
+        (
+            select count(*) = 2
+            from ledger.account as account
+            where account.id in (new.buyer_account_id, new.seller_account_id) and account.currency_id = new.currency_id
+        )
+        and (new.metadata is null or (
+            jsonb_typeof(new.metadata) = 'object' and octet_length(new.metadata::text) <= 4096
+        ))
     ) is not true then
         raise exception using
             errcode = 'foreign_key_violation',
             constraint = tg_name,
-            message = format('Hold %s is not between two accounts of its currency: see trigger %I', new.id, tg_name);
+            message = format(
+                'Hold %s is not between two accounts of its currency, or cannot have this metadata: see trigger %I',
+                new.id, tg_name);
     end if;
     return null;
 end
 $$;
 
-COMMENT ON FUNCTION ledger.check_parties() IS 'Trigger: a hold is between two accounts that there are, of its currency.';
+COMMENT ON FUNCTION ledger.check_parties() IS 'Trigger: a hold is between two accounts that there are, of its currency; its metadata is a small JSON object.';
 
 CREATE FUNCTION ledger.check_payments() RETURNS trigger
     LANGUAGE plpgsql
@@ -72,7 +79,7 @@ begin
         and (made.api_key_id is null or (
             select true from ledger.api_key as api_key where api_key.id = made.api_key_id
         ))
-        and made.refunded_payment_id is null and made.hold_id is null
+        and made.refunded_payment_id is null and made.hold_id is null and made.up_to is null and made.metadata is null
     ) is not true
     limit 1;
     if v_id is not null then
@@ -93,12 +100,20 @@ begin
                 where original.id = made.refunded_payment_id
             ))
             and (made.hold_id is null or (
-                select hold.buyer_account_id = made.buyer_account_id and hold.seller_account_id = made.seller_account_id
+                select hold.buyer_account_id = made.buyer_account_id
+                    and hold.seller_account_id = made.seller_account_id
+                    and hold.amount >= (
+                        select sum(capture.amount) from ledger.payment as capture where capture.hold_id = hold.id
+                    )
                 from ledger.hold as hold
                 where hold.id = made.hold_id
             ))
             and (made.api_key_id is null or (
                 select true from ledger.api_key as api_key where api_key.id = made.api_key_id
+            ))
+            and (made.up_to is null or made.amount <= made.up_to)
+            and (made.metadata is null or (
+                jsonb_typeof(made.metadata) = 'object' and octet_length(made.metadata::text) <= 4096
             ))
         ) is not true
         limit 1;
@@ -114,7 +129,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION ledger.check_payments() IS 'Trigger: payments are between two accounts of their currency, a refund gives back a payment between them, a capture has its hold, descriptions and references have 1 to 255 characters, and API keys are known.';
+COMMENT ON FUNCTION ledger.check_payments() IS 'Trigger: payments are between two accounts of their currency, a refund gives back a payment between them, captures have their hold and do not exceed it, descriptions and references have 1 to 255 characters, API keys are known, a payment of up to an amount does not exceed it, and metadata is a small JSON object.';
 
 CREATE FUNCTION ledger.check_terms() RETURNS trigger
     LANGUAGE plpgsql
@@ -128,20 +143,23 @@ begin
         and new.credit_limit >= 0 and new.credit_limit < 1e15 and min_scale(new.credit_limit) <= 15
         and new.held >= 0 and new.held < 1e16 and min_scale(new.held) <= 15
         and (new.status <> 'closed' or (new.balance = 0 and new.held = 0))
+        and (new.metadata is null or (
+            jsonb_typeof(new.metadata) = 'object' and octet_length(new.metadata::text) <= 4096
+        ))
     ) is not true then
         raise exception using
             errcode = 'check_violation',
             constraint = tg_name,
             message = format(
-                'Account %s cannot be called %L, be opened with %s, or be %s with %s held and a credit limit of %s: '
-                'see trigger %I',
+                'Account %s cannot be called %L, be opened with %s, be %s with %s held and a credit limit of %s, or have '
+                'this metadata: see trigger %I',
                 new.id, new.name, new.opening_balance, new.status, new.held, new.credit_limit, tg_name);
     end if;
     return null;
 end
 $$;
 
-COMMENT ON FUNCTION ledger.check_terms() IS 'Trigger: name, opening balance, status, credit limit and what is held are what they can be.';
+COMMENT ON FUNCTION ledger.check_terms() IS 'Trigger: name, opening balance, status, credit limit, what is held, and metadata are what they can be.';
 
 CREATE FUNCTION ledger.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -224,11 +242,13 @@ CREATE TABLE ledger.api_key (
     revoked_at timestamp with time zone,
     revoked_by text,
     last_used_at timestamp with time zone,
+    tenant text,
     CONSTRAINT api_key_accounts_number CHECK (((cardinality(account_ids) >= 1) AND (cardinality(account_ids) <= 100))),
     CONSTRAINT api_key_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 64))),
     CONSTRAINT api_key_revoked CHECK (((revoked_at IS NULL) = (revoked_by IS NULL))),
     CONSTRAINT api_key_scopes_known CHECK (((scopes <@ ARRAY['read'::text, 'pay'::text, 'admin'::text]) AND ((cardinality(scopes) >= 1) AND (cardinality(scopes) <= 3)))),
-    CONSTRAINT api_key_secret_hash_length CHECK ((octet_length(secret_hash) = 32))
+    CONSTRAINT api_key_secret_hash_length CHECK ((octet_length(secret_hash) = 32)),
+    CONSTRAINT api_key_tenant_length CHECK (((char_length(tenant) >= 1) AND (char_length(tenant) <= 64)))
 );
 
 COMMENT ON TABLE ledger.api_key IS 'API keys: who may do what over HTTP. None is ever removed.';
@@ -255,6 +275,8 @@ COMMENT ON COLUMN ledger.api_key.revoked_by IS 'The database role that revoked i
 
 COMMENT ON COLUMN ledger.api_key.last_used_at IS 'When it was used last, to the minute.';
 
+COMMENT ON COLUMN ledger.api_key.tenant IS 'Keys of one tenant share their idempotency keys; NULL: those of all requests without a tenant.';
+
 CREATE TABLE ledger.account (
     id bigint NOT NULL,
     name text NOT NULL,
@@ -267,6 +289,7 @@ CREATE TABLE ledger.account (
     credit_limit numeric DEFAULT 0 NOT NULL,
     held numeric DEFAULT 0 NOT NULL,
     changed_at timestamp with time zone,
+    metadata jsonb,
     CONSTRAINT account_covered CHECK ((((((balance)::numeric + credit_limit) - held) >= (0)::numeric) AND (((balance)::numeric = (0)::numeric) OR (status <> 'closed'::text))))
 )
 WITH (fillfactor='50');
@@ -295,6 +318,8 @@ COMMENT ON COLUMN ledger.account.held IS 'The sum of its open holds, those inclu
 
 COMMENT ON COLUMN ledger.account.changed_at IS 'When its last payment was made, or when it was opened. NULL: neither has happened since this is recorded.';
 
+COMMENT ON COLUMN ledger.account.metadata IS 'Data of the client''s own: a JSON object, at most 4096 bytes as text.';
+
 COMMENT ON CONSTRAINT account_covered ON ledger.account IS 'The balance may go down to minus the credit limit, and covers what is held; nothing is on a closed account.';
 
 CREATE TABLE ledger.hold (
@@ -314,10 +339,14 @@ CREATE TABLE ledger.hold (
     database_role text DEFAULT ledger.acting_role(),
     ended_api_key_id bigint,
     ended_database_role text,
+    metadata jsonb,
+    buyer_may_void boolean,
+    captured_amount numeric,
     CONSTRAINT hold_amount_positive CHECK (((amount)::numeric > (0)::numeric)),
+    CONSTRAINT hold_captured_at_most CHECK (((captured_amount > (0)::numeric) AND (captured_amount <= (amount)::numeric))),
     CONSTRAINT hold_description_length CHECK (((char_length(description) >= 1) AND (char_length(description) <= 255))),
     CONSTRAINT hold_ended CHECK (((status = 'open'::text) = (ended_at IS NULL))),
-    CONSTRAINT hold_idempotency_key_length CHECK (((char_length(idempotency_key) >= 1) AND (char_length(idempotency_key) <= 255))),
+    CONSTRAINT hold_idempotency_key_length CHECK (((char_length(idempotency_key) >= 1) AND (char_length(idempotency_key) <= 321))),
     CONSTRAINT hold_not_to_self CHECK ((buyer_account_id <> seller_account_id)),
     CONSTRAINT hold_reference_length CHECK (((char_length(reference) >= 1) AND (char_length(reference) <= 255))),
     CONSTRAINT hold_status_known CHECK ((status = ANY (ARRAY['open'::text, 'captured'::text, 'voided'::text, 'expired'::text])))
@@ -343,7 +372,7 @@ COMMENT ON COLUMN ledger.hold.status IS 'open, captured (a payment has its id), 
 
 COMMENT ON COLUMN ledger.hold.ended_at IS 'When it was captured or voided, or expired; NULL while it is open.';
 
-COMMENT ON COLUMN ledger.hold.idempotency_key IS 'The caller''s name for the request, 1 to 255 characters: under one key there is one hold, for ever.';
+COMMENT ON COLUMN ledger.hold.idempotency_key IS 'The client''s name for the request, 1 to 255 characters; a tenant''s follows the tenant, with U+001F before each. Under one key there is one hold, for ever.';
 
 COMMENT ON COLUMN ledger.hold.description IS 'What the caller says of it, 1 to 255 characters; its payment says so too.';
 
@@ -356,6 +385,14 @@ COMMENT ON COLUMN ledger.hold.database_role IS 'The database role that created i
 COMMENT ON COLUMN ledger.hold.ended_api_key_id IS 'The API key that captured or voided it, if one did.';
 
 COMMENT ON COLUMN ledger.hold.ended_database_role IS 'The database role that captured or voided it.';
+
+COMMENT ON COLUMN ledger.hold.metadata IS 'Data of the client''s own: a JSON object, at most 4096 bytes as text.';
+
+COMMENT ON COLUMN ledger.hold.buyer_may_void IS 'Whether API keys that are bound to the buyer may void it; NULL: they may not.';
+
+COMMENT ON COLUMN ledger.hold.captured_amount IS 'How much its captures have paid; NULL: nothing, or all of it before captures could be several.';
+
+COMMENT ON CONSTRAINT hold_captured_at_most ON ledger.hold IS 'Captures never exceed the hold.';
 
 CREATE TABLE ledger.payment (
     id bigint NOT NULL,
@@ -373,8 +410,10 @@ CREATE TABLE ledger.payment (
     hold_id bigint,
     api_key_id bigint,
     database_role text DEFAULT ledger.acting_role(),
+    up_to numeric,
+    metadata jsonb,
     CONSTRAINT payment_amount_positive CHECK (((amount)::numeric > (0)::numeric)),
-    CONSTRAINT payment_idempotency_key_length CHECK (((char_length(idempotency_key) >= 1) AND (char_length(idempotency_key) <= 255))),
+    CONSTRAINT payment_idempotency_key_length CHECK (((char_length(idempotency_key) >= 1) AND (char_length(idempotency_key) <= 321))),
     CONSTRAINT payment_not_to_self CHECK ((buyer_account_id <> seller_account_id))
 );
 
@@ -396,7 +435,7 @@ COMMENT ON COLUMN ledger.payment.seller_balance IS 'The seller''s balance after 
 
 COMMENT ON COLUMN ledger.payment.operation_timestamp IS 'When it was made, read while both accounts were locked.';
 
-COMMENT ON COLUMN ledger.payment.idempotency_key IS 'The caller''s name for the request, 1 to 255 characters: under one key there is one payment, for ever.';
+COMMENT ON COLUMN ledger.payment.idempotency_key IS 'The client''s name for the request, 1 to 255 characters; a tenant''s follows the tenant, with U+001F before each. Under one key there is one payment, for ever.';
 
 COMMENT ON COLUMN ledger.payment.description IS 'What the caller says of it, 1 to 255 characters.';
 
@@ -409,6 +448,10 @@ COMMENT ON COLUMN ledger.payment.hold_id IS 'The hold that this payment captured
 COMMENT ON COLUMN ledger.payment.api_key_id IS 'The API key that made it, if one did.';
 
 COMMENT ON COLUMN ledger.payment.database_role IS 'The database role that made it; NULL: before this was recorded.';
+
+COMMENT ON COLUMN ledger.payment.up_to IS 'The most that was to be paid, if the payment was for what is available; NULL: the amount was asked for.';
+
+COMMENT ON COLUMN ledger.payment.metadata IS 'Data of the client''s own: a JSON object, at most 4096 bytes as text.';
 
 CREATE TABLE ledger.account_change (
     id bigint NOT NULL,
@@ -665,7 +708,7 @@ CREATE TABLE ledger.request (
     api_key_id bigint,
     database_role text DEFAULT ledger.acting_role() NOT NULL,
     CONSTRAINT request_content_hash_length CHECK ((octet_length(content_hash) = 32)),
-    CONSTRAINT request_idempotency_key_length CHECK (((char_length(idempotency_key) >= 1) AND (char_length(idempotency_key) <= 255)))
+    CONSTRAINT request_idempotency_key_length CHECK (((char_length(idempotency_key) >= 1) AND (char_length(idempotency_key) <= 321)))
 );
 
 COMMENT ON TABLE ledger.request IS 'Requests made under idempotency keys, payments and holds excepted, and how each was answered.';
@@ -674,7 +717,7 @@ COMMENT ON COLUMN ledger.request.id IS 'Identifies the request.';
 
 COMMENT ON COLUMN ledger.request.operation IS 'The function that was called. Keys of one function are a space of their own.';
 
-COMMENT ON COLUMN ledger.request.idempotency_key IS 'The caller''s name for the request, 1 to 255 characters: under one key the function takes effect once, for ever.';
+COMMENT ON COLUMN ledger.request.idempotency_key IS 'The client''s name for the request, 1 to 255 characters; a tenant''s follows the tenant, with U+001F before each. Under one key the function takes effect once, for ever.';
 
 COMMENT ON COLUMN ledger.request.content_hash IS 'SHA-256 of the arguments: another content under the same key is refused.';
 
@@ -851,9 +894,9 @@ CREATE INDEX payment_buyer_idx ON ledger.payment USING btree (buyer_account_id, 
 
 COMMENT ON INDEX ledger.payment_buyer_idx IS 'What an account has paid, in order.';
 
-CREATE UNIQUE INDEX payment_hold_key ON ledger.payment USING btree (hold_id) WHERE (hold_id IS NOT NULL);
+CREATE INDEX payment_hold_idx ON ledger.payment USING btree (hold_id, id) WHERE (hold_id IS NOT NULL);
 
-COMMENT ON INDEX ledger.payment_hold_key IS 'A hold is captured once.';
+COMMENT ON INDEX ledger.payment_hold_idx IS 'The captures of a hold.';
 
 CREATE UNIQUE INDEX payment_idempotency_key_key ON ledger.payment USING btree (idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
@@ -887,7 +930,7 @@ CREATE TRIGGER account_change_reported AFTER INSERT ON ledger.account_change FOR
 
 COMMENT ON TRIGGER account_change_reported ON ledger.account_change IS 'A new account, and a change of one, are events.';
 
-CREATE TRIGGER account_origin_kept BEFORE DELETE OR UPDATE OF id, currency_id, opening_balance, created_at OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER account_origin_kept BEFORE DELETE OR UPDATE OF id, currency_id, opening_balance, created_at, metadata OR TRUNCATE ON ledger.account FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 COMMENT ON TRIGGER account_origin_kept ON ledger.account IS 'An account stays, and so does where its money came from.';
 
@@ -895,7 +938,7 @@ CREATE TRIGGER account_terms AFTER INSERT OR UPDATE OF name, status, credit_limi
 
 COMMENT ON TRIGGER account_terms ON ledger.account IS 'What an account may do is one of what there is.';
 
-CREATE TRIGGER api_key_kept BEFORE DELETE OR UPDATE OF id, name, secret_hash, scopes, account_ids, expires_at, created_at, created_by OR TRUNCATE ON ledger.api_key FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER api_key_kept BEFORE DELETE OR UPDATE OF id, name, secret_hash, scopes, account_ids, tenant, expires_at, created_at, created_by OR TRUNCATE ON ledger.api_key FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 COMMENT ON TRIGGER api_key_kept ON ledger.api_key IS 'What a key was allowed to do is kept; it is only revoked.';
 
@@ -923,9 +966,9 @@ CREATE TRIGGER hold_ended AFTER UPDATE OF status ON ledger.hold FOR EACH ROW WHE
 
 COMMENT ON TRIGGER hold_ended ON ledger.hold IS 'The end of a hold is an event.';
 
-CREATE TRIGGER hold_kept BEFORE DELETE OR UPDATE OF id, currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at, idempotency_key, description, reference, api_key_id, database_role OR TRUNCATE ON ledger.hold FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER hold_kept BEFORE DELETE OR UPDATE OF id, currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at, idempotency_key, description, reference, metadata, buyer_may_void, api_key_id, database_role OR TRUNCATE ON ledger.hold FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
-COMMENT ON TRIGGER hold_kept ON ledger.hold IS 'A hold stays as it was made; it only ends.';
+COMMENT ON TRIGGER hold_kept ON ledger.hold IS 'A hold stays as it was made; it is only captured, and ends.';
 
 CREATE TRIGGER hold_parties AFTER INSERT ON ledger.hold FOR EACH ROW EXECUTE FUNCTION ledger.check_parties();
 

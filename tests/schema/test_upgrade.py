@@ -5,7 +5,7 @@ tagged, it is made anew, so that the next version is held against the one that i
 
     git archive --format=tar 1.2.3 db wallet_api server.py | gzip -9n > tests/schema/previous_version.tar.gz
 
-It is commit 852a52c now.
+It is commit 132e259 now. before_feed.tar.gz is commit 852a52c, the last one without a feed.
 """
 
 import json
@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -45,33 +45,41 @@ from tests.support import (
 from wallet_api.database import migrations
 from wallet_api.database.installer import MigrationRefused
 
-ARCHIVE = Path(__file__).parent / "previous_version.tar.gz"
+FOLDER = Path(__file__).parent
 # What a payment is answered with, and nothing else.
 PAYMENT = ["ID", "CurrencyID", "Amount", "BuyerAccountID", "SellerAccountID", "OperationTimestamp"]
 OPENING = 1000
 CLIENTS = 6
 
 
-@pytest.fixture(scope="module")
-def previous_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the version before."""
-    folder = tmp_path_factory.mktemp("previous_version")
+@contextmanager
+def instance_of(archive: str, folder: Path, database: str) -> Iterator[Server]:
+    """An instance of an earlier version, on a database that it has migrated."""
+    folder.mkdir()
     # not by tarfile: what it warns of differs between the versions of Python
-    subprocess.run(["tar", "-xzf", ARCHIVE, "-C", folder], check=True)
-    return folder
-
-
-@pytest.fixture
-def old(previous_version: Path, bare_database: str) -> Iterator[Server]:
-    """An instance of the version before, on a database that it has migrated."""
+    subprocess.run(["tar", "-xzf", FOLDER / archive, "-C", folder], check=True)
     subprocess.run(
         [sys.executable, "server.py", "migrate"],
-        cwd=previous_version,
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": bare_database},
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database},
         capture_output=True,
         check=True,
     )
-    with serving(previous_version, DATABASE_URL=bare_database) as server:
+    with serving(folder, DATABASE_URL=database) as server:
+        yield server
+
+
+@pytest.fixture
+def old(tmp_path: Path, bare_database: str) -> Iterator[Server]:
+    """An instance of the version before."""
+    with instance_of("previous_version.tar.gz", tmp_path / "old", bare_database) as server:
+        yield server
+
+
+@pytest.fixture
+def without_feed(tmp_path: Path, bare_database: str) -> Iterator[Server]:
+    """An instance of the last version without a feed."""
+    with instance_of("before_feed.tar.gz", tmp_path / "old", bare_database) as server:
         yield server
 
 
@@ -284,10 +292,10 @@ def events(connection: Connection) -> list[tuple[str, int]]:
 
 
 def test_the_feed_begins_with_what_the_version_before_has_left(
-    admin: Connection, bare_database: str, old: Server
+    admin: Connection, bare_database: str, without_feed: Server
 ) -> None:
     """Accounts, changes, holds, their ends, payments; and then what happens, whichever version does it."""
-    with old.client() as api, ThreadPoolExecutor() as threads:
+    with without_feed.client() as api, ThreadPoolExecutor() as threads:
         buyer, seller = (open_account(api, name, 10) for name in ("buyer", "seller"))
         api.post(f"/account/{buyer}/credit-limit", json={"Amount": 5}).raise_for_status()
         first, second, third = (api.post("/holds", json=payment_body(buyer, seller, 1)).json()["ID"] for _ in range(3))

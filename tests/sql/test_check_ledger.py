@@ -187,7 +187,7 @@ def names(keeper: Connection) -> dict[str, int]:
         ).fetchall()
         for (name,) in constraints:
             keeper.execute(f"alter table ledger.{table} drop constraint {name} cascade")
-    keeper.execute("drop index ledger.payment_hold_key, ledger.hold_idempotency_key_key")
+    keeper.execute("drop index ledger.hold_idempotency_key_key")
     return names
 
 
