@@ -82,6 +82,7 @@ _SENT: dict[str, Schema] = {
     "text": {"type": "string", "pattern": "^[^\\u0000]*$"},
     "boolean": {"type": "boolean"},
     "timestamp with time zone": _DATE_TIME,
+    "jsonb": {"type": "object"},
     "payments": {"type": "array", "items": _component("MakePaymentRequest"), "maxItems": MOST_PAYMENTS},
 }
 # What responses have, by type.
@@ -89,6 +90,7 @@ _SHOWN: dict[str, Schema] = {
     "bigint": _ID,
     "numeric": {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"},
     "text": {"type": "string"},
+    "jsonb": {"type": "object"},
     "timestamp with time zone": _DATE_TIME
     | {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"},
 }
@@ -99,6 +101,7 @@ _MALFORMED: dict[str, list[Refusal]] = {
     "text": [refusals.NOT_A_STRING, refusals.HAS_NUL, refusals.HAS_HALF_SURROGATE],
     "boolean": [refusals.NOT_A_BOOLEAN],
     "timestamp with time zone": [refusals.NOT_A_MOMENT],
+    "jsonb": [refusals.HAS_NUL, refusals.HAS_HALF_SURROGATE, refusals.NOT_FINITE],
     "payments": [refusals.NOT_AN_ARRAY, refusals.TOO_MANY_ELEMENTS],
 }
 

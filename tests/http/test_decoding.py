@@ -1,6 +1,8 @@
 """Whatever bytes arrive, the decoder returns fields or says what is wrong, and never changes a number."""
 
 import json
+import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +29,14 @@ numbers = st.builds(
 )
 
 
-_reader = Reader([Field("ID", "bigint", ""), Field("Amount", "numeric", ""), Field("Name", "text", "")])
+_reader = Reader(
+    [
+        Field("ID", "bigint", ""),
+        Field("Amount", "numeric", ""),
+        Field("Name", "text", ""),
+        Field("Metadata", "jsonb", ""),
+    ]
+)
 
 
 def read(body: bytes) -> list[Any] | Refused:
@@ -46,7 +55,7 @@ def test_any_bytes_are_fields_or_a_refusal(body: bytes) -> None:
         assert outcome.error.sentence
 
 
-@given(st.dictionaries(st.sampled_from(["ID", "Amount", "Name", "name", "AMOUNT", "Other"]), json_values))
+@given(st.dictionaries(st.sampled_from(["ID", "Amount", "Name", "name", "AMOUNT", "Metadata", "Other"]), json_values))
 def test_any_values_are_fields_or_a_refusal_that_names_the_field(body: dict[str, Any]) -> None:
     outcome = read(json.dumps(body).encode())
     if isinstance(outcome, Refused):
@@ -81,6 +90,29 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         assert json.dumps(json.loads(codec.encode(value))) == text
 
 
+@given(st.dictionaries(st.text(), json_values | numbers.map(Decimal)))
+def test_json_is_passed_on_as_it_is_or_refused(value: dict[str, Any]) -> None:
+    sent = json.dumps(value, default=lambda number: f"decimal {number}")
+    sent = re.sub('"decimal ([^"]*)"', r"\1", sent)
+    outcome = read(f'{{"Metadata":{sent}}}'.encode())
+    if isinstance(outcome, Refused):
+        assert outcome.error.field == "Metadata"
+        assert re.search(r"NaN|Infinity|\\u0000|\\ud[89a-f]", sent)
+    else:
+        assert exactly(outcome[3]) == exactly(sent)
+
+
+def exactly(text: str) -> Any:
+    """JSON with its numbers as decimals."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+
+
+def test_json_that_is_nested_too_deeply_is_refused() -> None:
+    outcomes = [read(f'{{"Metadata":{"[" * depth}{"]" * depth}}}'.encode()) for depth in range(100, 1100, 10)]
+    assert {outcome.error.code for outcome in outcomes if isinstance(outcome, Refused)} == {"WH017"}
+    assert isinstance(outcomes[0], list)
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
@@ -92,8 +124,14 @@ column = st.none() | texts
     | st.lists(st.tuples(st.just("7"), st.none(), texts))
 )
 def test_rows_are_written_as_json_without_what_is_null(rows: list[tuple[str | None, ...]]) -> None:
-    columns = (("account_id", 20), ("name", 25), ("currency_name", 25))
-    shown = [("AccountID", int), ("Name", str), ("CurrencyName", str)]
+    columns = (("account_id", 20), ("name", 25), ("currency_name", 25), ("metadata", 3802))
+    rows = [(*row, row[0] and f'{{"number": {row[0]}}}') for row in rows]
+    shown: list[tuple[str, Callable[[str], Any]]] = [
+        ("AccountID", int),
+        ("Name", str),
+        ("CurrencyName", str),
+        ("Metadata", json.loads),
+    ]
     expected = [
         {name: read(value) for (name, read), value in zip(shown, row, strict=True) if value is not None} for row in rows
     ]

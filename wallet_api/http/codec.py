@@ -14,7 +14,7 @@ from wallet_api.http import refusals
 from wallet_api.http.refusals import Refusal, Refused
 
 NAN = Decimal("NaN")
-_BIGINT, _NUMERIC, _TIMESTAMPTZ = 20, 1700, 1184  # OIDs of types
+_BIGINT, _NUMERIC, _TIMESTAMPTZ, _JSONB = 20, 1700, 1184, 3802  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
 # characters to be escaped within a JSON string
 _SPECIAL = re.compile(r'["\\\x00-\x1f]')
@@ -50,10 +50,10 @@ class Fields:
     `get` and `refuse_unknown` take names in lower case. wallet_api.http.fields validates the values.
     """
 
-    __slots__ = ("_pairs", "_values", "get")
+    __slots__ = ("_values", "get", "pairs")
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
         self._values = {name.lower(): value for name, value in pairs}
         self.get: Callable[[str], Any] = self._values.get
 
@@ -61,7 +61,7 @@ class Fields:
         """Raises the refusal for the first unknown field. `shown` are the names that the refusal lists."""
         if self._values.keys() <= known:
             return
-        name = next(name for name, _ in self._pairs if name.lower() not in known)
+        name = next(name for name, _ in self.pairs if name.lower() not in known)
         raise Refused(refusal, name, name=_printable(name), known=", ".join(shown) or "none")
 
 
@@ -150,7 +150,7 @@ def objects(rows: Rows) -> list[str]:
 def _encoding(column: tuple[str, int]) -> tuple[Callable[[Sequence[str]], Sequence[str]], str]:
     """The converter of a column's values, and the template of its member in an object, which begins with a comma."""
     name, type_oid = column
-    quote = "" if type_oid == _BIGINT else '"'
+    quote = "" if type_oid in (_BIGINT, _JSONB) else '"'
     return _CONVERT.get(type_oid, _texts), f',"{wire_name(name)}":{quote}%s{quote}'
 
 
@@ -174,7 +174,7 @@ def _moments(values: Sequence[str]) -> Sequence[str]:
 
 
 # by type OID; all other types are text
-_CONVERT = {_BIGINT: _as_they_are, _NUMERIC: _as_they_are, _TIMESTAMPTZ: _moments}
+_CONVERT = {_BIGINT: _as_they_are, _NUMERIC: _as_they_are, _JSONB: _as_they_are, _TIMESTAMPTZ: _moments}
 
 
 @functools.cache

@@ -84,6 +84,27 @@ def _boolean_in_url(text: str, name: str) -> bool:
     return _boolean({"true": True, "false": False}.get(text), name)
 
 
+def _json(value: Any, name: str) -> str:
+    """The JSON text of a value, with its numbers as they were sent."""
+    try:
+        return _json_text(value, name)
+    except RecursionError:
+        raise Refused(refusals.BODY_TOO_DEEP) from None
+
+
+def _json_text(value: Any, name: str) -> str:
+    if isinstance(value, codec.Fields):
+        members = [f"{_json_text(key, name)}:{_json_text(item, name)}" for key, item in value.pairs]
+        return f"{{{','.join(members)}}}"
+    if isinstance(value, list):
+        return f"[{','.join([_json_text(item, name) for item in value])}]"
+    if isinstance(value, str):
+        return codec.encode(_text(value, name))
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else _refuse(name, refusals.NOT_FINITE)
+    return codec.encode(value)
+
+
 def _moment(text: Any, name: str) -> str:
     """A timestamp that PostgreSQL accepts: an existing day, and an offset of less than 16 hours."""
     match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
@@ -115,6 +136,7 @@ KINDS = {
     "text": Kind(_text, _text),
     "boolean": Kind(_boolean, _boolean_in_url),
     "timestamp with time zone": Kind(_moment, _moment),
+    "jsonb": Kind(_json, _json),
     "payments": Kind(_payments, _payments),
 }
 
