@@ -1,6 +1,7 @@
 """The reference model: the rules of the wallet in a few lines, for one request after another, refusals by code."""
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -34,6 +35,8 @@ class Terms(NamedTuple):
     key: str | None = None
     description: str | None = None
     reference: str | None = None
+    metadata: Any = None
+    up_to: bool = False
 
 
 NO_TERMS = Terms()
@@ -63,6 +66,8 @@ class Made:
     refunded: int | None
     hold: int | None
     balances: tuple[Decimal, Decimal]
+    metadata: Any = None
+    up_to: Decimal | None = None
     json: dict[str, Any] = field(default_factory=dict)
 
 
@@ -104,6 +109,10 @@ def is_amount(amount: Decimal) -> bool:
 
 def has_length(text: str | None) -> bool:
     return text is None or 1 <= len(text) <= 255
+
+
+def is_metadata(value: Any) -> bool:
+    return isinstance(value, dict) and len(json.dumps(value, ensure_ascii=False).encode()) <= 4096
 
 
 def decimals(amount: Decimal) -> int:
@@ -149,8 +158,17 @@ class Model:
         self._check_key(terms)
         if terms.key in self.keys:
             return self._replay(terms, (buyer, seller, amount, terms.description, terms.reference, None, None))
-        self.check_payment(buyer, seller, amount, terms)
-        return self.make(buyer, seller, amount, terms)
+        self._check_request(buyer, seller, amount, terms)
+        paid = self._up_to(buyer, amount) if terms.up_to else amount
+        self._check_parties(buyer, seller, paid)
+        return self.make(buyer, seller, paid, terms, up_to=amount if terms.up_to else None)
+
+    def _up_to(self, buyer: int, amount: Decimal) -> Decimal:
+        """As much of the amount as is available, if anything is."""
+        account = self.accounts.get(buyer)
+        if account is None or self.available(buyer) <= 0 or decimals(amount) > self.scales[account.currency]:
+            return amount
+        return min(amount, self.available(buyer))
 
     def refund(self, payment: int, amount: Decimal | None, terms: Terms) -> Outcome:
         original = self.payment(payment)
@@ -312,6 +330,8 @@ class Model:
             raise Refused("WB016")
         if not has_length(terms.reference):
             raise Refused("WB017")
+        if terms.metadata is not None and not is_metadata(terms.metadata):
+            raise Refused("WB020")
 
     def _check_scale(self, account: Account, amount: Decimal) -> None:
         if decimals(amount) > self.scales[account.currency]:
@@ -339,17 +359,18 @@ class Model:
             raise Refused({"captured": "WC031", "voided": "WC032", "expired": "WC033"}[hold.status])
 
     def _replay(self, terms: Terms, content: tuple[Any, ...]) -> Outcome:
+        """The payment under the key, if it has this content: parties, amount, texts, what is refunded or captured."""
         made = self.keys[terms.key or ""]
         of_made = (
             made.buyer,
             made.seller,
-            made.amount,
+            made.amount if made.up_to is None else made.up_to,
             made.description,
             made.reference,
             made.refunded,
             made.hold,
         )
-        if of_made != content:
+        if (*of_made, made.metadata, made.up_to is not None) != (*content, terms.metadata, terms.up_to):
             raise Refused("WK001")
         return Outcome(made, replayed=True)
 
@@ -361,12 +382,14 @@ class Model:
         terms: Terms = NO_TERMS,
         refunded: int | None = None,
         hold: int | None = None,
+        up_to: Decimal | None = None,
     ) -> Outcome:
         """Makes a payment, whatever the rules say of it."""
         self.accounts[buyer].balance -= amount
         self.accounts[seller].balance += amount
         balances = (self.accounts[buyer].balance, self.accounts[seller].balance)
-        made = Made(buyer, seller, amount, terms.description, terms.reference, refunded, hold, balances)
+        texts = (terms.description, terms.reference)
+        made = Made(buyer, seller, amount, *texts, refunded, hold, balances, terms.metadata, up_to)
         self.payments.append(made)
         if terms.key is not None:
             self.keys[terms.key] = made

@@ -1,10 +1,10 @@
 -- wallet._is_status(p_status), wallet._is_opening(p_change),
 -- wallet._keep_terms(p_account_id, p_status, p_credit_limit, p_api_key_id),
--- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id), wallet._account_in_answer(p_answer)
+-- wallet._account_becomes(p_account_id, p_status, p_credit_limit, p_api_key_id), wallet._answered_account(p_answer)
 --
 -- Shared by the functions that set an account's terms: its status and credit limit.
 --
--- Returns: _is_status, _is_opening: true or false; _account_in_answer: the account in a stored answer
+-- Returns: _is_status, _is_opening: true or false; _answered_account: the account in a stored answer
 -- Locks:   nothing; the account is new, or the caller has locked it
 -- Writes:  _keep_terms: ledger.account_change (one row); _account_becomes: also ledger.account (status, credit limit)
 -- Raises:  nothing
@@ -72,7 +72,7 @@ $$;
 comment on function wallet._account_becomes(bigint, text, numeric, bigint) is
     'Sets the status and credit limit of a locked account, and records the change.';
 
-create or replace function wallet._account_in_answer(p_answer jsonb)
+create or replace function wallet._answered_account(p_answer jsonb)
     returns table (
         id bigint,
         name text,
@@ -82,15 +82,16 @@ create or replace function wallet._account_in_answer(p_answer jsonb)
         status text,
         held numeric,
         available numeric,
-        credit_limit numeric
+        credit_limit numeric,
+        metadata jsonb
     )
     language sql immutable
 as $$
     select account.*
     from jsonb_to_record(p_answer) as account (
         id bigint, name text, currency_id bigint, currency_name text, amount numeric, status text, held numeric,
-        available numeric, credit_limit numeric
+        available numeric, credit_limit numeric, metadata jsonb
     )
 $$;
 
-comment on function wallet._account_in_answer(jsonb) is 'The account in a stored answer.';
+comment on function wallet._answered_account(jsonb) is 'The account in a stored answer.';

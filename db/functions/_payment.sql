@@ -1,11 +1,11 @@
--- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…),
+-- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…), wallet._up_to(…),
 -- wallet._payment_refusal(…), wallet._parties_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…),
--- wallet._payment_columns(p_payment)
+-- wallet._balance_for(…), wallet._payment_row(…)
 --
 -- Shared by all functions that move money: the rules of a payment, and how a single payment is written. (make_payments
 -- applies the same rules, and writes many payments in its own way.)
 --
--- Returns: the code of the refusal, or NULL; the argument to blame; the payment
+-- Returns: the code of the refusal, or NULL; the amount; the argument to blame; the payment; a balance
 -- Locks:   nothing; for rules about accounts, and for writing, the caller has locked both accounts
 -- Writes:  _write_payment: ledger.payment (one row), ledger.account (two balances)
 -- Raises:  _write_payment: the idempotency key belongs to another payment
@@ -20,7 +20,8 @@ create or replace function wallet._request_refusal(
     p_amount numeric,
     p_idempotency_key text,
     p_description text,
-    p_reference text
+    p_reference text,
+    p_metadata jsonb
 )
     returns text
     language sql immutable
@@ -32,10 +33,11 @@ as $$
         when wallet._is_amount(p_amount) is not true then 'WB003'
         when (p_description is null or char_length(p_description) between 1 and 255) is not true then 'WB016'
         when (p_reference is null or char_length(p_reference) between 1 and 255) is not true then 'WB017'
+        when (p_metadata is null or wallet._is_metadata(p_metadata)) is not true then 'WB020'
     end
 $$;
 
-comment on function wallet._request_refusal(bigint, bigint, numeric, text, text, text) is
+comment on function wallet._request_refusal(bigint, bigint, numeric, text, text, text, jsonb) is
     'The rules of a payment that need no account: the code of the first violated rule, or NULL.';
 
 create or replace function wallet._payment_under(p_idempotency_key text)
@@ -67,7 +69,9 @@ create or replace function wallet._key_refusal(
     p_description text,
     p_reference text,
     p_refunded_payment_id bigint default null,
-    p_hold_id bigint default null
+    p_hold_id bigint default null,
+    p_up_to numeric default null,
+    p_metadata jsonb default null
 )
     returns text
     language sql immutable
@@ -76,7 +80,9 @@ as $$
         when (
             p_buyer_account_id = p_payment.buyer_account_id
             and p_seller_account_id = p_payment.seller_account_id
-            and p_amount = p_payment.amount
+            and p_amount = coalesce(p_payment.up_to, p_payment.amount)
+            and p_up_to is not distinct from p_payment.up_to
+            and p_metadata is not distinct from p_payment.metadata
             and p_description is not distinct from p_payment.description
             and p_reference is not distinct from p_payment.reference
             and p_refunded_payment_id is not distinct from p_payment.refunded_payment_id
@@ -85,8 +91,25 @@ as $$
     end
 $$;
 
-comment on function wallet._key_refusal(ledger.payment, bigint, bigint, numeric, text, text, bigint, bigint) is
-    'Checks that the payment made under a key is the one requested now: the code of the refusal, or NULL.';
+comment on function wallet._key_refusal(
+    ledger.payment, bigint, bigint, numeric, text, text, bigint, bigint, numeric, jsonb
+) is
+    'Checks that the payment made under a key is the one requested now: the code of the refusal, or NULL. p_up_to is the '
+    'amount again if the request is for what is available, otherwise NULL.';
+
+-- Nothing available is refused like any other amount above it, and so is an amount with too many decimals.
+create or replace function wallet._up_to(p_amount numeric, p_currency_scale smallint, p_available numeric)
+    returns numeric
+    language sql immutable
+as $$
+    select case
+        when p_available > 0 and min_scale(p_amount) <= p_currency_scale then least(p_amount, p_available)
+        else p_amount
+    end
+$$;
+
+comment on function wallet._up_to(numeric, smallint, numeric) is
+    'What a payment of up to an amount pays: as much of it as is available.';
 
 -- Rules about the locked accounts. An account that does not exist has NULL as its currency.
 create or replace function wallet._payment_refusal(
@@ -152,7 +175,9 @@ create or replace function wallet._write_payment(
     p_reference text,
     p_api_key_id bigint,
     p_refunded_payment_id bigint default null,
-    p_hold_id bigint default null
+    p_hold_id bigint default null,
+    p_up_to numeric default null,
+    p_metadata jsonb default null
 )
     returns ledger.payment
     language plpgsql
@@ -163,13 +188,14 @@ begin
     -- trim_scale: stored amounts, and so all answers, have no trailing zeros.
     insert into ledger.payment as payment (
         currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
-        idempotency_key, description, reference, api_key_id, refunded_payment_id, hold_id
+        idempotency_key, description, reference, api_key_id, refunded_payment_id, hold_id, up_to, metadata
     )
     values (
         p_buyer.currency_id, p_buyer.id, p_seller.id, trim_scale(p_amount),
         trim_scale(p_buyer.balance - p_amount), trim_scale(p_seller.balance + p_amount),
         greatest(wallet._time_now(), p_buyer.changed_at, p_seller.changed_at),
-        p_idempotency_key, p_description, p_reference, p_api_key_id, p_refunded_payment_id, p_hold_id
+        p_idempotency_key, p_description, p_reference, p_api_key_id, p_refunded_payment_id, p_hold_id,
+        trim_scale(p_up_to), p_metadata
     )
     on conflict (idempotency_key) where idempotency_key is not null do nothing
     returning payment.* into v_payment;
@@ -185,11 +211,32 @@ begin
 end
 $$;
 
-comment on function wallet._write_payment(ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint) is
+comment on function wallet._write_payment(
+    ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint, numeric, jsonb
+) is
     'Writes an accepted payment between two locked accounts, and returns it. Raises a refusal if another payment has '
     'the key.';
 
-create or replace function wallet._payment_columns(p_payment ledger.payment)
+create or replace function wallet._balance_for(p_api_key_id bigint, p_account_id bigint, p_balance numeric)
+    returns numeric
+    language plpgsql stable
+as $$
+begin
+    return case
+        when p_api_key_id is null or exists (
+            select from ledger.api_key as api_key
+            where api_key.id = p_api_key_id
+                and 'read' = any (api_key.scopes)
+                and wallet._binding_refusal(api_key.account_ids, p_account_id) is null
+        ) then p_balance
+    end;
+end
+$$;
+
+comment on function wallet._balance_for(bigint, bigint, numeric) is
+    'The balance of an account after a payment, if the API key may read the account; otherwise NULL.';
+
+create or replace function wallet._payment_row(p_payment ledger.payment, p_balances boolean, p_api_key_id bigint)
     returns table (
         id bigint,
         currency_id bigint,
@@ -198,14 +245,23 @@ create or replace function wallet._payment_columns(p_payment ledger.payment)
         seller_account_id bigint,
         operation_timestamp timestamptz,
         description text,
-        reference text
+        reference text,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
-    language sql immutable
+    language sql stable
 as $$
     select
         p_payment.id, p_payment.currency_id, p_payment.amount::numeric, p_payment.buyer_account_id,
-        p_payment.seller_account_id, p_payment.operation_timestamp, p_payment.description, p_payment.reference
+        p_payment.seller_account_id, p_payment.operation_timestamp, p_payment.description, p_payment.reference,
+        p_payment.metadata,
+        case when p_balances
+            then wallet._balance_for(p_api_key_id, p_payment.buyer_account_id, p_payment.buyer_balance) end,
+        case when p_balances
+            then wallet._balance_for(p_api_key_id, p_payment.seller_account_id, p_payment.seller_balance) end
 $$;
 
-comment on function wallet._payment_columns(ledger.payment) is
-    'The columns of a payment that the functions which make one return.';
+comment on function wallet._payment_row(ledger.payment, boolean, bigint) is
+    'The columns of a payment that the functions which make one return; with p_balances, the balances after it that the '
+    'API key may read.';

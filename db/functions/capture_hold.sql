@@ -75,12 +75,12 @@ begin
         v_replayed := true;
         v_refusal := wallet._key_refusal(
             v_payment, v_hold.buyer_account_id, v_hold.seller_account_id, v_amount, v_hold.description,
-            v_hold.reference, p_hold_id => v_hold.id
+            v_hold.reference, p_hold_id => v_hold.id, p_metadata => v_hold.metadata
         );
     else
         v_refusal := wallet._capture_refusal(v_hold, v_amount, wallet._request_refusal(
             v_hold.buyer_account_id, v_hold.seller_account_id, v_amount, p_idempotency_key, v_hold.description,
-            v_hold.reference
+            v_hold.reference, v_hold.metadata
         ));
         v_buyer := v_parties[1];
         v_buyer.held := v_buyer.held - v_hold.amount;
@@ -94,11 +94,15 @@ begin
         perform wallet._end_hold(v_hold, 'captured', p_api_key_id);
         v_payment := wallet._write_payment(
             v_buyer, v_parties[2], v_amount, p_idempotency_key, v_hold.description, v_hold.reference,
-            p_api_key_id, p_hold_id => v_hold.id
+            p_api_key_id, p_hold_id => v_hold.id, p_metadata => v_hold.metadata
         );
     end if;
 
-    return query select made.*, v_payment.hold_id, v_replayed from wallet._payment_columns(v_payment) as made;
+    return query
+        select
+            made.id, made.currency_id, made.amount, made.buyer_account_id, made.seller_account_id,
+            made.operation_timestamp, made.description, made.reference, v_payment.hold_id, v_replayed
+        from wallet._payment_row(v_payment, false, p_api_key_id) as made;
 end
 $$;
 

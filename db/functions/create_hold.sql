@@ -75,7 +75,7 @@ declare
     v_now timestamptz;
     v_refusal text := coalesce(
         wallet._request_refusal(
-            p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference
+            p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference, null
         ),
         case when (p_expires_in between 1 and 31536000) is not true then 'WB031' end
     );

@@ -36,7 +36,8 @@ create or replace function wallet.get_account(
         status text,
         held numeric,
         available numeric,
-        credit_limit numeric
+        credit_limit numeric,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -54,6 +55,7 @@ begin
     id := v_account.id;
     name := v_account.name;
     currency_id := v_account.currency_id;
+    metadata := v_account.metadata;
     currency_name := (select currency.name from ledger.currency as currency where currency.id = v_account.currency_id);
     if p_at is null then
         amount := v_account.balance;

@@ -21,7 +21,8 @@ create or replace function wallet.get_payment(p_payment_id bigint, p_api_key_id 
         refunded_payment_id bigint,
         hold_id bigint,
         refunded_amount numeric,
-        made_by text
+        made_by text,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -41,7 +42,8 @@ begin
                 from ledger.payment as refund
                 where refund.refunded_payment_id = payment.id
             ),
-            case when v_sees_makers then wallet._made_by(payment.api_key_id, payment.database_role) end
+            case when v_sees_makers then wallet._made_by(payment.api_key_id, payment.database_role) end,
+            payment.metadata
         from ledger.payment as payment
         join ledger.currency as currency on currency.id = payment.currency_id
         where payment.id = p_payment_id

@@ -29,7 +29,8 @@ create or replace function wallet.list_accounts(
         held numeric,
         available numeric,
         credit_limit numeric,
-        more boolean
+        more boolean,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -49,7 +50,7 @@ begin
         'select
             found.id, found.name, found.currency_id, currency.name, found.balance::numeric, found.status,
             trim_scale(found.held_now), trim_scale(wallet._available(found.balance, found.credit_limit, found.held_now)),
-            found.credit_limit, coalesce(found.total > $2, false)
+            found.credit_limit, coalesce(found.total > $2, false), found.metadata
         from (
             select
                 page.*,

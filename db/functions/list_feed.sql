@@ -156,7 +156,8 @@ create or replace function wallet.list_feed(
         expires_at timestamptz,
         status text,
         credit_limit numeric,
-        more boolean
+        more boolean,
+        metadata jsonb
     )
     language plpgsql
     security definer
@@ -252,13 +253,17 @@ begin
             (found.hold).expires_at,
             case when found.ended_hold_id is not null then (found.hold).status else (found.change).status end,
             (found.change).credit_limit,
-            page.more
+            page.more,
+            coalesce(
+                (found.payment).metadata, (found.hold).metadata,
+                case when found.account_change_id is null then (found.account).metadata end
+            )
         from found, page
         where found.place <= v_limit
         union all
         select
             looked_at.cursor, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-            page.more
+            page.more, null
         from page
         cross join (select looked_at.* from looked_at order by looked_at.number desc limit 1) as looked_at
         where v_bound_ids is not null and looked_at.number > page.number;

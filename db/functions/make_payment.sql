@@ -1,16 +1,18 @@
 -- wallet.make_payment(p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference,
---                     p_api_key_id)
+--                     p_api_key_id, p_up_to, p_metadata, p_balances)
 --
--- Makes one payment: the buyer loses the amount, the seller gains it, all or nothing. Under an idempotency key, it is
--- made once: a repeated call returns the same payment, and no money moves.
+-- Makes one payment: the buyer loses the amount, the seller gains it, all or nothing. If p_up_to is true, the amount is
+-- what is available to the buyer, at most p_amount. Under an idempotency key, the payment is made once: a repeated call
+-- returns the same payment, and no money moves.
 --
--- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL
+-- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL. The balances of the accounts
+--          after the payment, if p_balances is true and the API key may read them, otherwise NULL
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks them, until the transaction ends
 -- Writes:  ledger.payment (one row), ledger.account (two balances); ledger.hold (expired holds of the accounts)
 -- Raises:  refusals of the API key, the idempotency key and the payment
 
--- For speed, this function does not call _lock_parties and, without a key, _write_payment, but has their statements: a
--- call that passes rows takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py proves that
+-- For speed, this function does not call _lock_parties and, for a plain payment, _write_payment, but has their statements:
+-- a call that passes rows takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py proves that
 -- the results are the same.
 create or replace function wallet.make_payment(
     p_buyer_account_id bigint,
@@ -19,7 +21,10 @@ create or replace function wallet.make_payment(
     p_idempotency_key text default null,
     p_description text default null,
     p_reference text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_up_to boolean default false,
+    p_metadata jsonb default null,
+    p_balances boolean default false
 )
     returns table (
         id bigint,
@@ -30,7 +35,10 @@ create or replace function wallet.make_payment(
         operation_timestamp timestamptz,
         description text,
         reference text,
-        replayed boolean
+        replayed boolean,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
     language plpgsql
     security definer
@@ -40,8 +48,10 @@ create or replace function wallet.make_payment(
 as $$
 declare
     v_refusal text := wallet._request_refusal(
-        p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference
+        p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference, p_metadata
     );
+    v_amount numeric := p_amount;
+    v_up_to numeric := case when p_up_to then p_amount end;
     v_buyer ledger.account;
     v_seller ledger.account;
     v_payment ledger.payment;
@@ -77,16 +87,23 @@ begin
     end if;
     if replayed then
         v_refusal := wallet._key_refusal(
-            v_payment, p_buyer_account_id, p_seller_account_id, p_amount, p_description, p_reference
+            v_payment, p_buyer_account_id, p_seller_account_id, p_amount, p_description, p_reference,
+            p_up_to => v_up_to, p_metadata => p_metadata
         );
     elsif v_refusal is null then
-        v_refusal := wallet._parties_refusal(p_amount, v_buyer, v_seller);
+        if v_up_to is not null then
+            v_amount := wallet._up_to(
+                p_amount, v_buyer.currency_scale,
+                wallet._available(v_buyer.balance, v_buyer.credit_limit, v_buyer.held)
+            );
+        end if;
+        v_refusal := wallet._parties_refusal(v_amount, v_buyer, v_seller);
     end if;
     if v_refusal is not null then
         perform wallet._refuse(v_refusal, wallet._party_to_blame(v_refusal, v_buyer.id is not null));
     end if;
 
-    if p_idempotency_key is null then
+    if p_idempotency_key is null and v_up_to is null and p_metadata is null then
         insert into ledger.payment as payment (
             currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
             description, reference, api_key_id
@@ -103,7 +120,8 @@ begin
         where account.id in (p_buyer_account_id, p_seller_account_id);
     elsif replayed is null then
         v_payment := wallet._write_payment(
-            v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id
+            v_buyer, v_seller, v_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
+            p_up_to => v_up_to, p_metadata => p_metadata
         );
     end if;
     id := v_payment.id;
@@ -114,14 +132,25 @@ begin
     operation_timestamp := v_payment.operation_timestamp;
     description := v_payment.description;
     reference := v_payment.reference;
+    metadata := v_payment.metadata;
+    if p_balances then
+        buyer_balance := wallet._balance_for(p_api_key_id, p_buyer_account_id, v_payment.buyer_balance);
+        seller_balance := wallet._balance_for(p_api_key_id, p_seller_account_id, v_payment.seller_balance);
+    end if;
     return next;
 end
 $$;
 
-comment on function wallet.make_payment(bigint, bigint, numeric, text, text, text, bigint) is
+comment on function wallet.make_payment(
+    bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean
+) is
     'Makes one payment of an amount (above 0, at most 15 integer digits and 15 decimals, no more than the currency '
     'has) from the buyer''s account to the seller''s, of the same currency, and returns it, or raises a refusal. '
     'Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the same payment '
-    'with replayed true. It may have a description and a reference, each of 1 to 255 characters.';
+    'with replayed true. If p_up_to is true, it pays as much as is available, at most the amount. It may have a '
+    'description and a reference, each of 1 to 255 characters, and metadata, a JSON object of at most 4096 bytes. If '
+    'p_balances is true, it returns both balances after the payment, those that the API key may read.';
 
-grant execute on function wallet.make_payment(bigint, bigint, numeric, text, text, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.make_payment(
+    bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean
+) to wallet_app, wallet_ops;

@@ -1,5 +1,6 @@
 -- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
---                      p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key)
+--                      p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key, p_up_to,
+--                      p_metadata, p_balances)
 --
 -- Makes many payments, with the outcomes that calls of make_payment would have, one after another. The n-th payment is
 -- the n-th element of each array. A refused payment does not stop the others; but if p_atomic is true, the first
@@ -21,7 +22,7 @@
 --          p_api_key_id and p_idempotency_key. Refusals of payments, and 55P03 for a locked account if p_wait is false,
 --          are returned as error_code, or, if p_atomic is true, raised with DETAIL "Index: n", counted from 0
 
-create or replace function wallet._outcomes_in_answer(p_answer jsonb)
+create or replace function wallet._outcomes_in_answer(p_answer jsonb, p_balances boolean[], p_api_key_id bigint)
     returns table (
         id bigint,
         currency_id bigint,
@@ -34,20 +35,28 @@ create or replace function wallet._outcomes_in_answer(p_answer jsonb)
         replayed boolean,
         error_code text,
         error text,
-        error_field text
+        error_field text,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
     language sql stable
 as $$
     select
         payment.id, payment.currency_id, payment.amount::numeric, payment.buyer_account_id, payment.seller_account_id,
         payment.operation_timestamp, payment.description, payment.reference, true,
-        outcome.kept ->> 'code', wallet._refusals() -> (outcome.kept ->> 'code') ->> 'message', outcome.kept ->> 'field'
+        outcome.kept ->> 'code', wallet._refusals() -> (outcome.kept ->> 'code') ->> 'message', outcome.kept ->> 'field',
+        payment.metadata,
+        case when p_balances[outcome.number]
+            then wallet._balance_for(p_api_key_id, payment.buyer_account_id, payment.buyer_balance) end,
+        case when p_balances[outcome.number]
+            then wallet._balance_for(p_api_key_id, payment.seller_account_id, payment.seller_balance) end
     from jsonb_array_elements(p_answer) with ordinality as outcome (kept, number)
     left join ledger.payment as payment on payment.id = (outcome.kept ->> 'id')::bigint
     order by outcome.number
 $$;
 
-comment on function wallet._outcomes_in_answer(jsonb) is
+comment on function wallet._outcomes_in_answer(jsonb, boolean[], bigint) is
     'The outcomes in a stored answer of make_payments, which has the id of each payment, or code and field of its '
     'refusal.';
 
@@ -58,7 +67,10 @@ create or replace function wallet._are_of_one_length(
     p_idempotency_keys text[],
     p_descriptions text[],
     p_references text[],
-    p_api_key_ids bigint[]
+    p_api_key_ids bigint[],
+    p_up_to boolean[],
+    p_metadata jsonb[],
+    p_balances boolean[]
 )
     returns boolean
     language sql immutable
@@ -69,11 +81,16 @@ as $$
         coalesce(cardinality(p_idempotency_keys), cardinality(p_amounts)),
         coalesce(cardinality(p_descriptions), cardinality(p_amounts)),
         coalesce(cardinality(p_references), cardinality(p_amounts)),
-        coalesce(cardinality(p_api_key_ids), cardinality(p_amounts))
+        coalesce(cardinality(p_api_key_ids), cardinality(p_amounts)),
+        coalesce(cardinality(p_up_to), cardinality(p_amounts)),
+        coalesce(cardinality(p_metadata), cardinality(p_amounts)),
+        coalesce(cardinality(p_balances), cardinality(p_amounts))
     ])
 $$;
 
-comment on function wallet._are_of_one_length(bigint[], bigint[], numeric[], text[], text[], text[], bigint[]) is
+comment on function wallet._are_of_one_length(
+    bigint[], bigint[], numeric[], text[], text[], text[], bigint[], boolean[], jsonb[], boolean[]
+) is
     'Whether the arrays of a batch have one length; only the first three may not be NULL.';
 
 -- A refusal rolls back this function only.
@@ -84,7 +101,10 @@ create or replace function wallet._pay_alone(
     p_idempotency_keys text[],
     p_descriptions text[],
     p_references text[],
-    p_api_key_ids bigint[]
+    p_api_key_ids bigint[],
+    p_up_to boolean[],
+    p_metadata jsonb[],
+    p_balances boolean[]
 )
     returns table (
         id bigint,
@@ -98,20 +118,30 @@ create or replace function wallet._pay_alone(
         replayed boolean,
         error_code text,
         error text,
-        error_field text
+        error_field text,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
     language plpgsql
 as $$
 begin
     return query
-        select made.*, null::text, null::text, null::text
+        select
+            made.id, made.currency_id, made.amount, made.buyer_account_id, made.seller_account_id,
+            made.operation_timestamp, made.description, made.reference, made.replayed,
+            null::text, null::text, null::text, made.metadata, made.buyer_balance, made.seller_balance
         from unnest(
             p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
-            p_api_key_ids
-        ) as request (buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id)
+            p_api_key_ids, p_up_to, p_metadata, p_balances
+        ) as request (
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id, up_to,
+            metadata, balances
+        )
         cross join wallet.make_payment(
             request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
-            request.description, request.reference, request.api_key_id
+            request.description, request.reference, request.api_key_id, request.up_to, request.metadata,
+            request.balances
         ) as made;
 exception when others then
     if (sqlstate like 'W%') is not true then
@@ -125,7 +155,9 @@ exception when others then
 end
 $$;
 
-comment on function wallet._pay_alone(bigint[], bigint[], numeric[], text[], text[], text[], bigint[]) is
+comment on function wallet._pay_alone(
+    bigint[], bigint[], numeric[], text[], text[], text[], bigint[], boolean[], jsonb[], boolean[]
+) is
     'Makes the only payment of a batch with make_payment, and returns its outcome.';
 
 create or replace function wallet._batch_content(
@@ -135,7 +167,9 @@ create or replace function wallet._batch_content(
     p_atomic boolean,
     p_idempotency_keys text[],
     p_descriptions text[],
-    p_references text[]
+    p_references text[],
+    p_up_to boolean[],
+    p_metadata jsonb[]
 )
     returns jsonb
     language sql immutable
@@ -148,10 +182,22 @@ as $$
             order by asked.number
         ),
         coalesce(p_atomic, false), p_idempotency_keys, p_descriptions, p_references
-    )
+    ) || case
+        when true = any (p_up_to) or num_nonnulls(variadic p_metadata) > 0 then jsonb_build_array(
+            array(
+                select coalesce(p_up_to[asked.number], false)
+                from generate_subscripts(p_amounts, 1) as asked (number)
+                order by asked.number
+            ),
+            case when num_nonnulls(variadic p_metadata) > 0 then p_metadata end
+        )
+        else jsonb '[]'
+    end
 $$;
 
-comment on function wallet._batch_content(bigint[], bigint[], numeric[], boolean, text[], text[], text[]) is
+comment on function wallet._batch_content(
+    bigint[], bigint[], numeric[], boolean, text[], text[], text[], boolean[], jsonb[]
+) is
     'The content of a call: calls under one idempotency key have the same.';
 
 create or replace function wallet._batch_denials(p_api_key_ids bigint[], p_buyer_account_ids bigint[])
@@ -182,6 +228,7 @@ create or replace function wallet._batch_refusals(
     p_idempotency_keys text[],
     p_descriptions text[],
     p_references text[],
+    p_metadata jsonb[],
     p_denials text[]
 )
     returns text[]
@@ -191,19 +238,20 @@ begin
     return array(
         select coalesce(request.denial, wallet._request_refusal(
             request.buyer_account_id, request.seller_account_id, request.amount, request.idempotency_key,
-            request.description, request.reference
+            request.description, request.reference, request.metadata
         ))
         from unnest(
-            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_denials
+            p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
+            p_metadata, p_denials
         ) with ordinality as request (
-            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, denial, number
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, metadata, denial, number
         )
         order by request.number
     );
 end
 $$;
 
-comment on function wallet._batch_refusals(bigint[], bigint[], numeric[], text[], text[], text[], text[]) is
+comment on function wallet._batch_refusals(bigint[], bigint[], numeric[], text[], text[], text[], jsonb[], text[]) is
     'For each payment, the code of its denial, or else of the first violated rule that needs no account, or NULL.';
 
 create or replace function wallet._payments_under(p_keys text[])
@@ -237,13 +285,13 @@ declare
 begin
     insert into ledger.payment (
         id, currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
-        idempotency_key, description, reference, api_key_id
+        idempotency_key, description, reference, api_key_id, up_to, metadata
     )
     overriding system value
     select
         made.id, made.currency_id, made.buyer_account_id, made.seller_account_id, made.amount, made.buyer_balance,
         made.seller_balance, made.operation_timestamp, made.idempotency_key, made.description, made.reference,
-        made.api_key_id
+        made.api_key_id, made.up_to, made.metadata
     from unnest(p_payments) as made
     order by made.idempotency_key, made.id;
 exception when unique_violation then
@@ -294,7 +342,10 @@ create or replace function wallet.make_payments(
     p_references text[] default null,
     p_api_key_ids bigint[] default null,
     p_api_key_id bigint default null,
-    p_idempotency_key text default null
+    p_idempotency_key text default null,
+    p_up_to boolean[] default null,
+    p_metadata jsonb[] default null,
+    p_balances boolean[] default null
 )
     returns table (
         id bigint,
@@ -308,7 +359,10 @@ create or replace function wallet.make_payments(
         replayed boolean,
         error_code text,
         error text,
-        error_field text
+        error_field text,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
     language plpgsql
     security definer
@@ -337,6 +391,7 @@ declare
     v_keys text[];
     v_payments_by_key ledger.payment[];
     v_request record;
+    v_amount numeric;
     v_refusal text;
     v_payment ledger.payment;
     v_payments ledger.payment[];
@@ -344,7 +399,8 @@ declare
     v_outcomes jsonb[];
 begin
     if wallet._are_of_one_length(
-        p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_api_key_ids
+        p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_api_key_ids,
+        p_up_to, p_metadata, p_balances
     ) is not true then
         raise exception using
             errcode = 'invalid_parameter_value',
@@ -366,7 +422,7 @@ begin
             select outcome.*
             from wallet._pay_alone(
                 p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
-                v_api_key_ids
+                v_api_key_ids, p_up_to, p_metadata, p_balances
             ) as outcome;
         return;
     end if;
@@ -377,12 +433,13 @@ begin
             p_idempotency_key,
             wallet._batch_content(
                 p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_idempotency_keys, p_descriptions,
-                p_references
+                p_references, p_up_to, p_metadata
             ),
             p_api_key_id
         );
         if v_answer is not null then
-            return query select outcome.* from wallet._outcomes_in_answer(v_answer) as outcome;
+            return query
+                select outcome.* from wallet._outcomes_in_answer(v_answer, p_balances, p_api_key_id) as outcome;
             return;
         end if;
     end if;
@@ -390,7 +447,8 @@ begin
         v_denials := wallet._batch_denials(v_api_key_ids, p_buyer_account_ids);
     end if;
     v_refusals := wallet._batch_refusals(
-        p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, v_denials
+        p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_metadata,
+        v_denials
     );
     v_asked_ids := array(
         select party.account_id
@@ -417,22 +475,23 @@ begin
     for v_request in
         select
             request.number::integer, request.buyer_account_id, request.seller_account_id, request.amount,
-            request.idempotency_key, request.description, request.reference, request.api_key_id, request.denial,
-            request.refusal,
+            request.idempotency_key, request.description, request.reference, request.api_key_id, request.up_to,
+            request.metadata, request.balances, request.denial, request.refusal,
             -- "(select …)" avoids a copy of the array for each payment
             width_bucket(request.buyer_account_id, (select v_account_ids)) as buyer,
             width_bucket(request.seller_account_id, (select v_account_ids)) as seller,
             width_bucket(request.idempotency_key collate "C", (select v_keys)) as key
         from unnest(
             p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references,
-            v_api_key_ids, v_denials, v_refusals
+            v_api_key_ids, p_up_to, p_metadata, p_balances, v_denials, v_refusals
         ) with ordinality as request (
-            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id, denial, refusal,
-            number
+            buyer_account_id, seller_account_id, amount, idempotency_key, description, reference, api_key_id, up_to,
+            metadata, balances, denial, refusal, number
         )
         order by request.number
     loop
         v_payment := null;
+        v_amount := v_request.amount;
         if v_request.key is not null and v_request.denial is null then
             v_payment := v_payments_by_key[v_request.key];
         end if;
@@ -441,15 +500,24 @@ begin
         if replayed then
             v_refusal := wallet._key_refusal(
                 v_payment, v_request.buyer_account_id, v_request.seller_account_id, v_request.amount,
-                v_request.description, v_request.reference
+                v_request.description, v_request.reference,
+                p_up_to => case when v_request.up_to then v_request.amount end, p_metadata => v_request.metadata
             );
         elsif v_request.refusal is not null then
             v_refusal := v_request.refusal;
         elsif p_wait is false and array[v_request.buyer_account_id, v_request.seller_account_id] && v_busy_ids then
             v_refusal := '55P03';
         else
+            if v_request.up_to then
+                v_amount := wallet._up_to(
+                    v_request.amount, v_scales[v_request.buyer],
+                    wallet._available(
+                        v_balances[v_request.buyer], v_credit_limits[v_request.buyer], v_held[v_request.buyer]
+                    )
+                );
+            end if;
             v_refusal := wallet._payment_refusal(
-                v_request.amount,
+                v_amount,
                 case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
                     then v_currency_ids[v_request.buyer] end,
                 case when v_account_ids[v_request.seller] = v_request.seller_account_id
@@ -487,9 +555,9 @@ begin
             v_payment.currency_id := v_currency_ids[v_request.buyer];
             v_payment.buyer_account_id := v_request.buyer_account_id;
             v_payment.seller_account_id := v_request.seller_account_id;
-            v_payment.amount := trim_scale(v_request.amount);
-            v_payment.buyer_balance := trim_scale(v_balances[v_request.buyer] - v_request.amount);
-            v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_request.amount);
+            v_payment.amount := trim_scale(v_amount);
+            v_payment.buyer_balance := trim_scale(v_balances[v_request.buyer] - v_amount);
+            v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_amount);
             v_payment.operation_timestamp := greatest(
                 v_now, clock_timestamp(), v_times[v_request.buyer], v_times[v_request.seller]
             );
@@ -497,6 +565,8 @@ begin
             v_payment.description := v_request.description;
             v_payment.reference := v_request.reference;
             v_payment.api_key_id := v_request.api_key_id;
+            v_payment.up_to := case when v_request.up_to then trim_scale(v_request.amount) end;
+            v_payment.metadata := v_request.metadata;
             v_payments := array_append(v_payments, v_payment);
             v_balances[v_request.buyer] := v_payment.buyer_balance;
             v_balances[v_request.seller] := v_payment.seller_balance;
@@ -515,6 +585,13 @@ begin
         operation_timestamp := v_payment.operation_timestamp;
         description := v_payment.description;
         reference := v_payment.reference;
+        metadata := v_payment.metadata;
+        if p_balances is not null then
+            buyer_balance := case when v_request.balances
+                then wallet._balance_for(v_request.api_key_id, v_payment.buyer_account_id, v_payment.buyer_balance) end;
+            seller_balance := case when v_request.balances
+                then wallet._balance_for(v_request.api_key_id, v_payment.seller_account_id, v_payment.seller_balance) end;
+        end if;
         if p_idempotency_key is not null then
             v_outcomes := array_append(v_outcomes, case
                 when v_refusal is null then jsonb_build_object('id', v_payment.id)
@@ -533,15 +610,18 @@ end
 $$;
 
 comment on function wallet.make_payments(
-    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text
+    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text, boolean[], jsonb[],
+    boolean[]
 ) is
     'Makes many payments, the n-th from the n-th elements of the arrays, and returns a row for each, in order: the '
     'payment, or the code and message of its refusal. If p_atomic is true, the first refusal is raised instead, with '
     'DETAIL "Index: n" counted from 0, and no payment is made. If p_wait is false, payments with accounts that '
     'another transaction has locked are not made: 55P03. A payment whose idempotency key (1 to 255 characters, or '
     'NULL) was used before, also in this call, is not made again but returned with replayed true. Under '
-    'p_idempotency_key, the whole call takes effect once; a repeated call returns all outcomes with replayed true.';
+    'p_idempotency_key, the whole call takes effect once; a repeated call returns all outcomes with replayed true. '
+    'p_up_to, p_metadata and p_balances are as in make_payment.';
 
 grant execute on function wallet.make_payments(
-    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text
+    bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text, boolean[], jsonb[],
+    boolean[]
 ) to wallet_app, wallet_ops;

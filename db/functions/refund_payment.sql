@@ -1,9 +1,11 @@
--- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id)
+-- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id, p_metadata,
+--                       p_balances)
 --
 -- Refunds a payment, in full or in part: makes a payment from its seller to its buyer, linked to it. The refunds of a
 -- payment together never exceed it. Without an amount, it refunds all that is left.
 --
--- Returns: the refund, one row; replayed is true if it was made before, otherwise NULL
+-- Returns: the refund, one row; replayed is true if it was made before, otherwise NULL. The balances as in make_payment:
+--          the buyer is the refund's
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks them, until the transaction ends; refunds of
 --          one payment take turns
 -- Writes:  as make_payment
@@ -56,7 +58,9 @@ create or replace function wallet.refund_payment(
     p_idempotency_key text default null,
     p_description text default null,
     p_reference text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_metadata jsonb default null,
+    p_balances boolean default false
 )
     returns table (
         id bigint,
@@ -68,7 +72,10 @@ create or replace function wallet.refund_payment(
         description text,
         reference text,
         refunded_payment_id bigint,
-        replayed boolean
+        replayed boolean,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
     language plpgsql
     security definer
@@ -106,12 +113,12 @@ begin
     if v_replayed then
         v_refusal := wallet._key_refusal(
             v_payment, v_original.seller_account_id, v_original.buyer_account_id, v_amount, p_description, p_reference,
-            v_original.id
+            v_original.id, p_metadata => p_metadata
         );
     else
         v_refusal := wallet._refund_refusal(v_original.refunded_payment_id, p_amount, v_left, wallet._request_refusal(
             v_original.seller_account_id, v_original.buyer_account_id, coalesce(p_amount, v_original.amount),
-            p_idempotency_key, p_description, p_reference
+            p_idempotency_key, p_description, p_reference, p_metadata
         ));
         v_refusal := coalesce(
             v_refusal, wallet._refund_code(wallet._parties_refusal(v_amount, v_parties[1], v_parties[2]))
@@ -124,17 +131,25 @@ begin
     if v_replayed is not true then
         v_payment := wallet._write_payment(
             v_parties[1], v_parties[2], v_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
-            p_refunded_payment_id => v_original.id
+            p_refunded_payment_id => v_original.id, p_metadata => p_metadata
         );
     end if;
 
-    return query select made.*, v_payment.refunded_payment_id, v_replayed from wallet._payment_columns(v_payment) as made;
+    return query
+        select
+            made.id, made.currency_id, made.amount, made.buyer_account_id, made.seller_account_id,
+            made.operation_timestamp, made.description, made.reference, v_payment.refunded_payment_id, v_replayed,
+            made.metadata, made.buyer_balance, made.seller_balance
+        from wallet._payment_row(v_payment, p_balances, p_api_key_id) as made;
 end
 $$;
 
-comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) is
+comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint, jsonb, boolean) is
     'Refunds an amount of a payment (above 0; NULL: all that is left) from its seller to its buyer, and returns the '
     'refund, a payment itself. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call '
-    'returns the same refund with replayed true.';
+    'returns the same refund with replayed true. It may have metadata, as in make_payment. If p_balances is true, it '
+    'returns both balances after the refund, those that the API key may read.';
 
-grant execute on function wallet.refund_payment(bigint, numeric, text, text, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.refund_payment(
+    bigint, numeric, text, text, text, bigint, jsonb, boolean
+) to wallet_app, wallet_ops;

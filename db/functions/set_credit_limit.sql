@@ -42,6 +42,7 @@ create or replace function wallet.set_credit_limit(
         held numeric,
         available numeric,
         credit_limit numeric,
+        metadata jsonb,
         replayed boolean
     )
     language plpgsql
@@ -60,7 +61,7 @@ begin
         'set_credit_limit', p_idempotency_key, jsonb_build_array(p_account_id, trim_scale(p_amount)), p_api_key_id
     );
     if v_answer is not null then
-        return query select answer.*, true from wallet._account_in_answer(v_answer) as answer;
+        return query select answer.*, true from wallet._answered_account(v_answer) as answer;
         return;
     end if;
 
@@ -74,7 +75,7 @@ begin
     end if;
     select to_jsonb(account) into v_answer from wallet.get_account(v_account.id) as account;
     perform wallet._request_keep_answer('set_credit_limit', p_idempotency_key, v_answer);
-    return query select answer.*, null::boolean from wallet._account_in_answer(v_answer) as answer;
+    return query select answer.*, null::boolean from wallet._answered_account(v_answer) as answer;
 end
 $$;
 

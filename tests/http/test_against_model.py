@@ -104,8 +104,16 @@ def agrees(response: httpx2.Response, outcome: Outcome) -> bool:
 
 
 def texts(terms: Terms) -> dict[str, object]:
-    named = {"Description": terms.description, "Reference": terms.reference}
+    named = {"Description": terms.description, "Reference": terms.reference, "Metadata": terms.metadata}
     return {name: value for name, value in named.items() if value is not None}
+
+
+BALANCES = ("BuyerBalance", "SellerBalance")
+
+
+def balances_told(made: Made) -> list[str]:
+    """The balances after a payment, as they are told to those who ask."""
+    return [plain(balance) for balance in made.balances]
 
 
 _names = itertools.count()
@@ -115,7 +123,7 @@ amounts = st.sampled_from(GOOD) | st.sampled_from(GOOD + BAD)
 parts = st.none() | amounts
 keys = st.sampled_from([None, *"abcdef"]) | st.sampled_from([None, '"{é,}\\', "k" * 255, "k" * 256, ""])
 says = st.sampled_from([None, None, None, "x", '"{é,}\\', "k" * 255, "k" * 256, ""])
-all_terms = st.builds(Terms, keys, says, says)
+all_terms = st.builds(Terms, keys, says, says, st.none(), st.just(False))
 places = st.integers(0, 7)
 # of an account, or of none; those that are there from the beginning are pairs of one currency
 pairs = st.sampled_from([(0, 1), (1, 0), (2, 3), (3, 2)]) | st.tuples(places, places)
@@ -173,9 +181,10 @@ class Wallet(RuleBasedStateMachine):
 
     def _pay(self, draw: st.DataObject) -> Action:
         buyer, seller, amount, body = self._parties(draw)
-        terms = self._terms(draw)
+        terms = self._terms(draw)._replace(up_to=draw.draw(st.sampled_from([False, False, True])))
+        body |= texts(terms) | {"UpTo": terms.up_to, "Balances": draw.draw(st.booleans())}
         judge = lambda model: model.pay(buyer, seller, Decimal(amount), terms)  # noqa: E731
-        return Action("/payments", body | texts(terms), terms.key, judge)
+        return Action("/payments", body, terms.key, judge)
 
     def _refund(self, draw: st.DataObject) -> Action:
         payment = self._told(draw.draw(places), self.model.payments)
@@ -190,7 +199,7 @@ class Wallet(RuleBasedStateMachine):
 
     def _hold(self, draw: st.DataObject) -> Action:
         buyer, seller, amount, body = self._parties(draw)
-        terms, seconds = self._terms(draw), draw.draw(times)
+        terms, seconds = self._terms(draw)._replace(metadata=None), draw.draw(times)
         judge = lambda model: model.create_hold(buyer, seller, Decimal(amount), seconds, terms)  # noqa: E731
         return Action("/holds", body | {"ExpiresIn": seconds} | texts(terms), terms.key, judge)
 
@@ -373,6 +382,8 @@ class Wallet(RuleBasedStateMachine):
             assert (result["Code"], result["Error"]) == (outcome.code, sentence(outcome.code))
         elif isinstance(outcome.thing, Made):
             made = outcome.thing
+            shown = [result.pop(name, balance) for name, balance in zip(BALANCES, balances_told(made), strict=True)]
+            assert shown == balances_told(made)
             made.json = made.json or result
             assert result == made.json == self.payment_json(made, result)
         elif isinstance(outcome.thing, Hold):
@@ -400,6 +411,7 @@ class Wallet(RuleBasedStateMachine):
             "OperationTimestamp": told["OperationTimestamp"],
             "Description": made.description,
             "Reference": made.reference,
+            "Metadata": made.metadata,
             "RefundedPaymentID": made.refunded,
             "HoldID": made.hold,
         }

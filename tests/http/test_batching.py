@@ -713,17 +713,19 @@ REPLACED = """alter function wallet.make_payments rename to _make_payments;
     create function wallet.make_payments(
         p_buyer_account_ids bigint[], p_seller_account_ids bigint[], p_amounts numeric[], p_idempotency_keys text[],
         p_descriptions text[], p_references text[], p_api_key_ids bigint[], p_atomic boolean, p_wait boolean,
-        p_api_key_id bigint, p_idempotency_key text
+        p_api_key_id bigint, p_idempotency_key text, p_up_to boolean[], p_metadata jsonb[], p_balances boolean[]
     )
         returns table (id bigint, currency_id bigint, amount numeric, buyer_account_id bigint, seller_account_id bigint,
                        operation_timestamp timestamptz, description text, reference text,
-                       replayed boolean, error_code text, error text, error_field text)
+                       replayed boolean, error_code text, error text, error_field text, metadata jsonb,
+                       buyer_balance numeric, seller_balance numeric)
         language plpgsql security definer as $$
         begin
             {body}
             return query select * from wallet._make_payments(
                 p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
-                p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key
+                p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key, p_up_to, p_metadata,
+                p_balances
             );
         end $$;
     grant execute on function wallet.make_payments to wallet_app"""

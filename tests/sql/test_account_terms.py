@@ -51,6 +51,7 @@ def test_it_returns_the_account_as_it_is_then(ops: Connection, one: int) -> None
         "held": 0,
         "available": 10,
         "credit_limit": 0,
+        "metadata": None,
     }
 
 

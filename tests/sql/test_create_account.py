@@ -12,12 +12,13 @@ from tests.support import account, balance
 def test_it_returns_the_account(ops: Connection) -> None:
     cursor = ops.execute("select * from wallet.create_account('buyer', 1000.50, 2)")
     assert cursor.description is not None
-    names = ["id", "name", "currency_id", "currency_name", "amount", "replayed"]
+    names = ["id", "name", "currency_id", "currency_name", "amount", "replayed", "metadata"]
     assert [column.name for column in cursor.description] == names
-    [(*row, replayed)] = cursor.fetchall()
+    [(*row, replayed, metadata)] = cursor.fetchall()
+    assert metadata is None
     assert (*row[1:], replayed) == ("buyer", 2, "RUB", Decimal("1000.5"), None)
     assert ops.execute("select * from wallet.get_account(%s)", [row[0]]).fetchall() == [
-        (*row, "active", 0, Decimal("1000.5"), 0)
+        (*row, "active", 0, Decimal("1000.5"), 0, None)
     ]
 
 

@@ -283,7 +283,7 @@ def test_the_table_itself_refuses_a_second_payment_of_a_key(admin: Connection) -
               from ledger.payment"""
     with pytest.raises(psycopg.errors.UniqueViolation):
         admin.execute(copy.format("idempotency_key"))
-    for key in ("''", "repeat('k', 256)"):
+    for key in ("''", "repeat('k', 322)"):
         with pytest.raises(psycopg.errors.CheckViolation):
             admin.execute(copy.format(key))
     with pytest.raises(psycopg.errors.RestrictViolation):

@@ -37,6 +37,9 @@ def test_the_buyer_loses_what_the_seller_gains(ops: Connection, buyer: int, sell
         "description",
         "reference",
         "replayed",
+        "metadata",
+        "buyer_balance",
+        "seller_balance",
     ]
     assert payment["amount"] == Decimal("500.1")
     assert (payment["buyer_account_id"], payment["seller_account_id"], payment["currency_id"]) == (buyer, seller, 1)

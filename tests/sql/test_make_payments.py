@@ -281,7 +281,11 @@ amounts = st.sampled_from(
 )
 keys = st.sampled_from([None, None, None, "a", "b", "c", "of a refund", "", "k" * 256])
 texts = st.sampled_from([None, None, None, None, "t", "u", "", "t" * 255, "t" * 256])
-requests = st.lists(st.tuples(parties, parties, amounts, keys, texts, texts), max_size=25)
+flags = st.sampled_from([None, None, False, True])
+metadata = st.sampled_from([None, None, None, '{"a": 1}', '{"a": 2}', "[]"])
+requests = st.lists(st.tuples(parties, parties, amounts, keys, texts, texts, flags, metadata, flags), max_size=25)
+# The columns that depend on the options of a payment.
+OPTIONAL = "replayed, description, reference, metadata, buyer_balance, seller_balance"
 
 
 @pytest.fixture(scope="module")
@@ -311,18 +315,19 @@ def one_after_another(connection: Connection, payments: list[Payment]) -> list[t
         arguments = [None if id_ is None else Int8(id_) for id_ in (buyer, seller)]
         try:
             with connection.transaction():
-                query = f"select {COLUMNS}, replayed, description, reference from wallet.make_payment(%s, %s, %s, %s, %s, %s)"
-                [(*made, replayed, description, reference)] = connection.execute(query, [*arguments, amount, *rest])
-                outcomes.append((*made, None, None, replayed, description, reference))
+                query = f"""select {COLUMNS}, null, null, {OPTIONAL}
+                            from wallet.make_payment(%s, %s, %s, %s, %s, %s, null, %s, %s::jsonb, %s)"""
+                outcomes += connection.execute(query, [*arguments, amount, *rest]).fetchall()
         except psycopg.Error as error:
-            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary, *[None] * 3))
+            outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary, *[None] * 6))
     return outcomes
 
 
 def all_together(connection: Connection, payments: list[Payment], atomic: bool = False) -> list[tuple[Any, ...]]:
-    query = f"""select {COLUMNS}, error_code, error, replayed, description, reference from wallet.make_payments(
-                    %s::bigint[], %s::bigint[], %s::numeric[], %s, true, %s::text[], %s::text[], %s::text[])"""
-    buyers, sellers, amounts, *rest = ([list(column) for column in zip(*payments, strict=True)]) or [[]] * 6
+    query = f"""select {COLUMNS}, error_code, error, {OPTIONAL} from wallet.make_payments(
+                    %s::bigint[], %s::bigint[], %s::numeric[], %s, true, %s::text[], %s::text[], %s::text[],
+                    p_up_to => %s::boolean[], p_metadata => %s::jsonb[], p_balances => %s::boolean[])"""
+    buyers, sellers, amounts, *rest = ([list(column) for column in zip(*payments, strict=True)]) or [[]] * 9
     return connection.execute(query, [buyers, sellers, amounts, atomic, *rest]).fetchall()
 
 
@@ -330,7 +335,8 @@ def comparable(connection: Connection, outcomes: list[tuple[Any, ...]]) -> tuple
     """Outcomes and accounts without what has to differ: the time, and the ids but for their order."""
     ids = sorted({outcome[0] for outcome in outcomes if outcome[0] is not None})
     listed = [(outcome[0] and ids.index(outcome[0]), *outcome[1:5], *outcome[6:]) for outcome in outcomes]
-    payments = "select amount, buyer_balance, seller_balance, description, reference from ledger.payment order by id"
+    payments = """select amount, buyer_balance, seller_balance, description, reference, up_to, metadata
+                  from ledger.payment order by id"""
     accounts = connection.execute("select * from wallet.list_accounts()").fetchall()
     return listed, accounts, connection.execute(payments).fetchall(), ledger_problems(connection)
 

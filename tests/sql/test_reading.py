@@ -21,7 +21,7 @@ def test_refusals(ops: Connection, arguments: str, code: str) -> None:
 def test_an_account_has_its_currency_s_name_and_its_balance(ops: Connection) -> None:
     identity = account(ops, "saver", "12.50", 3)
     assert ops.execute("select * from get_account(%s)", [identity]).fetchall() == [
-        (identity, "saver", 3, "BTC", Decimal("12.5"), "active", 0, Decimal("12.5"), 0)
+        (identity, "saver", 3, "BTC", Decimal("12.5"), "active", 0, Decimal("12.5"), 0, None)
     ]
 
 

@@ -40,6 +40,9 @@ def test_it_is_a_payment_of_the_seller_to_the_buyer(ops: Connection, buyer: int,
         "reference": "case 1",
         "refunded_payment_id": sale,
         "replayed": None,
+        "metadata": None,
+        "buyer_balance": None,
+        "seller_balance": None,
     }
     assert [balance(ops, id_) for id_ in (buyer, seller)] == [Decimal("930.5"), Decimal("69.5")]
     assert ledger_problems(ops) == []

@@ -26,7 +26,7 @@ def follow(conninfo: Callable[[], str], after: str | None, complain: Callable[[o
         try:
             with wallet(conninfo()) as connection:
                 connection.autocommit = True
-                for type_name in ("int8", "numeric", "timestamptz"):
+                for type_name in ("int8", "numeric", "timestamptz", "jsonb"):
                     connection.adapters.register_loader(type_name, TextLoader)
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("set DateStyle = 'ISO'")

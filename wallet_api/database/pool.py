@@ -82,7 +82,7 @@ class _Connection(AsyncConnection[Any]):
     async def begin_session(self, settings: Settings) -> None:
         """Detects a pooler in transaction mode, and sets what calls need."""
         self.add_notice_handler(self._note)
-        for type_name in ("int8", "numeric", "timestamptz"):
+        for type_name in ("int8", "numeric", "timestamptz", "jsonb"):
             self.adapters.register_loader(type_name, TextLoader)  # see Rows
         # Statement names that are unique to this connection: if a pooler mixes up sessions after all, a statement is
         # missing instead of a wrong one being executed. psycopg has no other way to name them.

@@ -1,9 +1,9 @@
 """Single payments, which the service batches, and batches that clients send."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,15 +23,21 @@ from wallet_api.observability.record import Record, record_of
 MAKE_PAYMENT = ALL["makePayment"]
 _IN_BATCH = Reader(MAKE_PAYMENT.body or ())
 
-# A requested payment: the fields of MAKE_PAYMENT in order, then the API key.
-Payment = tuple[int | None, int | None, Decimal | None, str | None, str | None, str | None, int | None]
+# A requested payment: the fields of MAKE_PAYMENT in order, the last of them its idempotency key, then the API key.
+Payment = tuple[Any, ...]
+
+# How the columns after the amount are written as arrays.
+_OPTIONS: list[Callable[..., str]] = [
+    codec.text_array if field.type in ("text", "jsonb") else codec.array for field in (MAKE_PAYMENT.body or ())[3:]
+]
+_OPTIONS.append(codec.array)
 
 _MAKE_PAYMENTS = f"""
     select {", ".join(MAKE_PAYMENT.columns)}, replayed, error_code, error, error_field
     from wallet.make_payments(
         p_buyer_account_ids => %s, p_seller_account_ids => %s, p_amounts => %s, p_descriptions => %s,
-        p_references => %s, p_idempotency_keys => %s, p_api_key_ids => %s, p_atomic => %s, p_wait => %s,
-        p_api_key_id => %s, p_idempotency_key => %s
+        p_references => %s, p_up_to => %s, p_metadata => %s, p_balances => %s, p_idempotency_keys => %s,
+        p_api_key_ids => %s, p_atomic => %s, p_wait => %s, p_api_key_id => %s, p_idempotency_key => %s
     )"""  # noqa: S608
 
 
@@ -60,11 +66,13 @@ def maker(
     """
 
     async def make(payments: Sequence[Payment]) -> list[Outcome]:
-        buyers, sellers, amounts, *texts, api_key_ids = zip(*payments, strict=True) if payments else [()] * 7
+        buyers, sellers, amounts, *options = zip(*payments, strict=True) if payments else [()] * (3 + len(_OPTIONS))
         arrays: list[str | None] = [codec.array(column) for column in (buyers, sellers, amounts)]
-        # NULL for a column without values: most payments have no texts
-        arrays += [None if column.count(None) == len(column) else codec.text_array(column) for column in texts]
-        arrays.append(None if api_key_ids.count(None) == len(api_key_ids) else codec.array(api_key_ids))
+        # NULL for a column without values: most payments have no options
+        arrays += [
+            None if column.count(None) == len(column) else write(column)
+            for write, column in zip(_OPTIONS, options, strict=True)
+        ]
         arguments = [*arrays, atomic, wait, api_key_id, key]
         columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments, record)
         metrics.batch.observe(len(payments))
@@ -103,7 +111,7 @@ async def make_payment(operation: Operation, request: Request) -> Response:
 
 def repeatable(payment: Payment) -> bool:
     """Whether a payment with an unknown outcome can be retried: only one with an idempotency key."""
-    return payment[5] is not None
+    return payment[-2] is not None
 
 
 def is_blocked(outcome: Outcome) -> bool:
