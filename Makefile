@@ -20,10 +20,13 @@ NEWEST = $(shell sed -n 's/^    "\([a-z][a-z0-9-]*\(\[binary\]\)\{0,1\}\)>=.*/\1
 # Duration of make soak, make agree and make fuzz, in seconds.
 SECONDS ?= 600
 
+# Number of events that make follow reads.
+EVENTS ?= 10000000
+
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test canary soak agree fuzz bench generate lint format lock clean
+.PHONY: help install run psql check test canary soak follow agree fuzz bench generate lint format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -53,6 +56,9 @@ canary:  ## run all tests on the newest versions of all dependencies, installed 
 
 soak: $(VENV)/installed-dev  ## verify payments under random faults, for SECONDS=600 (with HAProxy if installed)
 	@$(VENV)/bin/python -m tests.faults.soak --seconds $(SECONDS)
+
+follow: $(VENV)/installed-dev  ## follow EVENTS=10000000 events of the feed while PostgreSQL is killed, and compare with the tables
+	@$(VENV)/bin/python -m tests.faults.follow --events $(EVENTS)
 
 agree: $(VENV)/installed-dev  ## compare the service with its /openapi.json by schemathesis, for SECONDS=600
 	@$(VENV)/bin/python -m tests.http.agreement --seconds $(SECONDS)
