@@ -65,9 +65,10 @@ class Made:
     reference: str | None
     refunded: int | None
     hold: int | None
+    up_to: Decimal | None  # what was asked for at most
+    final: bool | None  # whether it was a capture that releases the rest; None: either fits
     balances: tuple[Decimal, Decimal]
     metadata: Any = None
-    up_to: Decimal | None = None
     json: dict[str, Any] = field(default_factory=dict)
 
 
@@ -81,8 +82,10 @@ class Hold:
     expires_in: int | None
     description: str | None
     reference: str | None
+    buyer_may_void: bool = False
+    metadata: Any = None
     status: str = "open"
-    captured: Decimal | None = None
+    captured: Decimal = Decimal(0)
     json: dict[str, Any] = field(default_factory=dict)
 
 
@@ -144,7 +147,8 @@ class Model:
         return next((hold for hold in self.holds if hold.json.get("ID") == id_), None)
 
     def held(self, account: int) -> Decimal:
-        return sum((hold.amount for hold in self.holds if hold.buyer == account and hold.status == "open"), Decimal(0))
+        open_holds = [hold for hold in self.holds if hold.buyer == account and hold.status == "open"]
+        return sum((hold.amount - hold.captured for hold in open_holds), Decimal(0))
 
     def available(self, account: int) -> Decimal:
         return self.accounts[account].balance + self.accounts[account].limit - self.held(account)
@@ -157,7 +161,8 @@ class Model:
     def pay(self, buyer: int, seller: int, amount: Decimal, terms: Terms) -> Outcome:
         self._check_key(terms)
         if terms.key in self.keys:
-            return self._replay(terms, (buyer, seller, amount, terms.description, terms.reference, None, None))
+            most = amount if terms.up_to else None
+            return self._replay(terms, (buyer, seller, amount, terms.description, terms.reference, None, None, most))
         self._check_request(buyer, seller, amount, terms)
         paid = self._up_to(buyer, amount) if terms.up_to else amount
         self._check_parties(buyer, seller, paid)
@@ -180,7 +185,7 @@ class Model:
         left = original.amount - sum(made.amount for made in earlier if made.refunded == payment)
         buyer, seller, asked = original.seller, original.buyer, left if amount is None else amount
         if before:
-            return self._replay(terms, (buyer, seller, asked, terms.description, terms.reference, payment, None))
+            return self._replay(terms, (buyer, seller, asked, terms.description, terms.reference, payment, None, None))
         if original.refunded is not None:
             raise Refused("WB022")
         self._check_request(buyer, seller, original.amount if amount is None else amount, terms)
@@ -192,40 +197,67 @@ class Model:
             raise Refused(OF_REFUNDS.get(refused.code, refused.code)) from None
         return self.make(buyer, seller, asked, terms, refunded=payment)
 
-    def create_hold(self, buyer: int, seller: int, amount: Decimal, expires_in: int, terms: Terms) -> Outcome:
+    def create_hold(
+        self, buyer: int, seller: int, amount: Decimal, expires_in: int, terms: Terms, buyer_may_void: bool = False
+    ) -> Outcome:
         self._check_key(terms)
         if terms.key in self.hold_keys:
             hold = self.hold_keys[terms.key]
-            content = (hold.buyer, hold.seller, hold.amount, hold.expires_in, hold.description, hold.reference)
-            if content != (buyer, seller, amount, expires_in, terms.description, terms.reference):
+            made = (
+                hold.buyer,
+                hold.seller,
+                hold.amount,
+                hold.expires_in,
+                hold.description,
+                hold.reference,
+                hold.metadata,
+            )
+            asked = (buyer, seller, amount, expires_in, terms.description, terms.reference, terms.metadata)
+            if (made, hold.buyer_may_void) != (asked, buyer_may_void):
                 raise Refused("WK002")
             return Outcome(hold, replayed=True)
         self._check_request(buyer, seller, amount, terms)
         if not 1 <= expires_in <= MOST_SECONDS:
             raise Refused("WB031")
         self._check_parties(buyer, seller, amount)
-        hold = Hold(buyer, seller, amount, expires_in, terms.description, terms.reference)
+        hold = Hold(
+            buyer, seller, amount, expires_in, terms.description, terms.reference, buyer_may_void, terms.metadata
+        )
         self.holds.append(hold)
         if terms.key is not None:
             self.hold_keys[terms.key] = hold
         return Outcome(hold)
 
-    def capture(self, id_: int, amount: Decimal | None, terms: Terms) -> Outcome:
+    def capture(
+        self, id_: int, amount: Decimal | None, terms: Terms, *, final: bool = True, up_to: bool = False
+    ) -> Outcome:
         hold = self.hold(id_)
         if hold is None:
             raise Refused("WN003")
         self._check_key(terms)
-        asked = hold.amount if amount is None else amount
-        of_hold = Terms(terms.key, hold.description, hold.reference)
-        if terms.key in self.keys:
-            return self._replay(terms, (hold.buyer, hold.seller, asked, hold.description, hold.reference, None, id_))
+        before = self.keys.get(terms.key or "")
+        earlier = self.payments[: self.payments.index(before)] if before else self.payments
+        left = hold.amount - sum(made.amount for made in earlier if made.hold == id_)
+        asked, most = left if amount is None else amount, amount if up_to else None
+        of_hold = Terms(terms.key, hold.description, hold.reference, hold.metadata)
+        if before:
+            content = (hold.buyer, hold.seller, asked, hold.description, hold.reference, None, id_, most)
+            if before.final not in (final, None):
+                raise Refused("WK001")
+            return self._replay(of_hold, content)
         self._check_open(hold)
         self._check_request(hold.buyer, hold.seller, asked, of_hold)
-        if asked > hold.amount:
+        if most is not None:
+            self._check_scale(self.accounts[hold.buyer], asked)
+            asked = min(asked, left)
+        if asked > left:
             raise Refused("WB032")
-        self._check_parties(hold.buyer, hold.seller, asked, released=hold.amount)
-        hold.status, hold.captured = "captured", asked
-        return self.make(hold.buyer, hold.seller, asked, of_hold, hold=id_)
+        self._check_parties(hold.buyer, hold.seller, asked, released=left)
+        hold.captured += asked
+        if final or asked == left:
+            hold.status = "captured"
+        kept = None if asked == left else final
+        return self.make(hold.buyer, hold.seller, asked, of_hold, hold=id_, up_to=most, final=kept)
 
     def void(self, id_: int, key: str | None = None) -> Outcome:
         hold = self.hold(id_)
@@ -338,7 +370,7 @@ class Model:
             raise Refused("WB009")
 
     def _check_parties(self, buyer_id: int, seller_id: int, amount: Decimal, released: Decimal = Decimal(0)) -> None:
-        """`released` is the amount of the hold that this payment captures."""
+        """`released` is what is left of the hold that this payment captures."""
         if buyer_id not in self.accounts or seller_id not in self.accounts:
             raise Refused("WB004")
         buyer, seller = self.accounts[buyer_id], self.accounts[seller_id]
@@ -359,7 +391,7 @@ class Model:
             raise Refused({"captured": "WC031", "voided": "WC032", "expired": "WC033"}[hold.status])
 
     def _replay(self, terms: Terms, content: tuple[Any, ...]) -> Outcome:
-        """The payment under the key, if it has this content: parties, amount, texts, what is refunded or captured."""
+        """The payment under the key, if it has this content: parties, amount, texts, what is refunded or captured, UpTo."""
         made = self.keys[terms.key or ""]
         of_made = (
             made.buyer,
@@ -369,8 +401,9 @@ class Model:
             made.reference,
             made.refunded,
             made.hold,
+            made.up_to,
         )
-        if (*of_made, made.metadata, made.up_to is not None) != (*content, terms.metadata, terms.up_to):
+        if (*of_made, made.metadata) != (*content, terms.metadata):
             raise Refused("WK001")
         return Outcome(made, replayed=True)
 
@@ -383,13 +416,14 @@ class Model:
         refunded: int | None = None,
         hold: int | None = None,
         up_to: Decimal | None = None,
+        final: bool | None = None,
     ) -> Outcome:
         """Makes a payment, whatever the rules say of it."""
         self.accounts[buyer].balance -= amount
         self.accounts[seller].balance += amount
         balances = (self.accounts[buyer].balance, self.accounts[seller].balance)
         texts = (terms.description, terms.reference)
-        made = Made(buyer, seller, amount, *texts, refunded, hold, balances, terms.metadata, up_to)
+        made = Made(buyer, seller, amount, *texts, refunded, hold, up_to, final, balances, terms.metadata)
         self.payments.append(made)
         if terms.key is not None:
             self.keys[terms.key] = made

@@ -90,6 +90,7 @@ _SHOWN: dict[str, Schema] = {
     "bigint": _ID,
     "numeric": {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"},
     "text": {"type": "string"},
+    "boolean": {"type": "boolean"},
     "jsonb": {"type": "object"},
     "timestamp with time zone": _DATE_TIME
     | {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"},

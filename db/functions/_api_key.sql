@@ -1,7 +1,7 @@
 -- wallet._api_key_refusal(p_api_key, p_scope), wallet._binding_refusal(p_account_ids, p_account_id),
 -- wallet._bound_accounts(p_api_key_id, p_scope), wallet._allow(p_api_key_id, p_scope, p_account_id),
 -- wallet._may_see(p_account_ids, p_buyer_account_id, p_seller_account_id),
--- wallet._payer_refusal(p_account_ids, p_payer_account_id, p_other_account_id, p_not_found),
+-- wallet._party_refusal(p_account_ids, p_party_account_id, p_other_account_id, p_not_found),
 -- wallet._may_see_makers(p_api_key_id), wallet._made_by(p_api_key_id, p_database_role)
 --
 -- What an API key may do. Functions check this first, so that a refusal takes the same time and has the same text
@@ -88,9 +88,9 @@ comment on function wallet._may_see(bigint[], bigint, bigint) is
     'Whether a key bound to these accounts (NULL: unbound) may see a payment or a hold between these two.';
 
 -- A key must not learn that a payment or a hold between other accounts exists.
-create or replace function wallet._payer_refusal(
+create or replace function wallet._party_refusal(
     p_account_ids bigint[],
-    p_payer_account_id bigint,
+    p_party_account_id bigint,
     p_other_account_id bigint,
     p_not_found text
 )
@@ -99,15 +99,15 @@ create or replace function wallet._payer_refusal(
 as $$
     select case
         when (
-            p_payer_account_id is not null
-            and wallet._may_see(p_account_ids, p_payer_account_id, p_other_account_id)
+            p_party_account_id is not null
+            and wallet._may_see(p_account_ids, p_party_account_id, p_other_account_id)
         ) is not true then p_not_found
-        else wallet._binding_refusal(p_account_ids, p_payer_account_id)
+        else wallet._binding_refusal(p_account_ids, p_party_account_id)
     end
 $$;
 
-comment on function wallet._payer_refusal(bigint[], bigint, bigint, text) is
-    'Checks that a key bound to these accounts (NULL: unbound) may act for the payer of a payment or a hold, whose '
+comment on function wallet._party_refusal(bigint[], bigint, bigint, text) is
+    'Checks that a key bound to these accounts (NULL: unbound) may act for one party of a payment or a hold, whose '
     'accounts are NULL if it was not found: the code of the refusal, which may be p_not_found, or NULL.';
 
 -- A maker is a database role and a key, perhaps that of another client. The callers have checked that the key is valid.

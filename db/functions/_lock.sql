@@ -1,6 +1,7 @@
 -- wallet._lock_account(p_account_id), wallet._lock_parties(p_buyer_account_id, p_seller_account_id),
 -- wallet._lock_many(p_account_ids, p_wait),
--- wallet._release_expired_holds(p_account_id, p_held), wallet._change_held(p_account_id, p_change),
+-- wallet._hold_left(p_amount, p_captured_amount), wallet._release_expired_holds(p_account_id, p_held),
+-- wallet._add_to_held(p_account_id, p_change),
 -- wallet._last_changed(p_account_id), wallet._brought_up_to_date(p_account)
 --
 -- Locks accounts, and brings their held amounts up to date.
@@ -10,6 +11,16 @@
 --          an account writes its holds
 -- Writes:  ledger.hold (expired holds), ledger.account (held)
 -- Raises:  nothing
+
+create or replace function wallet._hold_left(p_amount numeric, p_captured_amount numeric)
+    returns numeric
+    language sql immutable
+as $$
+    select p_amount - coalesce(p_captured_amount, 0)
+$$;
+
+comment on function wallet._hold_left(numeric, numeric) is
+    'What an open hold still holds, by its amount and what its captures have paid (NULL: nothing).';
 
 -- Expired holds are released lazily, by the next call that locks the account, before it checks any rule. They stay
 -- released even if the clock is set back.
@@ -26,17 +37,17 @@ begin
         update ledger.hold as hold
         set status = 'expired', ended_at = hold.expires_at
         where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= v_now
-        returning hold.amount
+        returning wallet._hold_left(hold.amount, hold.captured_amount) as amount
     )
     select sum(expired.amount) into v_expired from expired;
-    return case when v_expired is null then p_held else wallet._change_held(p_account_id, -v_expired) end;
+    return case when v_expired is null then p_held else wallet._add_to_held(p_account_id, -v_expired) end;
 end
 $$;
 
 comment on function wallet._release_expired_holds(bigint, numeric) is
     'Ends the expired holds of a locked account. Takes its held amount, and returns the amount still held.';
 
-create or replace function wallet._change_held(p_account_id bigint, p_change numeric)
+create or replace function wallet._add_to_held(p_account_id bigint, p_change numeric)
     returns numeric
     language sql
 as $$
@@ -46,7 +57,7 @@ as $$
     returning account.held
 $$;
 
-comment on function wallet._change_held(bigint, numeric) is
+comment on function wallet._add_to_held(bigint, numeric) is
     'Adds to the held amount of a locked account, and returns the new amount.';
 
 -- For accounts without changed_at, because their last payment is older than that column. (PL/pgSQL keeps the plan.)

@@ -214,8 +214,8 @@ $$;
 comment on function wallet._write_payment(
     ledger.account, ledger.account, numeric, text, text, text, bigint, bigint, bigint, numeric, jsonb
 ) is
-    'Writes an accepted payment between two locked accounts, and returns it. Raises a refusal if another payment has '
-    'the key.';
+    'Writes an accepted payment between two locked accounts, and returns it. p_up_to: the most that was asked for; NULL: '
+    'p_amount was. Raises a refusal if another payment has the key.';
 
 create or replace function wallet._balance_for(p_api_key_id bigint, p_account_id bigint, p_balance numeric)
     returns numeric

@@ -1,14 +1,25 @@
--- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id)
+-- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id, p_final, p_up_to)
 --
--- Captures a hold: pays its amount or a part of it, and releases the rest. The payment has the hold's description and
--- reference.
+-- Captures a hold: pays its amount or a part of it, and releases the rest, or keeps it held for further captures
+-- (p_final => false). The captures of a hold together never exceed it. The one that leaves nothing is always the last. The
+-- payment has the hold's description and reference. A key that is bound to the buyer and not to the seller may not do so.
 --
 -- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL
--- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks the hold, until the transaction ends
--- Writes:  as make_payment; ledger.hold (its end), ledger.account (held)
+-- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks the hold, until the transaction ends; captures
+--          of one hold take turns
+-- Writes:  as make_payment; ledger.hold (what was captured, its end), ledger.account (held)
 -- Raises:  refusals of the API key, the idempotency key, the hold and the payment
 
-create or replace function wallet._capture_refusal(p_hold ledger.hold, p_amount numeric, p_request_refusal text)
+-- Rules, with those of any request (p_request_refusal) in their place. With p_up_to, the amount was reduced to what is
+-- left, so its decimals are checked here. _parties_refusal checks those of the payment.
+create or replace function wallet._capture_refusal(
+    p_hold ledger.hold,
+    p_amount numeric,
+    p_up_to numeric,
+    p_left numeric,
+    p_scale smallint,
+    p_request_refusal text
+)
     returns text
     language sql immutable
 as $$
@@ -16,19 +27,46 @@ as $$
         when p_request_refusal = 'WB008' then p_request_refusal
         when wallet._hold_refusal(p_hold) is not null then wallet._hold_refusal(p_hold)
         when p_request_refusal is not null then p_request_refusal
-        when (p_amount <= p_hold.amount) is not true then 'WB032'
+        when (p_amount <= p_left) is not true then 'WB032'
+        when (p_up_to is null or min_scale(p_up_to) <= p_scale) is not true then 'WB009'
     end
 $$;
 
-comment on function wallet._capture_refusal(ledger.hold, numeric, text) is
-    'The rules of a capture, with those of any request (p_request_refusal) in their place: the code of the first '
-    'violated rule, or NULL.';
+comment on function wallet._capture_refusal(ledger.hold, numeric, numeric, numeric, smallint, text) is
+    'The rules of a capture of a hold of which p_left is left: the code of the first violated rule, or NULL.';
+
+-- Whether a capture was final is not stored: the hold tells it.
+create or replace function wallet._final_refusal(
+    p_payment ledger.payment,
+    p_final boolean,
+    p_left numeric,
+    p_hold ledger.hold
+)
+    returns text
+    language sql stable
+as $$
+    select case
+        when (
+            p_payment.amount = p_left
+            or p_final = (
+                p_hold.status = 'captured'
+                and p_payment.id = (select capture.id from wallet._last_capture(p_hold.id) as capture)
+            )
+        ) is not true then 'WK001'
+    end
+$$;
+
+comment on function wallet._final_refusal(ledger.payment, boolean, numeric, ledger.hold) is
+    'Checks that a capture, before which p_left was left of its hold, was final if p_final, or took all that was left: the '
+    'code of the refusal, or NULL.';
 
 create or replace function wallet.capture_hold(
     p_hold_id bigint,
     p_amount numeric default null,
     p_idempotency_key text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_final boolean default true,
+    p_up_to boolean default false
 )
     returns table (
         id bigint,
@@ -50,40 +88,55 @@ create or replace function wallet.capture_hold(
 as $$
 declare
     v_account_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'pay');
+    v_final boolean := coalesce(p_final, true);
+    v_up_to numeric := case when p_up_to then p_amount end;
     v_hold ledger.hold;
     v_parties ledger.account[];
     v_buyer ledger.account;
     v_payment ledger.payment;
+    v_left numeric;
+    v_asked numeric;
     v_amount numeric;
     v_refusal text;
     v_replayed boolean;
 begin
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
-    v_refusal := wallet._payer_refusal(
-        v_account_ids, v_hold.buyer_account_id, v_hold.seller_account_id, 'WN003'
+    v_refusal := wallet._party_refusal(
+        v_account_ids, v_hold.seller_account_id, v_hold.buyer_account_id, 'WN003'
     );
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
     v_parties := wallet._lock_parties(v_hold.buyer_account_id, v_hold.seller_account_id);
-    -- read again: no other call can end it now
+    -- Read again after the locks: no other call can capture or end it now.
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
-    v_amount := coalesce(p_amount, v_hold.amount);
 
     v_payment := wallet._payment_under(p_idempotency_key);
-    if v_payment.id is not null then
-        v_replayed := true;
-        v_refusal := wallet._key_refusal(
-            v_payment, v_hold.buyer_account_id, v_hold.seller_account_id, v_amount, v_hold.description,
-            v_hold.reference, p_hold_id => v_hold.id, p_metadata => v_hold.metadata
+    v_replayed := case when v_payment.id is not null then true end;
+    select v_hold.amount - coalesce(sum(capture.amount), 0) into v_left
+    from ledger.payment as capture
+    where capture.hold_id = v_hold.id and (capture.id < v_payment.id or v_payment.id is null);
+    v_asked := coalesce(p_amount, v_left);
+    v_amount := case when v_up_to is null then v_asked else least(v_asked, v_left) end;
+
+    if v_replayed then
+        v_refusal := coalesce(
+            wallet._key_refusal(
+                v_payment, v_hold.buyer_account_id, v_hold.seller_account_id, v_asked, v_hold.description,
+                v_hold.reference, p_hold_id => v_hold.id, p_up_to => v_up_to,
+                p_metadata => v_hold.metadata
+            ),
+            wallet._final_refusal(v_payment, v_final, v_left, v_hold)
         );
     else
-        v_refusal := wallet._capture_refusal(v_hold, v_amount, wallet._request_refusal(
-            v_hold.buyer_account_id, v_hold.seller_account_id, v_amount, p_idempotency_key, v_hold.description,
-            v_hold.reference, v_hold.metadata
-        ));
         v_buyer := v_parties[1];
-        v_buyer.held := v_buyer.held - v_hold.amount;
+        v_refusal := wallet._capture_refusal(
+            v_hold, v_amount, v_up_to, v_left, v_buyer.currency_scale, wallet._request_refusal(
+                v_hold.buyer_account_id, v_hold.seller_account_id, v_asked, p_idempotency_key, v_hold.description,
+                v_hold.reference, v_hold.metadata
+            )
+        );
+        v_buyer.held := v_buyer.held - v_left;
         v_refusal := coalesce(v_refusal, wallet._parties_refusal(v_amount, v_buyer, v_parties[2]));
     end if;
     if v_refusal is not null then
@@ -91,10 +144,12 @@ begin
     end if;
 
     if v_replayed is not true then
-        perform wallet._end_hold(v_hold, 'captured', p_api_key_id);
+        perform wallet._reduce_hold(
+            v_hold, v_amount, case when v_final or v_amount = v_left then 'captured' else 'open' end, p_api_key_id
+        );
         v_payment := wallet._write_payment(
             v_buyer, v_parties[2], v_amount, p_idempotency_key, v_hold.description, v_hold.reference,
-            p_api_key_id, p_hold_id => v_hold.id, p_metadata => v_hold.metadata
+            p_api_key_id, p_hold_id => v_hold.id, p_up_to => v_up_to, p_metadata => v_hold.metadata
         );
     end if;
 
@@ -106,9 +161,10 @@ begin
 end
 $$;
 
-comment on function wallet.capture_hold(bigint, numeric, text, bigint) is
-    'Captures a hold: pays its amount or a part of it (above 0; NULL: all), releases the rest, and returns the '
-    'payment. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the same '
-    'payment with replayed true.';
+comment on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean) is
+    'Captures a hold: pays an amount of it (above 0; NULL: all that is left), releases the rest, and returns the payment. '
+    'With p_final => false, it keeps the rest held, for further captures. With p_up_to, it pays at most p_amount, and at '
+    'most what is left. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
+    'same payment with replayed true.';
 
-grant execute on function wallet.capture_hold(bigint, numeric, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean) to wallet_app, wallet_ops;

@@ -9,7 +9,7 @@
 --   _payment_problems  payments are between two accounts of their currency
 --   _key_problems      no idempotency key has two payments or two holds
 --   _refund_problems   refunds do not exceed their payment
---   _hold_problems     held amounts are those of the open holds, and holds end once
+--   _hold_problems     held amounts are what open holds still hold, and captures do not exceed their hold
 --   _event_problems    accounts, changes, holds and ends of holds are in the feed
 --   _count_problems    there are as many payments as recorded checks have counted
 --
@@ -262,7 +262,7 @@ as $$
     select account.currency_id, account.id, null::bigint, format('%s is held; its open holds are %s', account.held, held.total)
     from ledger.account as account
     left join lateral (
-        select trim_scale(coalesce(sum(hold.amount), 0)) as total
+        select trim_scale(coalesce(sum(wallet._hold_left(hold.amount, hold.captured_amount)), 0)) as total
         from ledger.hold as hold
         where hold.buyer_account_id = account.id and hold.status = 'open'
     ) as held on true
@@ -271,35 +271,51 @@ as $$
     union all
     select judged.currency_id, judged.account_id, judged.payment_id, format('Hold %s: %s', judged.hold_id, judged.problem)
     from (
-        select
-            coalesce(hold.currency_id, payment.currency_id) as currency_id, hold.buyer_account_id as account_id,
-            payment.id as payment_id, coalesce(hold.id, payment.hold_id) as hold_id, case
-                when hold.id is null then 'there is none that this payment captured'
-                when (buyer.currency_id = hold.currency_id and seller.currency_id = hold.currency_id) is not true then
-                    'its currency is not that of its accounts'
-                when (hold.amount > 0 and min_scale(hold.amount) <= buyer.currency_scale) is not true then
-                    'its amount is not above zero, or has more decimals than its currency'
-                when hold.status = 'captured' and payment.id is null then 'it was captured, and there is no payment'
-                when hold.status <> 'captured' and payment.id is not null then 'it has a payment, and was not captured'
-                when count(*) over (partition by hold.id) > 1 then 'it was captured more than once'
-                when (payment.amount <= hold.amount) is false then 'more was captured than it held'
-                when payment.id is not null and (
-                    (hold.buyer_account_id, hold.seller_account_id, hold.currency_id)
-                    = (payment.buyer_account_id, payment.seller_account_id, payment.currency_id)
-                ) is not true then 'it was captured between other accounts'
-            end as problem
+        select hold.currency_id, hold.buyer_account_id as account_id, capture.payment_id, hold.id as hold_id, case
+            when (buyer.currency_id = hold.currency_id and seller.currency_id = hold.currency_id) is not true then
+                'its currency is not that of its accounts'
+            when (hold.amount > 0 and min_scale(hold.amount) <= buyer.currency_scale) is not true then
+                'its amount is not above zero, or has more decimals than its currency'
+            when hold.status = 'captured' and capture.total is null then 'it was captured, and there is no payment'
+            when (capture.total <= hold.amount) is false then 'more was captured than it held'
+            when hold.status = 'open' and capture.total = hold.amount then 'all of it was captured, and it is open'
+            -- The sum is not noted if the only capture is older than captures that leave the rest held.
+            when (
+                hold.captured_amount is not distinct from capture.total
+                or (hold.captured_amount is null and hold.status = 'captured' and capture.number = 1)
+            ) is not true then format(
+                'its captures are %s, and %s is noted', coalesce(capture.total, 0), coalesce(hold.captured_amount, 0)
+            )
+        end as problem
         from ledger.hold as hold
-        full join (
-            select payment.* from ledger.payment as payment where payment.hold_id is not null
-        ) as payment on payment.hold_id = hold.id
+        left join (
+            select
+                payment.hold_id, max(payment.id) as payment_id, count(*) as number, trim_scale(sum(payment.amount)) as total
+            from ledger.payment as payment
+            where payment.hold_id is not null
+            group by payment.hold_id
+        ) as capture on capture.hold_id = hold.id
         left join ledger.account as buyer on buyer.id = hold.buyer_account_id
         left join ledger.account as seller on seller.id = hold.seller_account_id
+
+        union all
+        select payment.currency_id, hold.buyer_account_id, payment.id, payment.hold_id, case
+            when hold.id is null then 'there is none that this payment captured'
+            when (
+                (hold.buyer_account_id, hold.seller_account_id, hold.currency_id)
+                = (payment.buyer_account_id, payment.seller_account_id, payment.currency_id)
+            ) is not true then 'it was captured between other accounts'
+        end
+        from ledger.payment as payment
+        left join ledger.hold as hold on hold.id = payment.hold_id
+        where payment.hold_id is not null
     ) as judged
     where judged.problem is not null
 $$;
 
 comment on function wallet._hold_problems() is
-    'Accounts whose held amount is not that of their open holds, and holds that did not end as they say.';
+    'Accounts whose held amount is not what their open holds still hold, and holds whose captures exceed them or are not '
+    'what they say.';
 
 create or replace function wallet._count_problems()
     returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)

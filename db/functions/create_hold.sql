@@ -1,8 +1,9 @@
 -- wallet.create_hold(p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_idempotency_key, p_description,
---                    p_reference, p_api_key_id)
+--                    p_reference, p_api_key_id, p_buyer_may_void)
 --
 -- Holds an amount on the buyer's account for a later payment. The amount stays on the account, but no other payment or
--- hold can use it until the hold is captured or voided, or expires.
+-- hold can use it until the hold is captured or voided, or expires. API keys that are bound to the buyer may not capture
+-- it, and may void it only with p_buyer_may_void.
 --
 -- Returns: the hold, one row; replayed is true if it was made before, otherwise NULL. A replayed hold has its present
 --          status
@@ -18,7 +19,8 @@ create or replace function wallet._hold_key_refusal(
     p_amount numeric,
     p_expires_in bigint,
     p_description text,
-    p_reference text
+    p_reference text,
+    p_buyer_may_void boolean
 )
     returns text
     language sql immutable
@@ -31,11 +33,12 @@ as $$
             and p_expires_in = extract(epoch from p_hold.expires_at - p_hold.operation_timestamp)
             and p_description is not distinct from p_hold.description
             and p_reference is not distinct from p_hold.reference
+            and coalesce(p_buyer_may_void, false) = coalesce(p_hold.buyer_may_void, false)
         ) is not true then 'WK002'
     end
 $$;
 
-comment on function wallet._hold_key_refusal(ledger.hold, bigint, bigint, numeric, bigint, text, text) is
+comment on function wallet._hold_key_refusal(ledger.hold, bigint, bigint, numeric, bigint, text, text, boolean) is
     'Checks that the hold made under a key is the one requested now: the code of the refusal, or NULL.';
 
 create or replace function wallet.create_hold(
@@ -46,7 +49,8 @@ create or replace function wallet.create_hold(
     p_idempotency_key text default null,
     p_description text default null,
     p_reference text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_buyer_may_void boolean default null
 )
     returns table (
         id bigint,
@@ -63,6 +67,7 @@ create or replace function wallet.create_hold(
         reference text,
         made_by text,
         ended_by text,
+        buyer_may_void boolean,
         replayed boolean
     )
     language plpgsql
@@ -94,7 +99,8 @@ begin
     if v_hold.id is not null then
         replayed := true;
         v_refusal := wallet._hold_key_refusal(
-            v_hold, p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_description, p_reference
+            v_hold, p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_description, p_reference,
+            p_buyer_may_void
         );
     elsif v_refusal is null then
         v_refusal := wallet._parties_refusal(p_amount, v_parties[1], v_parties[2]);
@@ -107,11 +113,12 @@ begin
         v_now := clock_timestamp();
         insert into ledger.hold as hold (
             currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at,
-            idempotency_key, description, reference, api_key_id
+            idempotency_key, description, reference, api_key_id, buyer_may_void
         )
         values (
             v_parties[1].currency_id, p_buyer_account_id, p_seller_account_id, trim_scale(p_amount), v_now,
-            v_now + p_expires_in * interval '1 second', p_idempotency_key, p_description, p_reference, p_api_key_id
+            v_now + p_expires_in * interval '1 second', p_idempotency_key, p_description, p_reference, p_api_key_id,
+            nullif(p_buyer_may_void, false)
         )
         on conflict (idempotency_key) where idempotency_key is not null do nothing
         returning hold.* into v_hold;
@@ -119,16 +126,17 @@ begin
         if v_hold.id is null then
             perform wallet._refuse('WK002');
         end if;
-        perform wallet._change_held(v_hold.buyer_account_id, v_hold.amount);
+        perform wallet._add_to_held(v_hold.buyer_account_id, v_hold.amount);
     end if;
 
     return query select hold.*, replayed from wallet.get_hold(v_hold.id) as hold;
 end
 $$;
 
-comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint) is
+comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint, boolean) is
     'Holds an amount (as in make_payment) on the buyer''s account for a payment to the seller, for p_expires_in '
-    'seconds (1 to 31536000; default: a week), and returns the hold. Under an idempotency key (1 to 255 characters) '
-    'it takes effect once; a repeated call returns the hold in its present state, with replayed true.';
+    'seconds (1 to 31536000; default: a week), and returns the hold. p_buyer_may_void: API keys that are bound to the '
+    'buyer may void it. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
+    'hold in its present state, with replayed true.';
 
-grant execute on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint, boolean) to wallet_app, wallet_ops;

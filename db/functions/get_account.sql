@@ -14,7 +14,7 @@ create or replace function wallet._held_now(p_account_id bigint, p_held numeric)
     returns numeric
     language sql stable
 as $$
-    select p_held - coalesce(sum(hold.amount), 0)
+    select p_held - coalesce(sum(wallet._hold_left(hold.amount, hold.captured_amount)), 0)
     from ledger.hold as hold
     where hold.buyer_account_id = p_account_id and hold.status = 'open' and hold.expires_at <= (select clock_timestamp())
 $$;

@@ -2,8 +2,8 @@
 --
 -- Returns one hold, and how it ended.
 --
--- Returns: the hold, one row; payment_id and captured_amount are NULL unless it was captured, made_by and ended_by for
---          API keys that may not see them
+-- Returns: the hold, one row; payment_id, its last capture, and captured_amount, what all of them have paid, are NULL if
+--          there is none, made_by and ended_by for API keys that may not see them, buyer_may_void unless it is true
 -- Locks:   nothing
 -- Raises:  refusals of the API key; no such hold, or the key may not see it
 
@@ -22,7 +22,8 @@ create or replace function wallet.get_hold(p_hold_id bigint, p_api_key_id bigint
         description text,
         reference text,
         made_by text,
-        ended_by text
+        ended_by text,
+        buyer_may_void boolean
     )
     language plpgsql stable
     security definer
@@ -37,11 +38,12 @@ begin
             hold.id, hold.currency_id, hold.amount::numeric, hold.buyer_account_id, hold.seller_account_id,
             hold.operation_timestamp, hold.expires_at,
             wallet._hold_status(hold.status, hold.expires_at, clock_timestamp()),
-            payment.id, payment.amount::numeric, hold.description, hold.reference,
+            capture.id, coalesce(hold.captured_amount, capture.amount), hold.description, hold.reference,
             case when v_sees_makers then wallet._made_by(hold.api_key_id, hold.database_role) end,
-            case when v_sees_makers then wallet._made_by(hold.ended_api_key_id, hold.ended_database_role) end
+            case when v_sees_makers then wallet._made_by(hold.ended_api_key_id, hold.ended_database_role) end,
+            hold.buyer_may_void
         from ledger.hold as hold
-        left join ledger.payment as payment on payment.hold_id = hold.id
+        left join wallet._last_capture(hold.id) as capture on true
         where hold.id = p_hold_id
             and wallet._may_see(v_account_ids, hold.buyer_account_id, hold.seller_account_id);
     if not found then
@@ -51,7 +53,7 @@ end
 $$;
 
 comment on function wallet.get_hold(bigint, bigint) is
-    'The hold with this id: open, captured (by the payment payment_id, of captured_amount), voided or expired. Raises '
-    'a refusal if there is none.';
+    'The hold with this id: open, captured, voided or expired. payment_id is its last capture, captured_amount what all '
+    'its captures have paid. Raises a refusal if there is none.';
 
 grant execute on function wallet.get_hold(bigint, bigint) to wallet_app, wallet_ops, wallet_reporting;

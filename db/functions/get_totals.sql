@@ -42,7 +42,7 @@ begin
         ) as account on account.currency_id = currency.id
         -- Holds that have expired but are not released yet.
         left join (
-            select hold.currency_id, sum(hold.amount) as amount
+            select hold.currency_id, sum(wallet._hold_left(hold.amount, hold.captured_amount)) as amount
             from ledger.hold as hold
             where hold.status = 'open' and hold.expires_at <= (select clock_timestamp())
             group by hold.currency_id

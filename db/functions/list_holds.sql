@@ -88,6 +88,7 @@ create or replace function wallet.list_holds(
         reference text,
         made_by text,
         ended_by text,
+        buyer_may_void boolean,
         more boolean
     )
     language plpgsql stable
@@ -169,13 +170,14 @@ begin
             source.id, source.currency_id, source.amount::numeric, source.buyer_account_id, source.seller_account_id,
             source.operation_timestamp, source.expires_at,
             wallet._hold_status(source.status, source.expires_at, $5),
-            payment.id, payment.amount::numeric, source.description, source.reference,
+            capture.id, coalesce(source.captured_amount, capture.amount), source.description, source.reference,
             wallet._made_by(source.api_key_id, source.database_role),
-            wallet._made_by(source.ended_api_key_id, source.ended_database_role), $11
+            wallet._made_by(source.ended_api_key_id, source.ended_database_role),
+            source.buyer_may_void, $11
         from (
             select source.* from (%s limit $2) as source where %s order by source.id limit $12
         ) as source
-        left join ledger.payment as payment on payment.hold_id = source.id
+        left join wallet._last_capture(source.id) as capture on true
         order by source.id',
         v_candidates, v_matches
     )

@@ -94,7 +94,7 @@ declare
     v_replayed boolean;
 begin
     select payment.* into v_original from ledger.payment as payment where payment.id = p_payment_id;
-    v_refusal := wallet._payer_refusal(
+    v_refusal := wallet._party_refusal(
         v_account_ids, v_original.seller_account_id, v_original.buyer_account_id, 'WN002'
     );
     if v_refusal is not null then

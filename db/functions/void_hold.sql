@@ -1,6 +1,7 @@
 -- wallet.void_hold(p_hold_id, p_idempotency_key, p_api_key_id)
 --
--- Voids a hold: releases its amount, and makes no payment.
+-- Voids a hold: releases its amount, or what captures have left of it, and makes no payment. A key that is bound to the
+-- buyer and not to the seller may do so only if the hold allows it (buyer_may_void).
 --
 -- Returns: the hold, one row, as get_hold does; replayed is true if the call was made before, under the same
 --          idempotency key, otherwise NULL
@@ -8,6 +9,20 @@
 -- Writes:  ledger.hold (its end, and expired holds of the account), ledger.account (held); ledger.request (one row,
 --          under a key)
 -- Raises:  refusals of the API key, the idempotency key and the hold
+
+create or replace function wallet._void_refusal(p_account_ids bigint[], p_hold ledger.hold)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when p_hold.buyer_may_void and p_hold.buyer_account_id = any (p_account_ids) then null
+        else wallet._party_refusal(p_account_ids, p_hold.seller_account_id, p_hold.buyer_account_id, 'WN003')
+    end
+$$;
+
+comment on function wallet._void_refusal(bigint[], ledger.hold) is
+    'Checks that a key bound to these accounts (NULL: unbound) may void a hold, all NULL if it was not found: the code of '
+    'the refusal, or NULL.';
 
 create or replace function wallet.void_hold(
     p_hold_id bigint,
@@ -29,6 +44,7 @@ create or replace function wallet.void_hold(
         reference text,
         made_by text,
         ended_by text,
+        buyer_may_void boolean,
         replayed boolean
     )
     language plpgsql
@@ -44,9 +60,7 @@ declare
     v_replayed boolean;
 begin
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
-    v_refusal := wallet._payer_refusal(
-        v_account_ids, v_hold.buyer_account_id, v_hold.seller_account_id, 'WN003'
-    );
+    v_refusal := wallet._void_refusal(v_account_ids, v_hold);
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
@@ -60,7 +74,7 @@ begin
         if v_refusal is not null then
             perform wallet._refuse(v_refusal);
         end if;
-        perform wallet._end_hold(v_hold, 'voided', p_api_key_id);
+        perform wallet._reduce_hold(v_hold, 0, 'voided', p_api_key_id);
         perform wallet._request_keep_answer('void_hold', p_idempotency_key, jsonb '{}');
     end if;
     return query select hold.*, v_replayed from wallet.get_hold(v_hold.id) as hold;
@@ -68,7 +82,7 @@ end
 $$;
 
 comment on function wallet.void_hold(bigint, text, bigint) is
-    'Voids a hold, and returns it. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated '
-    'call returns the hold with replayed true.';
+    'Voids a hold: releases its amount, or what captures have left of it, and returns the hold. Under an idempotency key '
+    '(1 to 255 characters) it takes effect once; a repeated call returns the hold with replayed true.';
 
 grant execute on function wallet.void_hold(bigint, text, bigint) to wallet_app, wallet_ops;

@@ -118,6 +118,58 @@ def test_a_hold_ends_once_be_it_captured_or_voided(admin: Connection, database: 
     assert ledger_problems(admin) == []
 
 
+def test_captures_of_one_hold_never_exceed_it(admin: Connection, database: str, pair: tuple[int, int]) -> None:
+    """Of 20 at once, as many pay as there is something for; up to an amount, the last one pays less."""
+    for number in range(ROUNDS):
+        hold, before = held(admin, *pair, 10), balance(admin, pair[1])
+        calls: list[Call] = [("capture_hold", hold, 3, None, None, False)] * 20
+        assert at_once(database, calls) == {"done": 3, "WB032": 17}
+        assert row(admin, "get_account", pair[0])["held"] == 1
+        calls = [("capture_hold", hold, "0.25", f"key {number}", None, False, True)] * 10
+        assert at_once(database, calls) == {"done": 1, "replayed": 9}
+        calls = [("capture_hold", hold, "0.5", None, None, False, True)] * 10
+        assert at_once(database, calls) == {"done": 2, "WC031": 8}
+        ended = row(admin, "get_hold", hold)
+        assert (ended["status"], ended["captured_amount"]) == ("captured", 10)
+        assert balance(admin, pair[1]) - before == 10
+        assert row(admin, "get_account", pair[0])["held"] == 0
+    assert ledger_problems(admin) == []
+
+
+# Sooner or later during the calls.
+EXPIRES = "update ledger.hold set expires_at = clock_timestamp() + %s * interval '1 ms' where id = %s"
+UNTIL_EXPIRED = "select pg_sleep(extract(epoch from expires_at - clock_timestamp())) from ledger.hold where id = %s"
+
+
+@pytest.mark.parametrize("way", ["voided", "expired"])
+def test_captures_and_the_end_of_their_hold_and_payments_at_once(admin: Connection, database: str, way: str) -> None:
+    """However the hold ends, its captures have paid what it says, and the rest is there for payments."""
+    for number in range(2 * ROUNDS):
+        buyer, seller = account(admin, f"buyer {number}", 10), account(admin, f"seller {number}")
+        hold = held(admin, buyer, seller, 10)
+        calls: list[Call] = [
+            *[("capture_hold", hold, 1, None, None, False)] * 4,
+            ("capture_hold", hold, 5, None, None, False, True),
+            *[("make_payment", buyer, seller, 3)] * 2,
+            ("make_payments", [buyer], [seller], [Decimal(3)]),
+        ]
+        if way == "voided":
+            calls.append(("void_hold", hold))
+        else:
+            with admin.transaction():
+                admin.execute("set local session_replication_role = replica")  # no trigger keeps it as it is
+                admin.execute(EXPIRES, [30 * number, hold])
+        found = at_once(database, calls)
+        if way == "expired":
+            admin.execute(UNTIL_EXPIRED, [hold])
+        assert set(found) <= {"done", "WC032" if way == "voided" else "WC033", "WB006"}
+        ended, shown = row(admin, "get_hold", hold), row(admin, "get_account", buyer)
+        assert (ended["status"], shown["held"], shown["available"]) == (way, 0, shown["amount"])
+        captured = "select sum(amount) from ledger.payment where hold_id = %s"
+        assert admin.execute(captured, [hold]).fetchall() == [(ended["captured_amount"],)]
+    assert ledger_problems(admin) == []
+
+
 def test_payments_and_holds_never_take_more_than_is_available(admin: Connection, database: str) -> None:
     for number in range(ROUNDS):
         buyer, seller = account(admin, f"buyer {number}", "10.5"), account(admin, f"seller {number}")
@@ -264,6 +316,11 @@ WAITED: list[tuple[str, str, str]] = [
     ("void_hold({hold})", "capture_hold({hold})", "WC032"),
     ("void_hold({hold})", "void_hold({hold})", "WC032"),
     ("capture_hold({hold}, 5, '{key}')", "capture_hold({hold}, 5, '{key}')", "replayed"),
+    ("capture_hold({hold}, 6, p_final => false)", "capture_hold({hold}, 5)", "WB032"),
+    ("capture_hold({hold}, 6, p_final => false)", "capture_hold({hold}, 5, p_up_to => true)", "done"),
+    ("capture_hold({hold}, 6, p_final => false)", "void_hold({hold})", "done"),
+    ("capture_hold({hold}, 6, p_final => false)", "make_payment({buyer}, {seller}, 4891)", "WB006"),
+    ("capture_hold({hold}, 6, '{key}', p_final => false)", "capture_hold({hold}, 6, '{key}')", "WK001"),
     ("create_hold({buyer}, {seller}, 4890)", "make_payment({buyer}, {seller}, 1)", "WB006"),
     ("create_hold({buyer}, {seller}, 4890)", "make_payments(array[{buyer}], array[{seller}], array[1])", "WB006"),
     ("create_hold({buyer}, {seller}, 4890)", "create_hold({buyer}, {seller}, 1)", "WB006"),

@@ -199,15 +199,26 @@ class Wallet(RuleBasedStateMachine):
 
     def _hold(self, draw: st.DataObject) -> Action:
         buyer, seller, amount, body = self._parties(draw)
-        terms, seconds = self._terms(draw)._replace(metadata=None), draw.draw(times)
-        judge = lambda model: model.create_hold(buyer, seller, Decimal(amount), seconds, terms)  # noqa: E731
-        return Action("/holds", body | {"ExpiresIn": seconds} | texts(terms), terms.key, judge)
+        terms, seconds, may_void = (
+            self._terms(draw)._replace(metadata=None),
+            draw.draw(times),
+            draw.draw(st.sampled_from([None, False, True])),
+        )
+        judge = lambda model: model.create_hold(  # noqa: E731
+            buyer, seller, Decimal(amount), seconds, terms, may_void is True
+        )
+        fields = {"ExpiresIn": seconds} | ({} if may_void is None else {"BuyerMayVoid": may_void})
+        return Action("/holds", body | fields | texts(terms), terms.key, judge)
 
     def _capture(self, draw: st.DataObject) -> Action:
         hold, amount = self._told(draw.draw(places), self.model.holds), draw.draw(parts)
         terms = Terms(self._terms(draw).key)
-        body: dict[str, object] = {} if amount is None else {"Amount": amount}
-        judge = lambda model: model.capture(hold, None if amount is None else Decimal(amount), terms)  # noqa: E731
+        final, up_to = draw.draw(st.sampled_from([False, False, True, None])), draw.draw(st.sampled_from([None, True]))
+        fields = {"Amount": amount, "Final": final, "UpTo": up_to}
+        body: dict[str, object] = {name: value for name, value in fields.items() if value is not None}
+        judge = lambda model: model.capture(  # noqa: E731
+            hold, None if amount is None else Decimal(amount), terms, final=final is not False, up_to=up_to is True
+        )
         return Action(f"/hold/{hold}/capture", body, terms.key, judge)
 
     def _void(self, draw: st.DataObject) -> Action:
@@ -420,8 +431,8 @@ class Wallet(RuleBasedStateMachine):
     def hold_json(self, hold: Hold, told: dict[str, Any]) -> dict[str, Any]:
         assert MOMENT.fullmatch(told["OperationTimestamp"])
         assert MOMENT.fullmatch(told["ExpiresAt"])
-        captured = [made for made in self.model.payments if made.hold is not None and made.hold == hold.json["ID"]]
-        assert len(captured) == (hold.status == "captured")
+        captures = [made for made in self.model.payments if made.hold is not None and made.hold == hold.json["ID"]]
+        assert sum(made.amount for made in captures) == hold.captured <= hold.amount
         fields = {
             "ID": hold.json["ID"],
             "CurrencyID": self.model.accounts[hold.buyer].currency,
@@ -431,10 +442,11 @@ class Wallet(RuleBasedStateMachine):
             "OperationTimestamp": hold.json["OperationTimestamp"],
             "ExpiresAt": told["ExpiresAt"],
             "Status": hold.status,
-            "PaymentID": captured[0].json["ID"] if captured else None,
-            "CapturedAmount": plain(captured[0].amount) if captured else None,
+            "PaymentID": captures[-1].json["ID"] if captures else None,
+            "CapturedAmount": plain(hold.captured) if captures else None,
             "Description": hold.description,
             "Reference": hold.reference,
+            "BuyerMayVoid": hold.buyer_may_void or None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 

@@ -132,6 +132,65 @@ def test_a_hold_is_captured_once(api: httpx2.Client, pair: tuple[int, int]) -> N
     made(post(api, f"/payment/{captured['ID']}/refund"))
 
 
+def test_a_hold_is_captured_in_parts(api: httpx2.Client, pair: tuple[int, int], hold: dict[str, Any], key: str) -> None:
+    [(amount, available), _] = balances(api, pair)
+    path = f"/hold/{hold['ID']}"
+    response = post(api, f"{path}/capture", {"Amount": "5.50", "Final": False}, key)
+    first = made(response)
+    assert list(first) == [*PAYMENT, "Reference", "HoldID"]
+    assert (first["Amount"], first["HoldID"]) == ("5.5", hold["ID"])
+    assert balances(api, pair)[0] == (str(float(amount) - 5.5), available)
+    parts = {"PaymentID": first["ID"], "CapturedAmount": "5.5"}
+    assert made(api.get(path)) == hold | parts
+    assert_refused(post(api, f"{path}/capture", {"Amount": "14.51", "Final": False}), "WB032")
+    second = made(post(api, f"{path}/capture", {"Amount": "10", "Final": False, "UpTo": True}))
+    assert second["Amount"] == "10"
+    last = made(post(api, f"{path}/capture", {"Amount": "10", "Final": None, "UpTo": True}))
+    assert last["Amount"] == "4.5"
+    parts = {"Status": "captured", "PaymentID": last["ID"], "CapturedAmount": "20"}
+    assert made(api.get(path)) == hold | parts
+    again = post(api, f"{path}/capture", {"Amount": "5.5", "Final": False, "UpTo": False}, key)
+    assert (again.text, again.headers["idempotency-replayed"]) == (response.text, "true")
+    for other in ({"Amount": "5.5"}, {"Amount": "5.5", "Final": True}, {"Amount": "5.5", "Final": False, "UpTo": True}):
+        assert_refused(post(api, f"{path}/capture", other, key), "WK001")
+
+
+def test_a_void_releases_what_captures_have_left(
+    api: httpx2.Client, pair: tuple[int, int], hold: dict[str, Any]
+) -> None:
+    [(amount, available), _] = balances(api, pair)
+    part = made(post(api, f"/hold/{hold['ID']}/capture", {"Amount": 5, "Final": False}))
+    voided = made(post(api, f"/hold/{hold['ID']}/void"))
+    assert voided == hold | {"Status": "voided", "PaymentID": part["ID"], "CapturedAmount": "5"}
+    assert balances(api, pair)[0] == (
+        str(float(amount) - 5).removesuffix(".0"),
+        str(float(available) + 15).removesuffix(".0"),
+    )
+
+
+@pytest.mark.parametrize(("field", "value"), [("Final", "false"), ("Final", 0), ("UpTo", "true"), ("UpTo", [])])
+def test_yes_or_no_is_true_or_false(api: httpx2.Client, hold: dict[str, Any], field: str, value: object) -> None:
+    assert_refused(post(api, f"/hold/{hold['ID']}/capture", {"Amount": 1, field: value}), "WH035", field=field)
+    assert made(api.get(f"/hold/{hold['ID']}")) == hold
+
+
+def test_a_hold_says_whether_its_buyer_may_void_it(api: httpx2.Client, pair: tuple[int, int], key: str) -> None:
+    asked = payment_body(*pair, 1, BuyerMayVoid=True)
+    hold = made(post(api, "/holds", asked, key))
+    assert list(hold) == [*HOLD, "BuyerMayVoid"]
+    assert hold["BuyerMayVoid"] is True
+    assert made(api.get(f"/hold/{hold['ID']}")) == hold
+    without = made(post(api, "/holds", payment_body(*pair, 1, BuyerMayVoid=False)))
+    listed = made(api.get(f"/holds?account={pair[0]}&status=open"))["Holds"]
+    assert [found for found in listed if found["ID"] in (hold["ID"], without["ID"])] == [hold, without]
+    assert list(without) == HOLD
+    assert made(post(api, "/holds", asked, key)) == hold
+    assert_refused(post(api, "/holds", asked | {"BuyerMayVoid": False}, key), "WK002")
+    assert_refused(post(api, "/holds", asked | {"BuyerMayVoid": "yes"}), "WH035", field="BuyerMayVoid")
+    for found in (hold, without):
+        assert made(post(api, f"/hold/{found['ID']}/void")) == found | {"Status": "voided"}
+
+
 def test_a_hold_is_voided_once(api: httpx2.Client, pair: tuple[int, int], hold: dict[str, Any]) -> None:
     voided = made(post(api, f"/hold/{hold['ID']}/void", {}))
     assert voided == hold | {"Status": "voided"}

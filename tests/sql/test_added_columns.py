@@ -27,7 +27,7 @@ COLUMNS = ("added text", "added integer not null default 7")
 def call_all(connection: Connection, number: int) -> set[str]:
     """Calls each public function, between accounts 1 and 2; returns the names of the functions."""
     payments = [paid(connection, 1, 2, 1) for _ in range(2)]
-    holds = [held(connection, 1, 2, 1) for _ in range(2)]
+    holds = [held(connection, 1, 2, 2, buyer_may_void=True) for _ in range(2)]
     key = f"key {number}"
     api_key = row(connection, "create_api_key", f"{key} used", ["read"])
     calls: list[tuple[Any, ...]] = [
@@ -42,6 +42,7 @@ def call_all(connection: Connection, number: int) -> set[str]:
         ("refund_payment", payments[0], 1),
         ("refund_payment", payments[1], 1, f"{key} refund"),
         ("create_hold", 1, 2, 1, 60, key),
+        ("capture_hold", holds[0], 1, f"{key} capture", None, False, True),
         ("capture_hold", holds[0]),
         ("void_hold", holds[1], key),
         ("set_account_status", 1, "frozen", key),

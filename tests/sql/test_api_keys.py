@@ -218,7 +218,7 @@ def test_a_key_that_has_ended_is_not_found(keeper: Connection, how: str) -> None
 # What it may do. Each function that takes a key, with the scope that it needs and arguments that are right.
 
 CALLS: dict[str, tuple[str, list[Any]]] = {
-    "capture_hold": ("pay", ["hold"]),
+    "capture_hold": ("pay", ["hold_for_one"]),
     "create_account": ("admin", ["new", 0, 1]),
     "create_currency": ("admin", ["NEW", 2]),
     "create_hold": ("pay", ["one", "two", 1]),
@@ -240,7 +240,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "set_account_status": ("admin", ["one", "frozen"]),
     "set_credit_limit": ("admin", ["one", 5]),
     "set_currency_scale": ("admin", [1, 14]),
-    "void_hold": ("pay", ["hold"]),
+    "void_hold": ("pay", ["hold_for_one"]),
 }
 # Those that are about the whole wallet: no key that is bound to accounts may.
 OF_ALL = {"create_account", "create_currency", "get_totals", "set_currency_scale"}
@@ -256,13 +256,14 @@ HIDDEN = {
 
 @pytest.fixture
 def known(keeper: Connection, one: int, two: int, three: int) -> dict[str, Any]:
-    """Accounts, a payment from two to one, and a hold of one for two."""
+    """Accounts, a payment from two to one, a hold of one for two, and one for one."""
     return {
         "one": one,
         "two": two,
         "three": three,
         "payment": paid(keeper, two, one, 10),
         "hold": held(keeper, one, two, 10),
+        "hold_for_one": held(keeper, two, one, 10),
         "feed_end": keeper.execute("select '99999.0@' || wallet._feed_server()").fetchall()[0][0],
     }
 
@@ -333,13 +334,37 @@ def test_a_key_that_is_bound_to_another_account_may_not(
     assert ledger_problems(keeper) == []
 
 
-# It pays only from its accounts: not for who pays it.
+# It pays only from its accounts, not for who pays it; and what others hold for them, it captures and voids.
 @pytest.mark.parametrize("function", ["capture_hold", "void_hold", "create_hold", "make_payment", "refund_payment"])
 def test_the_other_side_may_not(keeper: Connection, known: dict[str, Any], function: str) -> None:
     api_key = key(keeper, accounts=[known["two"], known["three"]])
     assert refused(keeper, known, function, api_key) == "WF002"
-    assert row(keeper, "get_hold", known["hold"], api_key_id=api_key)["status"] == "open"
+    assert row(keeper, "get_hold", known["hold_for_one"], api_key_id=api_key)["status"] == "open"
     assert row(keeper, "get_payment", known["payment"], api_key_id=api_key)["refunded_amount"] is None
+
+
+@pytest.mark.parametrize("buyer_may_void", [True, False, None])
+@pytest.mark.parametrize("bound", ["buyer", "seller", "both", "neither", "none"])
+def test_who_may_capture_and_void_a_hold(
+    keeper: Connection, one: int, two: int, three: int, bound: str, buyer_may_void: bool | None
+) -> None:
+    """The seller; the buyer only voids, and only what says so. Who is neither does not learn that it is there."""
+    buyer, seller = one, two
+    accounts = {"buyer": [buyer], "seller": [three, seller], "both": [buyer, seller], "neither": [three], "none": None}
+    api_key = key(keeper, accounts=accounts[bound])
+    capture = {"neither": "WN003", "buyer": "WF002"}.get(bound)
+    void = None if bound == "buyer" and buyer_may_void else capture
+    holds = [held(keeper, buyer, seller, 10, buyer_may_void=buyer_may_void) for _ in range(2)]
+    for function, refused_with, hold in (("capture_hold", capture, holds[0]), ("void_hold", void, holds[1])):
+        if refused_with is None:
+            row(keeper, function, hold, idempotency_key="a key", api_key_id=api_key)
+            made = row(keeper, function, hold, idempotency_key="a key", api_key_id=api_key)
+            assert made["replayed"] is True
+        else:
+            for asked in ({"api_key_id": api_key}, {"api_key_id": api_key, "idempotency_key": "a key"}):
+                assert refusal(keeper, function, hold, **asked) == refused_with
+            assert row(keeper, "get_hold", hold)["status"] == "open"
+    assert ledger_problems(keeper) == []
 
 
 LOOKS = """select relname, coalesce(seq_scan, 0), coalesce(idx_scan, 0) from pg_stat_xact_user_tables
@@ -540,6 +565,7 @@ def test_lists_of_holds_have_what_touches_its_accounts_and_nothing_else(
         elif number % 4 == 2:
             as_if_an_hour_ago(keeper, hold)
     made[known["hold"]] = (one, two)
+    made[known["hold_for_one"]] = (two, one)
     for bound in ([one], [one, three], [four], [one, two, three, four]):
         api_key = key(keeper, "read", accounts=bound, name=str(bound))
         for filters in (

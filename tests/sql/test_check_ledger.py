@@ -144,7 +144,7 @@ def names(keeper: Connection) -> dict[str, int]:
     has expired; {bank} has a credit limit of 30, then 40, and has {used} 30 of it; {frozen} was frozen after {before};
     {blocked} was blocked after {earlier};
     {closed} was closed, opened, frozen, opened, when it paid what was {left} on it, and closed again; of {sale}, 20, {part}
-    gave back 5, and another refund too; {capture} paid 6 of the 8 of {captured}; {cent} and {cent_too} have a currency of
+    gave back 5, and another refund too; {capture} paid 6 of the 8 of {captured}; {parted} keeps 5 of 8 after {share}; {cent} and {cent_too} have a currency of
     2 decimals.
     """
     cents = row(keeper, "create_currency", "CENT", 2)["id"]
@@ -168,9 +168,10 @@ def names(keeper: Connection) -> dict[str, int]:
     names["sale"] = paid(keeper, one, two, 20)
     names["part"] = row(keeper, "refund_payment", names["sale"], 5)["id"]
     row(keeper, "refund_payment", names["sale"], 5)
-    for name, amount in (("open", 7), ("overdue", 3), ("captured", 8), ("voided", 9), ("expired", 1)):
+    for name, amount in (("open", 7), ("overdue", 3), ("captured", 8), ("parted", 8), ("voided", 9), ("expired", 1)):
         names[name] = held(keeper, one, two, amount, idempotency_key=name)
     names["capture"] = row(keeper, "capture_hold", names["captured"], 6)["id"]
+    names["share"] = row(keeper, "capture_hold", names["parted"], 3, final=False)["id"]
     row(keeper, "void_hold", names["voided"])
     as_if_an_hour_ago(keeper, names["expired"])
     names["of_cents"] = paid(keeper, names["cent"], names["cent_too"], "0.01")
@@ -219,20 +220,20 @@ Found = list[tuple[str | None, str | None, str]]
 
 # Each damage, and all that is wrong then: account, payment, problem, by their names.
 DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
-    ("update ledger.account set held = held + 1 where id = {one}", [("one", None, "11 is held; its open holds are 10")]),
+    ("update ledger.account set held = held + 1 where id = {one}", [("one", None, "16 is held; its open holds are 15")]),
     ("update ledger.account set held = 0.5 where id = {two}", [("two", None, "0.5 is held; its open holds are 0")]),
     (
         "update ledger.hold set status = 'voided', ended_at = now() where id = {open}",
         [
-            ("one", None, "10 is held; its open holds are 3"),
+            ("one", None, "15 is held; its open holds are 8"),
             ("one", None, "Hold {open}: its end is not in the feed"),
         ],
     ),
-    ("update ledger.hold set amount = 9.5 where id = {open}", [("one", None, "10 is held; its open holds are 12.5")]),
+    ("update ledger.hold set amount = 9.5 where id = {open}", [("one", None, "15 is held; its open holds are 17.5")]),
     (
         "update ledger.hold set status = 'open' where id = {voided}",
         [
-            ("one", None, "10 is held; its open holds are 19"),
+            ("one", None, "15 is held; its open holds are 24"),
             ("one", None, "Hold {voided}: its end is in the feed, and it is open"),
         ],
     ),
@@ -354,17 +355,48 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
             ("one", None, "Hold {captured}: it was captured, and there is no payment"),
         ],
     ),
+    (made("one", "two", 1, captures="{captured}"), [("one", "next", "Hold {captured}: its captures are 7, and 6 is noted")]),
     (
-        "update ledger.hold set status = 'voided' where id = {captured}",
-        [("one", "capture", "Hold {captured}: it has a payment, and was not captured")],
+        made("one", "two", 1, captures="{captured}") + "update ledger.hold set captured_amount = null where id = {captured}",
+        [("one", "next", "Hold {captured}: its captures are 7, and 0 is noted")],
     ),
+    (made("one", "two", 1, captures="{expired}"), [("one", "next", "Hold {expired}: its captures are 1, and 0 is noted")]),
     (
-        made("one", "two", 1, captures="{captured}"),
+        made("one", "two", "5.5", captures="{parted}")
+        + "update ledger.hold set captured_amount = 8.5, status = 'captured' where id = {parted}",
         [
-            ("one", payment, "Hold {captured}: it was captured more than once")
-            for payment in ("capture", "next")
+            ("one", None, "15 is held; its open holds are 10"),
+            ("one", "next", "Hold {parted}: more was captured than it held"),
+            ("one", None, "Hold {parted}: its end is not in the feed"),
         ],
     ),
+    (
+        made("one", "two", 5, captures="{parted}") + "update ledger.hold set captured_amount = 8 where id = {parted}",
+        [
+            ("one", None, "15 is held; its open holds are 10"),
+            ("one", "next", "Hold {parted}: all of it was captured, and it is open"),
+        ],
+    ),
+    (
+        "update ledger.hold set captured_amount = 4 where id = {parted}",
+        [
+            ("one", None, "15 is held; its open holds are 14"),
+            ("one", "share", "Hold {parted}: its captures are 3, and 4 is noted"),
+        ],
+    ),
+    (
+        "update ledger.hold set captured_amount = null where id = {parted}",
+        [
+            ("one", None, "15 is held; its open holds are 18"),
+            ("one", "share", "Hold {parted}: its captures are 3, and 0 is noted"),
+        ],
+    ),
+    (
+        "update ledger.hold set captured_amount = 1 where id = {voided}",
+        [("one", None, "Hold {voided}: its captures are 0, and 1 is noted")],
+    ),
+    # as before captures could be several
+    ("update ledger.hold set captured_amount = null where id = {captured}", []),
     (
         "update ledger.hold set amount = 5.5 where id = {captured}",
         [("one", "capture", "Hold {captured}: more was captured than it held")],

@@ -26,6 +26,7 @@ COLUMNS = [
     "reference",
     "made_by",
     "ended_by",
+    "buyer_may_void",
 ]
 
 
@@ -77,6 +78,7 @@ def test_it_holds_and_moves_nothing(keeper: Connection, buyer: int, seller: int)
         "reference": "order 1",
         "made_by": "postgres",
         "ended_by": None,
+        "buyer_may_void": None,
         "replayed": None,
     }
     assert row(keeper, "get_hold", hold["id"]) == {name: hold[name] for name in COLUMNS}
@@ -219,6 +221,159 @@ def test_a_capture_that_is_refused_leaves_the_hold_open(keeper: Connection, buye
     assert terms(keeper, buyer) == [1000, 100, 900]
     row(keeper, "set_account_status", buyer, "active")
     assert row(keeper, "capture_hold", hold)["amount"] == 100
+
+
+# Several captures.
+
+
+def ended(connection: Connection, hold_id: int) -> list[object]:
+    """The status of a hold, its last capture, and what its captures have paid."""
+    shown = row(connection, "get_hold", hold_id)
+    [listed] = [listed for listed in rows(connection, "list_holds") if listed["id"] == hold_id]
+    assert {name: listed[name] for name in COLUMNS} == shown
+    return [shown["status"], shown["payment_id"], shown["captured_amount"]]
+
+
+def test_a_capture_that_is_not_final_keeps_the_rest_held(
+    keeper: Connection, buyer: int, seller: int, hold: int
+) -> None:
+    first = row(keeper, "capture_hold", hold, "30.50", final=False)
+    assert (first["amount"], first["hold_id"], first["reference"]) == (Decimal("30.5"), hold, "order 1")
+    assert terms(keeper, buyer) == [Decimal("969.5"), Decimal("69.5"), 900]
+    assert ended(keeper, hold) == ["open", first["id"], Decimal("30.5")]
+    assert row(keeper, "get_hold", hold)["ended_by"] is None
+    second = row(keeper, "capture_hold", hold, 20, final=False)
+    assert terms(keeper, buyer) == [Decimal("949.5"), Decimal("49.5"), 900]
+    assert ended(keeper, hold) == ["open", second["id"], Decimal("50.5")]
+    assert refusal(keeper, "capture_hold", hold, "49.500000000000001", final=False) == "WB032"
+    assert refusal(keeper, "make_payment", buyer, seller, "900.000000000000001") == "WB006"
+    last = row(keeper, "capture_hold", hold, 40)
+    assert terms(keeper, buyer) == [Decimal("909.5"), 0, Decimal("909.5")]
+    assert ended(keeper, hold) == ["captured", last["id"], Decimal("90.5")]
+    assert row(keeper, "get_hold", hold)["ended_by"] == "postgres"
+    assert [payment["hold_id"] for payment in rows(keeper, "list_payments")] == [hold] * 3
+    assert refusal(keeper, "capture_hold", hold, 1, final=False) == "WC031"
+    assert refusal(keeper, "void_hold", hold) == "WC031"
+    assert ledger_problems(keeper) == []
+
+
+@pytest.mark.parametrize("final", [True, False, None])
+def test_without_an_amount_it_is_all_that_is_left(keeper: Connection, buyer: int, hold: int, final: bool) -> None:
+    """And then the hold is captured, be the capture final or not."""
+    row(keeper, "capture_hold", hold, "0.5", final=False)
+    rest = row(keeper, "capture_hold", hold, final=final)
+    assert rest["amount"] == Decimal("99.5")
+    assert ended(keeper, hold) == ["captured", rest["id"], 100]
+    assert terms(keeper, buyer) == [900, 0, 900]
+    assert refusal(keeper, "capture_hold", hold, final=False) == "WC031"
+    assert ledger_problems(keeper) == []
+
+
+def test_null_says_nothing_else_than_the_defaults(keeper: Connection, buyer: int, hold: int) -> None:
+    row(keeper, "capture_hold", hold, 30, final=None, up_to=None)
+    assert ended(keeper, hold)[0] == "captured"
+    assert terms(keeper, buyer) == [970, 0, 970]
+    assert keeper.execute("select up_to from ledger.payment").fetchall() == [(None,)]
+
+
+def test_a_capture_that_takes_all_that_is_left_is_the_last_one(keeper: Connection, buyer: int, hold: int) -> None:
+    row(keeper, "capture_hold", hold, "60.0", final=False)
+    row(keeper, "capture_hold", hold, "40.00", final=False)
+    assert ended(keeper, hold)[0] == "captured"
+    assert terms(keeper, buyer) == [900, 0, 900]
+    assert ledger_problems(keeper) == []
+
+
+def test_a_void_releases_what_captures_have_left(keeper: Connection, buyer: int, hold: int) -> None:
+    part = row(keeper, "capture_hold", hold, 30, final=False)["id"]
+    voided = row(keeper, "void_hold", hold)
+    assert [voided[name] for name in ("status", "payment_id", "captured_amount")] == ["voided", part, 30]
+    assert ended(keeper, hold) == ["voided", part, 30]
+    assert terms(keeper, buyer) == [970, 0, 970]
+    assert stored(keeper, buyer) == 0
+    assert refusal(keeper, "capture_hold", hold) == "WC032"
+    assert ledger_problems(keeper) == []
+
+
+def test_an_expiry_releases_what_captures_have_left(keeper: Connection, buyer: int, seller: int, hold: int) -> None:
+    other = held(keeper, buyer, seller, 7)
+    part = row(keeper, "capture_hold", hold, 30, final=False)["id"]
+    as_if_an_hour_ago(keeper, hold)
+    [totals] = [found for found in rows(keeper, "get_totals") if found["currency_id"] == 1]
+    assert totals["held"] == 7
+    assert terms(keeper, buyer) == [970, 7, 963]
+    assert rows(keeper, "list_accounts", name="buyer")[0]["held"] == 7
+    assert stored(keeper, buyer) == 77  # no call has written
+    assert ended(keeper, hold) == ["expired", part, 30]
+    paid(keeper, buyer, seller, 963)
+    assert stored(keeper, buyer) == 7
+    assert ended(keeper, hold) == ["expired", part, 30]
+    assert refusal(keeper, "capture_hold", hold) == "WC033"
+    row(keeper, "void_hold", other)
+    assert ledger_problems(keeper) == []
+
+
+def test_the_rest_stays_held_when_nothing_else_is_left(keeper: Connection, buyer: int, seller: int, hold: int) -> None:
+    row(keeper, "capture_hold", hold, 99, final=False)
+    paid(keeper, buyer, account(keeper, "other"), 900)
+    assert terms(keeper, buyer) == [1, 1, 0]
+    assert refusal(keeper, "make_payment", buyer, seller, LEAST) == "WB006"
+    assert refusal(keeper, "set_account_status", buyer, "closed") == "WC041"
+    row(keeper, "capture_hold", hold)
+    assert terms(keeper, buyer) == [0, 0, 0]
+    assert ledger_problems(keeper) == []
+
+
+def test_captures_are_refunded_each_for_itself(keeper: Connection, buyer: int, hold: int) -> None:
+    parts = [row(keeper, "capture_hold", hold, amount, final=False)["id"] for amount in (30, 20)]
+    assert refusal(keeper, "refund_payment", parts[1], 21) == "WB021"
+    row(keeper, "refund_payment", parts[1])
+    assert ended(keeper, hold) == ["open", parts[1], 50]
+    assert terms(keeper, buyer) == [970, 50, 920]
+    assert ledger_problems(keeper) == []
+
+
+def test_one_that_was_captured_before_captures_could_be_several(keeper: Connection, hold: int) -> None:
+    """The version before notes no sum, and needs none."""
+    payment = row(keeper, "capture_hold", hold, 60, "key")
+    keeper.execute("update ledger.hold set captured_amount = null")
+    assert ended(keeper, hold) == ["captured", payment["id"], 60]
+    assert row(keeper, "capture_hold", hold, 60, "key") == payment | {"replayed": True}
+    assert refusal(keeper, "capture_hold", hold, 60, "key", final=False) == "WK001"
+    assert ledger_problems(keeper) == []
+
+
+# Of up to an amount.
+
+
+def up_to(connection: Connection, payment_id: int) -> Decimal | None:
+    [(amount,)] = connection.execute("select up_to from ledger.payment where id = %s", [payment_id]).fetchall()
+    return None if amount is None else Decimal(amount)
+
+
+def test_up_to_an_amount_it_pays_at_most_what_is_left(keeper: Connection, buyer: int, hold: int) -> None:
+    less = row(keeper, "capture_hold", hold, "60.0", final=False, up_to=True)
+    assert [less["amount"], up_to(keeper, less["id"])] == [60, 60]
+    assert terms(keeper, buyer) == [940, 40, 900]
+    assert refusal(keeper, "capture_hold", hold, 41, final=False) == "WB032"
+    rest = row(keeper, "capture_hold", hold, "999.5", final=False, up_to=True)
+    assert (rest["amount"], up_to(keeper, rest["id"])) == (40, Decimal("999.5"))
+    assert ended(keeper, hold) == ["captured", rest["id"], 100]
+    assert refusal(keeper, "capture_hold", hold, 1, up_to=True) == "WC031"
+    assert ledger_problems(keeper) == []
+
+
+def test_up_to_an_amount_it_is_final_unless_it_says_otherwise(keeper: Connection, buyer: int, hold: int) -> None:
+    row(keeper, "capture_hold", hold, 60, up_to=True)
+    assert ended(keeper, hold)[0] == "captured"
+    assert terms(keeper, buyer) == [940, 0, 940]
+
+
+def test_up_to_without_an_amount_has_no_effect(keeper: Connection, hold: int) -> None:
+    payment = row(keeper, "capture_hold", hold, None, "key", up_to=True)
+    assert (payment["amount"], up_to(keeper, payment["id"])) == (100, None)
+    assert row(keeper, "capture_hold", hold, None, "key") == payment | {"replayed": True}
+    assert row(keeper, "capture_hold", hold, 100, "key") == payment | {"replayed": True}
 
 
 # Voiding.
@@ -401,6 +556,76 @@ def test_all_of_it_with_and_without_its_amount_is_the_same(keeper: Connection, b
         assert row(keeper, "capture_hold", hold, again, f"key {first}") == made | {"replayed": True}
 
 
+def test_each_of_several_captures_is_returned_as_it_was_asked_for(
+    keeper: Connection, buyer: int, seller: int, hold: int
+) -> None:
+    """Whether it was final is part of it, and an omitted amount means what was left then."""
+    first = row(keeper, "capture_hold", hold, 30, "first", final=False)
+    second = row(keeper, "capture_hold", hold, 20, "second", final=False)
+    third = row(keeper, "capture_hold", hold, 10, "third")
+    before = terms(keeper, buyer)
+    for key, payment, final in (("first", first, False), ("second", second, False), ("third", third, True)):
+        asked = payment["amount"]
+        assert row(keeper, "capture_hold", hold, asked, key, final=final) == payment | {"replayed": True}
+        assert refusal(keeper, "capture_hold", hold, asked, key, final=not final) == "WK001"
+        assert refusal(keeper, "capture_hold", hold, asked + 1, key, final=final) == "WK001"
+        assert refusal(keeper, "capture_hold", hold, None, key, final=final) == "WK001"
+    assert terms(keeper, buyer) == before == [940, 0, 940]
+    assert ledger_problems(keeper) == []
+
+
+def test_while_the_hold_is_open_a_capture_was_not_final(keeper: Connection, hold: int) -> None:
+    first = row(keeper, "capture_hold", hold, 30, "first", final=False)
+    assert refusal(keeper, "capture_hold", hold, 30, "first") == "WK001"
+    row(keeper, "void_hold", hold)
+    assert refusal(keeper, "capture_hold", hold, 30, "first") == "WK001"
+    assert row(keeper, "capture_hold", hold, 30, "first", final=False) == first | {"replayed": True}
+
+
+@pytest.mark.parametrize("amount", [None, 70])
+@pytest.mark.parametrize("final", [True, False])
+def test_of_a_capture_that_left_nothing_either_fits(
+    keeper: Connection, hold: int, amount: int | None, final: bool
+) -> None:
+    row(keeper, "capture_hold", hold, 30, final=False)
+    last = row(keeper, "capture_hold", hold, amount, "last", final=final)
+    for asked in (None, 70, "70.0"):
+        for again in (True, False, None):
+            assert row(keeper, "capture_hold", hold, asked, "last", final=again) == last | {"replayed": True}
+    assert refusal(keeper, "capture_hold", hold, 70, "last", up_to=True) == "WK001"
+
+
+def test_up_to_is_part_of_what_a_key_stands_for(keeper: Connection, buyer: int, hold: int) -> None:
+    less = row(keeper, "capture_hold", hold, 60, "less", final=False, up_to=True)
+    rest = row(keeper, "capture_hold", hold, 60, "rest", final=False, up_to=True)
+    assert [less["amount"], rest["amount"]] == [60, 40]
+    for key, payment in (("less", less), ("rest", rest)):
+        asked = (hold, "60.00", key)
+        assert row(keeper, "capture_hold", *asked, final=False, up_to=True) == payment | {"replayed": True}
+        assert refusal(keeper, "capture_hold", *asked, final=False) == "WK001"
+        assert refusal(keeper, "capture_hold", hold, 61, key, final=False, up_to=True) == "WK001"
+        assert refusal(keeper, "capture_hold", hold, payment["amount"], key, final=False) == "WK001"
+        assert refusal(keeper, "capture_hold", hold, None, key, final=False, up_to=True) == "WK001"
+    assert terms(keeper, buyer) == [900, 0, 900]
+
+
+def test_whether_the_buyer_may_void_is_part_of_what_a_key_stands_for(
+    keeper: Connection, buyer: int, seller: int
+) -> None:
+    may = row(keeper, "create_hold", buyer, seller, 5, idempotency_key="may", buyer_may_void=True)
+    may_not = row(keeper, "create_hold", buyer, seller, 5, idempotency_key="may not", buyer_may_void=False)
+    assert [may["buyer_may_void"], may_not["buyer_may_void"]] == [True, None]
+    for key, hold, same, others in (("may", may, [True], [False, None]), ("may not", may_not, [False, None], [True])):
+        for asked in same:
+            again = row(keeper, "create_hold", buyer, seller, 5, idempotency_key=key, buyer_may_void=asked)
+            assert again == hold | {"replayed": True}
+        for asked in others:
+            terms_asked = {"idempotency_key": key, "buyer_may_void": asked}
+            assert refusal(keeper, "create_hold", buyer, seller, 5, **terms_asked) == "WK002"
+    assert [listed["buyer_may_void"] for listed in rows(keeper, "list_holds")] == [True, None]
+    assert row(keeper, "void_hold", may["id"])["buyer_may_void"] is True
+
+
 def test_a_key_of_a_hold_is_free_for_its_capture(keeper: Connection, buyer: int, seller: int) -> None:
     """Holds have their keys and payments have theirs: a caller may go through with one key."""
     hold = held(keeper, buyer, seller, 5, idempotency_key="order 1")
@@ -498,6 +723,19 @@ REFUSALS = [
     ("capture_hold({expired}, 101)", "WC033"),
     ("capture_hold({of_cents}, 10.001)", "WB032"),
     ("capture_hold({of_frozen}, 2)", "WB032"),
+    # Of up to an amount:
+    ("capture_hold({hold}, 0, p_up_to => true)", "WB002"),
+    ("capture_hold({hold}, -1, p_up_to => true)", "WB002"),
+    ("capture_hold({hold}, 'NaN', p_up_to => true)", "WB003"),
+    ("capture_hold({hold}, 'Infinity', p_up_to => true)", "WB003"),
+    ("capture_hold({hold}, 1e15, p_up_to => true)", "WB003"),
+    ("capture_hold({of_cents}, 0.001, p_up_to => true)", "WB009"),
+    ("capture_hold({of_cents}, 10.001, p_up_to => true)", "WB009"),
+    ("capture_hold({of_frozen}, 2, p_up_to => true)", "WB010"),
+    ("capture_hold({captured}, -1, p_up_to => true)", "WC031"),
+    ("capture_hold({captured}, 40, 'key', p_up_to => true)", "WK001"),
+    ("capture_hold({captured}, 40, 'key', p_final => false)", "WK001"),
+    ("create_hold({buyer}, {seller}, 100, 60, 'used', p_buyer_may_void => true)", "WK002"),
 ]
 
 

@@ -14,7 +14,7 @@ from wallet_api.http import refusals
 from wallet_api.http.refusals import Refusal, Refused
 
 NAN = Decimal("NaN")
-_BIGINT, _NUMERIC, _TIMESTAMPTZ, _JSONB = 20, 1700, 1184, 3802  # OIDs of types
+_BOOLEAN, _BIGINT, _NUMERIC, _TIMESTAMPTZ, _JSONB = 16, 20, 1700, 1184, 3802  # OIDs of types
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
 # characters to be escaped within a JSON string
 _SPECIAL = re.compile(r'["\\\x00-\x1f]')
@@ -150,12 +150,16 @@ def objects(rows: Rows) -> list[str]:
 def _encoding(column: tuple[str, int]) -> tuple[Callable[[Sequence[str]], Sequence[str]], str]:
     """The converter of a column's values, and the template of its member in an object, which begins with a comma."""
     name, type_oid = column
-    quote = "" if type_oid in (_BIGINT, _JSONB) else '"'
+    quote = "" if type_oid in (_BOOLEAN, _BIGINT, _JSONB) else '"'
     return _CONVERT.get(type_oid, _texts), f',"{wire_name(name)}":{quote}%s{quote}'
 
 
 def _as_they_are(values: Sequence[str]) -> Sequence[str]:
     return values
+
+
+def _booleans(values: Sequence[Any]) -> Sequence[str]:
+    return ["true" if value else "false" for value in values]
 
 
 def _texts(values: Sequence[str]) -> Sequence[str]:
@@ -174,7 +178,13 @@ def _moments(values: Sequence[str]) -> Sequence[str]:
 
 
 # by type OID; all other types are text
-_CONVERT = {_BIGINT: _as_they_are, _NUMERIC: _as_they_are, _JSONB: _as_they_are, _TIMESTAMPTZ: _moments}
+_CONVERT: dict[int, Callable[[Sequence[Any]], Sequence[str]]] = {
+    _BOOLEAN: _booleans,
+    _BIGINT: _as_they_are,
+    _NUMERIC: _as_they_are,
+    _JSONB: _as_they_are,
+    _TIMESTAMPTZ: _moments,
+}
 
 
 @functools.cache
