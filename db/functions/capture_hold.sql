@@ -1,10 +1,10 @@
--- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id, p_final, p_up_to)
+-- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id, p_final, p_up_to, p_balances)
 --
 -- Captures a hold: pays its amount or a part of it, and releases the rest, or keeps it held for further captures
 -- (p_final => false). The captures of a hold together never exceed it. The one that leaves nothing is always the last. The
--- payment has the hold's description and reference. A key that is bound to the buyer and not to the seller may not do so.
+-- payment has the hold's description, reference and metadata. A key that is bound to the buyer and not to the seller may not do so.
 --
--- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL
+-- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL. The balances as in make_payment
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks the hold, until the transaction ends; captures
 --          of one hold take turns
 -- Writes:  as make_payment; ledger.hold (what was captured, its end), ledger.account (held)
@@ -66,7 +66,8 @@ create or replace function wallet.capture_hold(
     p_idempotency_key text default null,
     p_api_key_id bigint default null,
     p_final boolean default true,
-    p_up_to boolean default false
+    p_up_to boolean default false,
+    p_balances boolean default false
 )
     returns table (
         id bigint,
@@ -78,7 +79,10 @@ create or replace function wallet.capture_hold(
         description text,
         reference text,
         hold_id bigint,
-        replayed boolean
+        replayed boolean,
+        metadata jsonb,
+        buyer_balance numeric,
+        seller_balance numeric
     )
     language plpgsql
     security definer
@@ -156,15 +160,19 @@ begin
     return query
         select
             made.id, made.currency_id, made.amount, made.buyer_account_id, made.seller_account_id,
-            made.operation_timestamp, made.description, made.reference, v_payment.hold_id, v_replayed
-        from wallet._payment_row(v_payment, false, p_api_key_id) as made;
+            made.operation_timestamp, made.description, made.reference, v_payment.hold_id, v_replayed,
+            made.metadata, made.buyer_balance, made.seller_balance
+        from wallet._payment_row(v_payment, p_balances, p_api_key_id) as made;
 end
 $$;
 
-comment on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean) is
+comment on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean, boolean) is
     'Captures a hold: pays an amount of it (above 0; NULL: all that is left), releases the rest, and returns the payment. '
     'With p_final => false, it keeps the rest held, for further captures. With p_up_to, it pays at most p_amount, and at '
     'most what is left. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
-    'same payment with replayed true.';
+    'same payment with replayed true. If p_balances is true, it returns both balances after the payment, those that the '
+    'API key may read.';
 
-grant execute on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean) to wallet_app, wallet_ops;
+grant execute on function wallet.capture_hold(
+    bigint, numeric, text, bigint, boolean, boolean, boolean
+) to wallet_app, wallet_ops;

@@ -1,5 +1,5 @@
 -- wallet.create_hold(p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_idempotency_key, p_description,
---                    p_reference, p_api_key_id, p_buyer_may_void)
+--                    p_reference, p_api_key_id, p_buyer_may_void, p_metadata)
 --
 -- Holds an amount on the buyer's account for a later payment. The amount stays on the account, but no other payment or
 -- hold can use it until the hold is captured or voided, or expires. API keys that are bound to the buyer may not capture
@@ -20,7 +20,8 @@ create or replace function wallet._hold_key_refusal(
     p_expires_in bigint,
     p_description text,
     p_reference text,
-    p_buyer_may_void boolean
+    p_buyer_may_void boolean,
+    p_metadata jsonb
 )
     returns text
     language sql immutable
@@ -34,11 +35,14 @@ as $$
             and p_description is not distinct from p_hold.description
             and p_reference is not distinct from p_hold.reference
             and coalesce(p_buyer_may_void, false) = coalesce(p_hold.buyer_may_void, false)
+            and p_metadata is not distinct from p_hold.metadata
         ) is not true then 'WK002'
     end
 $$;
 
-comment on function wallet._hold_key_refusal(ledger.hold, bigint, bigint, numeric, bigint, text, text, boolean) is
+comment on function wallet._hold_key_refusal(
+    ledger.hold, bigint, bigint, numeric, bigint, text, text, boolean, jsonb
+) is
     'Checks that the hold made under a key is the one requested now: the code of the refusal, or NULL.';
 
 create or replace function wallet.create_hold(
@@ -50,7 +54,8 @@ create or replace function wallet.create_hold(
     p_description text default null,
     p_reference text default null,
     p_api_key_id bigint default null,
-    p_buyer_may_void boolean default null
+    p_buyer_may_void boolean default null,
+    p_metadata jsonb default null
 )
     returns table (
         id bigint,
@@ -68,6 +73,7 @@ create or replace function wallet.create_hold(
         made_by text,
         ended_by text,
         buyer_may_void boolean,
+        metadata jsonb,
         replayed boolean
     )
     language plpgsql
@@ -80,7 +86,8 @@ declare
     v_now timestamptz;
     v_refusal text := coalesce(
         wallet._request_refusal(
-            p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference, null
+            p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference,
+            p_metadata
         ),
         case when (p_expires_in between 1 and 31536000) is not true then 'WB031' end
     );
@@ -100,7 +107,7 @@ begin
         replayed := true;
         v_refusal := wallet._hold_key_refusal(
             v_hold, p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_description, p_reference,
-            p_buyer_may_void
+            p_buyer_may_void, p_metadata
         );
     elsif v_refusal is null then
         v_refusal := wallet._parties_refusal(p_amount, v_parties[1], v_parties[2]);
@@ -113,12 +120,12 @@ begin
         v_now := clock_timestamp();
         insert into ledger.hold as hold (
             currency_id, buyer_account_id, seller_account_id, amount, operation_timestamp, expires_at,
-            idempotency_key, description, reference, api_key_id, buyer_may_void
+            idempotency_key, description, reference, api_key_id, buyer_may_void, metadata
         )
         values (
             v_parties[1].currency_id, p_buyer_account_id, p_seller_account_id, trim_scale(p_amount), v_now,
             v_now + p_expires_in * interval '1 second', p_idempotency_key, p_description, p_reference, p_api_key_id,
-            nullif(p_buyer_may_void, false)
+            nullif(p_buyer_may_void, false), p_metadata
         )
         on conflict (idempotency_key) where idempotency_key is not null do nothing
         returning hold.* into v_hold;
@@ -133,10 +140,14 @@ begin
 end
 $$;
 
-comment on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint, boolean) is
+comment on function wallet.create_hold(
+    bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb
+) is
     'Holds an amount (as in make_payment) on the buyer''s account for a payment to the seller, for p_expires_in '
     'seconds (1 to 31536000; default: a week), and returns the hold. p_buyer_may_void: API keys that are bound to the '
-    'buyer may void it. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
+    'buyer may void it. p_metadata is that of the captures, too. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
     'hold in its present state, with replayed true.';
 
-grant execute on function wallet.create_hold(bigint, bigint, numeric, bigint, text, text, text, bigint, boolean) to wallet_app, wallet_ops;
+grant execute on function wallet.create_hold(
+    bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb
+) to wallet_app, wallet_ops;

@@ -23,7 +23,8 @@ create or replace function wallet.get_hold(p_hold_id bigint, p_api_key_id bigint
         reference text,
         made_by text,
         ended_by text,
-        buyer_may_void boolean
+        buyer_may_void boolean,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -41,7 +42,7 @@ begin
             capture.id, coalesce(hold.captured_amount, capture.amount), hold.description, hold.reference,
             case when v_sees_makers then wallet._made_by(hold.api_key_id, hold.database_role) end,
             case when v_sees_makers then wallet._made_by(hold.ended_api_key_id, hold.ended_database_role) end,
-            hold.buyer_may_void
+            hold.buyer_may_void, hold.metadata
         from ledger.hold as hold
         left join wallet._last_capture(hold.id) as capture on true
         where hold.id = p_hold_id

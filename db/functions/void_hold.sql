@@ -45,6 +45,7 @@ create or replace function wallet.void_hold(
         made_by text,
         ended_by text,
         buyer_may_void boolean,
+        metadata jsonb,
         replayed boolean
     )
     language plpgsql

@@ -119,6 +119,18 @@ def test_a_repeated_payment_has_the_same_options(api: httpx2.Client, pair: list[
         assert_refused(api.post("/payments", json=body | other), "WK001")
 
 
+def test_holds_and_captures(api: httpx2.Client, pair: list[int]) -> None:
+    buyer, seller = pair
+    metadata = {"order": 17}
+    hold = api.post("/holds", json=payment_body(buyer, seller, 4, Metadata=metadata)).json()
+    assert hold["Metadata"] == metadata
+    assert api.get(f"/hold/{hold['ID']}").json()["Metadata"] == metadata
+    body = {"Amount": 10, "UpTo": True, "Balances": True}
+    told = api.post(f"/hold/{hold['ID']}/capture", json=body).json()
+    assert (told["Amount"], told["Metadata"]) == ("4", metadata)
+    assert (told["BuyerBalance"], told["SellerBalance"]) == ("6", "4")
+
+
 def test_refunds_and_accounts(api: httpx2.Client, pair: list[int]) -> None:
     buyer, seller = pair
     payment = api.post("/payments", json=payment_body(buyer, seller, 4)).json()["ID"]

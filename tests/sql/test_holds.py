@@ -27,6 +27,7 @@ COLUMNS = [
     "made_by",
     "ended_by",
     "buyer_may_void",
+    "metadata",
 ]
 
 
@@ -79,6 +80,7 @@ def test_it_holds_and_moves_nothing(keeper: Connection, buyer: int, seller: int)
         "made_by": "postgres",
         "ended_by": None,
         "buyer_may_void": None,
+        "metadata": None,
         "replayed": None,
     }
     assert row(keeper, "get_hold", hold["id"]) == {name: hold[name] for name in COLUMNS}
@@ -179,6 +181,9 @@ def test_a_capture_is_a_payment_of_all_that_is_held(keeper: Connection, buyer: i
         "reference": "order 1",
         "hold_id": hold,
         "replayed": None,
+        "metadata": None,
+        "buyer_balance": None,
+        "seller_balance": None,
     }
     ended = row(keeper, "get_hold", hold)
     assert (ended["status"], ended["payment_id"], ended["captured_amount"]) == ("captured", payment["id"], 100)

@@ -181,10 +181,28 @@ def test_metadata_is_an_object(ops: Connection, parties: tuple[int, int], pay: D
     assert pay(ops, *parties, 1, metadata=None)["metadata"] is None
 
 
+def test_metadata_of_holds_is_that_of_their_captures(ops: Connection, parties: tuple[int, int]) -> None:
+    metadata = {"order": 17}
+    hold = row(ops, "create_hold", *parties, 5, idempotency_key="k", metadata=Jsonb(metadata))
+    id_ = hold["id"]
+    assert hold["metadata"] == metadata
+    again = row(ops, "create_hold", *parties, 5, idempotency_key="k", metadata=Jsonb(metadata))
+    assert again == hold | {"replayed": True}
+    for other in ({}, {"metadata": Jsonb({})}):
+        assert refusal(ops, "create_hold", *parties, 5, idempotency_key="k", **other) == "WK002"
+    assert row(ops, "get_hold", id_)["metadata"] == metadata
+    capture = row(ops, "capture_hold", id_, 2, "c", final=False)
+    assert capture["metadata"] == row(ops, "get_payment", capture["id"])["metadata"] == metadata
+    assert row(ops, "capture_hold", id_, 2, "c", final=False) == capture | {"replayed": True}
+    assert row(ops, "void_hold", id_)["metadata"] == metadata
+    assert row(ops, "create_hold", *parties, 1)["metadata"] is None
+
+
 REFUSALS = [
     ("make_payment({buyer}, {seller}, 1, p_metadata => '[]')", "WB020"),
     ("refund_payment({payment}, p_metadata => '[]')", "WB020"),
     ("create_account('two', 1, 1, p_metadata => '[]')", "WB020"),
+    ("create_hold({buyer}, {seller}, 1, p_metadata => '[]')", "WB020"),
     # Of two reasons, the one that is checked first:
     ("make_payment({buyer}, {seller}, 1, p_reference => '', p_metadata => '[]')", "WB017"),
     ("make_payment({seller}, {buyer}, 1000, p_metadata => '[]')", "WB020"),
@@ -305,3 +323,12 @@ def test_balances_after_a_refund(ops: Connection, parties: tuple[int, int]) -> N
     refund = row(ops, "refund_payment", payment, 1, api_key_id=key, balances=True)
     assert (refund["buyer_balance"], refund["seller_balance"]) == (3, None)
     assert row(ops, "refund_payment", payment, 1)["buyer_balance"] is None
+
+
+def test_balances_after_a_capture(ops: Connection, parties: tuple[int, int]) -> None:
+    hold = held(ops, *parties, 5)
+    capture = row(ops, "capture_hold", hold, 2, final=False, balances=True)
+    assert (capture["buyer_balance"], capture["seller_balance"]) == (8, 3)
+    key = row(ops, "create_api_key", "key", ["pay", "read"], [parties[1]])["id"]
+    capture = row(ops, "capture_hold", hold, 2, None, key, balances=True)
+    assert (capture["buyer_balance"], capture["seller_balance"]) == (None, 5)
