@@ -3,7 +3,7 @@
 -- Creates a key for HTTP clients, which send it as "Authorization: Bearer <secret>". Only this call returns the secret;
 -- the database stores its hash. The scopes are read (accounts, statements, payments, holds), pay (payments, refunds,
 -- holds) and admin (new accounts and currencies, status, credit limits). A key bound to accounts sees only these and
--- the payments and holds that involve them, and pays only from them.
+-- the payments and holds that involve them, pays only from them, and captures only holds for them.
 --
 -- Returns: the key, one row, with its secret
 -- Locks:   nothing

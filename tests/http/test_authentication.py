@@ -152,6 +152,28 @@ def test_a_key_that_is_bound_pays_only_from_its_account(keyed_url: str, keeper: 
     assert made_by == f"wallet_app, API key {bound['id']} ({bound['name']})"
 
 
+def test_who_may_capture_and_void_a_hold(keyed_url: str, keeper: Connection) -> None:
+    buyer, seller, other = (account(keeper, f"{name} of holds", 100) for name in ("buyer", "seller", "other"))
+    clients = {name: client(keyed_url, key(keeper, accounts=[id_])["secret"]) for name, id_ in (
+        ("buyer", buyer), ("seller", seller), ("other", other),
+    )}  # fmt: skip
+    asked = payment_body(buyer, seller, 10)
+    kept, given = (
+        clients["buyer"].post("/holds", json=asked | fields).json()["ID"] for fields in ({}, {"BuyerMayVoid": True})
+    )
+    for hold in (kept, given):
+        for what in ("capture", "void"):
+            assert_refused(clients["other"].post(f"/hold/{hold}/{what}"), "WN003")
+        assert_refused(clients["buyer"].post(f"/hold/{hold}/capture"), "WF002")
+    assert_refused(clients["buyer"].post(f"/hold/{kept}/void"), "WF002")
+    assert clients["buyer"].post(f"/hold/{given}/void").json()["Status"] == "voided"
+    part = clients["seller"].post(f"/hold/{kept}/capture", json={"Amount": 4, "Final": False})
+    assert part.json()["Amount"] == "4"
+    assert clients["seller"].post(f"/hold/{kept}/void").json()["CapturedAmount"] == "4"
+    for each in clients.values():
+        each.close()
+
+
 def test_who_made_it_is_told_on_request_to_unbound_keys_of_the_scope_admin(keyed_url: str, keeper: Connection) -> None:
     every = key(keeper)
     maker = f"wallet_app, API key {every['id']} ({every['name']})"
