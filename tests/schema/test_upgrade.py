@@ -29,9 +29,11 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
+from tests.sql.calls import as_if_an_hour_ago, held, rows
 from tests.support import (
     TIMEOUT,
     Server,
+    account,
     assert_refused,
     ledger_problems,
     open_account,
@@ -284,6 +286,56 @@ def test_a_call_that_began_before_the_migration_is_not_judged_by_half_of_each_ve
             assert call.result().status_code in (400, 503), call.result().text
         assert [line["Amount"] for line in listed(api, "/accounts")] == ["5", "15"]
         assert ledger_problems(admin) == []
+
+
+def test_a_call_that_waits_during_the_migration_does_not_overlook_captures_of_this_version(
+    admin: Connection, bare_database: str, old: Server, tmp_path: Path
+) -> None:
+    """In the version before, a hold was captured once, and held its whole amount until then."""
+    before = Path(shutil.copytree(tmp_path / "old/db", tmp_path / "db"))
+    for path in migrations.DB.glob("migrations/*.sql"):
+        if path.name < "0018":  # all but the last transaction
+            shutil.copy(path, before / "migrations")
+    migrations.migrate(bare_database, db=before)
+    buyer, seller, other = (account(admin, name, 100) for name in ("buyer", "seller", "other"))
+    captured, voided, kept = (held(admin, buyer, seller, 10) for _ in range(3))
+    expired = held(admin, other, seller, 10)
+
+    def call(function: str, *arguments: object) -> str | None:
+        with psycopg.connect(bare_database, user="wallet_app", autocommit=True) as connection:
+            try:
+                rows(connection, function, *arguments)
+            except psycopg.Error as error:
+                return error.sqlstate
+            return None
+
+    with ThreadPoolExecutor() as threads, psycopg.connect(bare_database) as holder:
+        holder.execute("select from ledger.account for no key update")
+        calls = [
+            threads.submit(call, *asked)
+            for asked in (
+                ("capture_hold", captured),
+                ("capture_hold", captured, 1, "key"),
+                ("void_hold", voided),
+                ("create_hold", buyer, seller, 1),
+                ("make_payment", other, seller, 1),
+                ("make_payments", [other], [seller], [1]),
+            )
+        ]
+        waiting_for_locks(admin, len(calls))
+        migrations.migrate(bare_database)
+        for hold in (captured, voided, kept, expired):
+            holder.execute("select wallet.capture_hold(%s, 4, p_final => false)", [hold])
+        as_if_an_hour_ago(holder, expired)
+        holder.commit()
+    # 42883: a helper that it calls is not there any more, so the service answers 503, and the client asks again.
+    assert [waited.result() for waited in calls] == ["42883"] * 4 + [None] * 2
+    assert ledger_problems(admin) == []
+    with old.client() as api:
+        assert api.post(f"/hold/{captured}/capture", json={}).json()["Amount"] == "6"
+        assert api.post(f"/hold/{voided}/void").json()["CapturedAmount"] == "4"
+        assert api.get(f"/account/{buyer}?details=true").json()["Held"] == "6"
+    assert ledger_problems(admin) == []
 
 
 def events(connection: Connection) -> list[tuple[str, int]]:
