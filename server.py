@@ -105,6 +105,7 @@ def _parse_key(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--scopes", required=True, help="comma-separated permissions: read, pay, admin")
     create.add_argument("--accounts", type=_ids, help="bind it to these accounts, such as 1,2; default: all")
     create.add_argument("--expires", type=moment.parse, metavar="MOMENT", help=f"expiry, {moment.form}; default: never")
+    create.add_argument("--tenant", help="its tenant, whose keys share their idempotency keys; default: none")
     actions.add_parser("list", help="list all keys with their last use")
     actions.add_parser("revoke", help="revoke a key permanently").add_argument("id", type=_ID.parse)
 
@@ -211,7 +212,9 @@ def _key(configuration: Settings, arguments: Namespace) -> int:
         match arguments.action:
             case "create":
                 scopes = arguments.scopes.split(",")
-                secret = key.create(conninfo, arguments.name, scopes, arguments.accounts, arguments.expires)
+                secret = key.create(
+                    conninfo, arguments.name, scopes, arguments.accounts, arguments.expires, arguments.tenant
+                )
                 print("The secret of the key (shown only once):", file=sys.stderr)
                 print(secret)
             case "list":

@@ -354,7 +354,8 @@ def _refused(status: int, sentences: dict[str, str], error: str) -> dict[str, An
 def _codes(declared: Operation) -> list[str]:
     """The codes that the operation's function may raise."""
     codes = rules.refusals_of(declared.function) if declared.function else []
-    return [code for code in codes if code not in _entry(declared).get("impossible", ())]
+    impossible = [*TABLE["impossible"], *_entry(declared).get("impossible", ())]
+    return [code for code in codes if code not in impossible]
 
 
 def _forms(declared: Operation) -> list[tuple[Refusal, str]]:

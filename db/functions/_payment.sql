@@ -1,6 +1,6 @@
--- wallet._request_refusal(…), wallet._payment_under(p_idempotency_key), wallet._key_refusal(…), wallet._up_to(…),
--- wallet._payment_refusal(…), wallet._parties_refusal(…), wallet._party_to_blame(…), wallet._write_payment(…),
--- wallet._balance_for(…), wallet._payment_row(…)
+-- wallet._key_form_refusal(p_idempotency_key), wallet._request_refusal(…), wallet._payment_under(p_idempotency_key),
+-- wallet._key_refusal(…), wallet._up_to(…), wallet._payment_refusal(…), wallet._parties_refusal(…),
+-- wallet._party_to_blame(…), wallet._write_payment(…), wallet._balance_for(…), wallet._payment_row(…)
 --
 -- Shared by all functions that move money: the rules of a payment, and how a single payment is written. (make_payments
 -- applies the same rules, and writes many payments in its own way.)
@@ -12,6 +12,20 @@
 
 -- The rules of a payment, in the order in which they are checked. Each function returns the code of the first violated
 -- rule, or NULL. "(…) is not true" contains what is allowed, and refuses everything else, NULL included.
+
+-- WB028 comes first: a key that begins with U+001F, whatever its length, must not be looked up as it is.
+create or replace function wallet._key_form_refusal(p_idempotency_key text)
+    returns text
+    language sql immutable
+as $$
+    select case
+        when (p_idempotency_key is null or not starts_with(p_idempotency_key, chr(31))) is not true then 'WB028'
+        when (p_idempotency_key is null or char_length(p_idempotency_key) between 1 and 255) is not true then 'WB008'
+    end
+$$;
+
+comment on function wallet._key_form_refusal(text) is
+    'The rules of an idempotency key as a client sends it: the code of the first violated rule, or NULL.';
 
 -- Rules that need no account, and so no lock.
 create or replace function wallet._request_refusal(
@@ -27,7 +41,7 @@ create or replace function wallet._request_refusal(
     language sql immutable
 as $$
     select case
-        when (p_idempotency_key is null or char_length(p_idempotency_key) between 1 and 255) is not true then 'WB008'
+        when wallet._key_form_refusal(p_idempotency_key) is not null then wallet._key_form_refusal(p_idempotency_key)
         when p_buyer_account_id = p_seller_account_id then 'WB001'
         when (p_amount > 0) is not true then 'WB002'
         when wallet._is_amount(p_amount) is not true then 'WB003'

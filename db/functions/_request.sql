@@ -1,16 +1,16 @@
--- wallet._request_answer(p_operation, p_idempotency_key, p_content, p_api_key_id),
+-- wallet._request_first_answer(p_operation, p_idempotency_key, p_content, p_api_key_id),
 -- wallet._request_keep_answer(p_operation, p_idempotency_key, p_answer)
 --
 -- Idempotency keys for functions that write no row in which the key could be stored. The first call under a key stores
 -- its content and its answer. Later calls get this answer, or are refused if their content differs. A refused call
--- stores nothing, so its key can be used again.
+-- stores nothing, so its key can be used again. Keys are passed as they are stored (_key_of_tenant).
 --
--- Returns: _request_answer: the answer to the earlier call; NULL if there was none
+-- Returns: _request_first_answer: the answer to the earlier call; NULL if there was none
 -- Locks:   the key, until the transaction ends: a second call under it waits for the first
 -- Writes:  ledger.request (one row)
--- Raises:  refusals of the idempotency key
+-- Raises:  the idempotency key belongs to another request
 
-create or replace function wallet._request_answer(
+create or replace function wallet._request_first_answer(
     p_operation text,
     p_idempotency_key text,
     p_content jsonb,
@@ -25,8 +25,6 @@ declare
 begin
     if p_idempotency_key is null then
         return null;
-    elsif (char_length(p_idempotency_key) between 1 and 255) is not true then
-        perform wallet._refuse('WB008');
     end if;
     insert into ledger.request as request (operation, idempotency_key, content_hash, api_key_id)
     values (p_operation, p_idempotency_key, v_content_hash, p_api_key_id)
@@ -44,9 +42,9 @@ begin
 end
 $$;
 
-comment on function wallet._request_answer(text, text, jsonb, bigint) is
+comment on function wallet._request_first_answer(text, text, jsonb, bigint) is
     'The stored answer under an idempotency key. NULL if there is none: the caller then stores its answer with '
-    '_request_keep_answer. Raises refusals of the key.';
+    '_request_keep_answer. Raises a refusal if the key belongs to another request.';
 
 create or replace function wallet._request_keep_answer(p_operation text, p_idempotency_key text, p_answer jsonb)
     returns void
@@ -58,4 +56,4 @@ as $$
 $$;
 
 comment on function wallet._request_keep_answer(text, text, jsonb) is
-    'Stores the answer to a request that _request_answer let through. Without a key (NULL), it does nothing.';
+    'Stores the answer to a request that _request_first_answer let through. Without a key (NULL), it does nothing.';

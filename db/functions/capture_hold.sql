@@ -1,4 +1,4 @@
--- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id, p_final, p_up_to, p_balances)
+-- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id, p_final, p_up_to, p_balances, p_tenant)
 --
 -- Captures a hold: pays its amount or a part of it, and releases the rest, or keeps it held for further captures
 -- (p_final => false). The captures of a hold together never exceed it. The one that leaves nothing is always the last. The
@@ -24,7 +24,6 @@ create or replace function wallet._capture_refusal(
     language sql immutable
 as $$
     select case
-        when p_request_refusal = 'WB008' then p_request_refusal
         when wallet._hold_refusal(p_hold) is not null then wallet._hold_refusal(p_hold)
         when p_request_refusal is not null then p_request_refusal
         when (p_amount <= p_left) is not true then 'WB032'
@@ -67,7 +66,8 @@ create or replace function wallet.capture_hold(
     p_api_key_id bigint default null,
     p_final boolean default true,
     p_up_to boolean default false,
-    p_balances boolean default false
+    p_balances boolean default false,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -111,6 +111,9 @@ begin
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
     v_parties := wallet._lock_parties(v_hold.buyer_account_id, v_hold.seller_account_id);
     -- Read again after the locks: no other call can capture or end it now.
     select hold.* into v_hold from ledger.hold as hold where hold.id = p_hold_id;
@@ -136,7 +139,7 @@ begin
         v_buyer := v_parties[1];
         v_refusal := wallet._capture_refusal(
             v_hold, v_amount, v_up_to, v_left, v_buyer.currency_scale, wallet._request_refusal(
-                v_hold.buyer_account_id, v_hold.seller_account_id, v_asked, p_idempotency_key, v_hold.description,
+                v_hold.buyer_account_id, v_hold.seller_account_id, v_asked, null, v_hold.description,
                 v_hold.reference, v_hold.metadata
             )
         );
@@ -166,13 +169,13 @@ begin
 end
 $$;
 
-comment on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean, boolean) is
+comment on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean, boolean, text) is
     'Captures a hold: pays an amount of it (above 0; NULL: all that is left), releases the rest, and returns the payment. '
     'With p_final => false, it keeps the rest held, for further captures. With p_up_to, it pays at most p_amount, and at '
-    'most what is left. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
+    'most what is left. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the '
     'same payment with replayed true. If p_balances is true, it returns both balances after the payment, those that the '
     'API key may read.';
 
 grant execute on function wallet.capture_hold(
-    bigint, numeric, text, bigint, boolean, boolean, boolean
+    bigint, numeric, text, bigint, boolean, boolean, boolean, text
 ) to wallet_app, wallet_ops;

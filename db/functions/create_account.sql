@@ -1,4 +1,4 @@
--- wallet.create_account(p_name, p_amount, p_currency_id, p_idempotency_key, p_api_key_id, p_metadata)
+-- wallet.create_account(p_name, p_amount, p_currency_id, p_idempotency_key, p_api_key_id, p_metadata, p_tenant)
 --
 -- Creates an account with an opening balance. Under an idempotency key, repeated calls create it once.
 --
@@ -38,7 +38,8 @@ create or replace function wallet.create_account(
     p_currency_id bigint,
     p_idempotency_key text default null,
     p_api_key_id bigint default null,
-    p_metadata jsonb default null
+    p_metadata jsonb default null,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -61,7 +62,10 @@ declare
     v_answer jsonb;
 begin
     perform wallet._allow(p_api_key_id, 'admin', null);
-    v_answer := wallet._request_answer(
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
+    v_answer := wallet._request_first_answer(
         'create_account',
         p_idempotency_key,
         jsonb_build_array(v_name, v_amount, p_currency_id)
@@ -107,9 +111,9 @@ begin
 end
 $$;
 
-comment on function wallet.create_account(text, numeric, bigint, text, bigint, jsonb) is
+comment on function wallet.create_account(text, numeric, bigint, text, bigint, jsonb, text) is
     'Creates an account with a name (1 to 255 characters, unique, stored in normalization form C), an opening balance '
-    '(0 or more; NULL: 0), a currency and metadata (NULL: none), and returns it. Under an idempotency key (1 to 255 characters) it takes '
+    '(0 or more; NULL: 0), a currency and metadata (NULL: none), and returns it. Under an idempotency key of p_tenant (1 to 255 characters) it takes '
     'effect once; a repeated call returns the same account with replayed true.';
 
-grant execute on function wallet.create_account(text, numeric, bigint, text, bigint, jsonb) to wallet_app, wallet_ops;
+grant execute on function wallet.create_account(text, numeric, bigint, text, bigint, jsonb, text) to wallet_app, wallet_ops;

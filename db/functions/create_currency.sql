@@ -1,4 +1,4 @@
--- wallet.create_currency(p_name, p_scale, p_idempotency_key, p_api_key_id)
+-- wallet.create_currency(p_name, p_scale, p_idempotency_key, p_api_key_id, p_tenant)
 --
 -- Creates a currency. Under an idempotency key, repeated calls create it once.
 --
@@ -25,7 +25,8 @@ create or replace function wallet.create_currency(
     p_name text,
     p_scale bigint,
     p_idempotency_key text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_tenant text default null
 )
     returns table (id bigint, name text, scale bigint, replayed boolean)
     language plpgsql
@@ -38,7 +39,10 @@ declare
     v_answer jsonb;
 begin
     perform wallet._allow(p_api_key_id, 'admin', null);
-    v_answer := wallet._request_answer(
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
+    v_answer := wallet._request_first_answer(
         'create_currency', p_idempotency_key, jsonb_build_array(v_name, p_scale), p_api_key_id
     );
     if v_answer is not null then
@@ -63,9 +67,9 @@ begin
 end
 $$;
 
-comment on function wallet.create_currency(text, bigint, text, bigint) is
+comment on function wallet.create_currency(text, bigint, text, bigint, text) is
     'Creates a currency with a name (1 to 16 characters, unique, stored in normalization form C) and a scale, the '
-    'number of decimals of its amounts (0 to 15), and returns it. Under an idempotency key (1 to 255 characters) it '
-    'takes effect once; a repeated call returns the same currency with replayed true.';
+    'number of decimals of its amounts (0 to 15), and returns it. Under an idempotency key of p_tenant (1 to 255 '
+    'characters) it takes effect once; a repeated call returns the same currency with replayed true.';
 
-grant execute on function wallet.create_currency(text, bigint, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.create_currency(text, bigint, text, bigint, text) to wallet_app, wallet_ops;

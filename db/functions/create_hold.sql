@@ -1,5 +1,5 @@
 -- wallet.create_hold(p_buyer_account_id, p_seller_account_id, p_amount, p_expires_in, p_idempotency_key, p_description,
---                    p_reference, p_api_key_id, p_buyer_may_void, p_metadata)
+--                    p_reference, p_api_key_id, p_buyer_may_void, p_metadata, p_tenant)
 --
 -- Holds an amount on the buyer's account for a later payment. The amount stays on the account, but no other payment or
 -- hold can use it until the hold is captured or voided, or expires. API keys that are bound to the buyer may not capture
@@ -55,7 +55,8 @@ create or replace function wallet.create_hold(
     p_reference text default null,
     p_api_key_id bigint default null,
     p_buyer_may_void boolean default null,
-    p_metadata jsonb default null
+    p_metadata jsonb default null,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -101,6 +102,7 @@ begin
 
     -- After the locks: another call for the same hold keeps them until that hold is visible.
     if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
         select hold.* into v_hold from ledger.hold as hold where hold.idempotency_key = p_idempotency_key;
     end if;
     if v_hold.id is not null then
@@ -141,13 +143,13 @@ end
 $$;
 
 comment on function wallet.create_hold(
-    bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb
+    bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb, text
 ) is
     'Holds an amount (as in make_payment) on the buyer''s account for a payment to the seller, for p_expires_in '
     'seconds (1 to 31536000; default: a week), and returns the hold. p_buyer_may_void: API keys that are bound to the '
-    'buyer may void it. p_metadata is that of the captures, too. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the '
+    'buyer may void it. p_metadata is that of the captures, too. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the '
     'hold in its present state, with replayed true.';
 
 grant execute on function wallet.create_hold(
-    bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb
+    bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb, text
 ) to wallet_app, wallet_ops;

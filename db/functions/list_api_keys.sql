@@ -16,7 +16,8 @@ create or replace function wallet.list_api_keys()
         created_by text,
         revoked_at timestamptz,
         revoked_by text,
-        last_used_at timestamptz
+        last_used_at timestamptz,
+        tenant text
     )
     language sql stable
     security definer
@@ -24,7 +25,7 @@ create or replace function wallet.list_api_keys()
 as $$
     select
         api_key.id, api_key.name, api_key.scopes, api_key.account_ids, api_key.expires_at, api_key.created_at,
-        api_key.created_by, api_key.revoked_at, api_key.revoked_by, api_key.last_used_at
+        api_key.created_by, api_key.revoked_at, api_key.revoked_by, api_key.last_used_at, api_key.tenant
     from ledger.api_key as api_key
     order by api_key.id
 $$;

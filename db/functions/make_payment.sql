@@ -1,5 +1,5 @@
 -- wallet.make_payment(p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference,
---                     p_api_key_id, p_up_to, p_metadata, p_balances)
+--                     p_api_key_id, p_up_to, p_metadata, p_balances, p_tenant)
 --
 -- Makes one payment: the buyer loses the amount, the seller gains it, all or nothing. If p_up_to is true, the amount is
 -- what is available to the buyer, at most p_amount. Under an idempotency key, the payment is made once: a repeated call
@@ -24,7 +24,8 @@ create or replace function wallet.make_payment(
     p_api_key_id bigint default null,
     p_up_to boolean default false,
     p_metadata jsonb default null,
-    p_balances boolean default false
+    p_balances boolean default false,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -82,6 +83,9 @@ begin
 
     -- After the locks: another call for the same payment keeps them until that payment is visible.
     if p_idempotency_key is not null then
+        if p_api_key_id is not null or p_tenant is not null or v_refusal is not null then
+            p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+        end if;
         v_payment := wallet._payment_under(p_idempotency_key);
         replayed := nullif(v_payment.id is not null, false);
     end if;
@@ -142,15 +146,15 @@ end
 $$;
 
 comment on function wallet.make_payment(
-    bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean
+    bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean, text
 ) is
     'Makes one payment of an amount (above 0, at most 15 integer digits and 15 decimals, no more than the currency '
     'has) from the buyer''s account to the seller''s, of the same currency, and returns it, or raises a refusal. '
-    'Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call returns the same payment '
+    'Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the same payment '
     'with replayed true. If p_up_to is true, it pays as much as is available, at most the amount. It may have a '
     'description and a reference, each of 1 to 255 characters, and metadata, a JSON object of at most 4096 bytes. If '
     'p_balances is true, it returns both balances after the payment, those that the API key may read.';
 
 grant execute on function wallet.make_payment(
-    bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean
+    bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean, text
 ) to wallet_app, wallet_ops;

@@ -1,13 +1,13 @@
 -- wallet.make_payments(p_buyer_account_ids, p_seller_account_ids, p_amounts, p_atomic, p_wait, p_idempotency_keys,
 --                      p_descriptions, p_references, p_api_key_ids, p_api_key_id, p_idempotency_key, p_up_to,
---                      p_metadata, p_balances)
+--                      p_metadata, p_balances, p_tenant)
 --
 -- Makes many payments, with the outcomes that calls of make_payment would have, one after another. The n-th payment is
 -- the n-th element of each array. A refused payment does not stop the others; but if p_atomic is true, the first
 -- refusal is raised, and no payment is made. If p_wait is false, a payment with an account that another transaction has
 -- locked is not made. For a key that was used before, also earlier in this call, the payment made under it is returned.
 -- Each payment may have its own API key. Or one API key (p_api_key_id) acts for all, and all are refused if it is
--- invalid or lacks the scope.
+-- invalid or lacks the scope. An idempotency key is that of the API key's tenant or, without an API key, of p_tenant.
 --
 -- The whole call may have an idempotency key, too: a repeated call returns the same outcomes, refusals included.
 --
@@ -19,8 +19,9 @@
 --          ledger.hold (expired holds of the accounts); ledger.request (one row, if the call has a key)
 -- Raises:  22023 if the arrays differ in length, one of the first three is NULL, or p_idempotency_key is given and
 --          p_wait is false; 40001 if a concurrent call makes another payment under one of the keys; refusals of
---          p_api_key_id and p_idempotency_key. Refusals of payments, and 55P03 for a locked account if p_wait is false,
---          are returned as error_code, or, if p_atomic is true, raised with DETAIL "Index: n", counted from 0
+--          p_api_key_id, p_idempotency_key and, if there are keys, p_tenant. Refusals of payments, and 55P03 for a locked
+--          account if p_wait is false, are returned as error_code, or, if p_atomic is true, raised with DETAIL
+--          "Index: n", counted from 0
 
 create or replace function wallet._outcomes_in_answer(p_answer jsonb, p_balances boolean[], p_api_key_id bigint)
     returns table (
@@ -345,7 +346,8 @@ create or replace function wallet.make_payments(
     p_idempotency_key text default null,
     p_up_to boolean[] default null,
     p_metadata jsonb[] default null,
-    p_balances boolean[] default null
+    p_balances boolean[] default null,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -417,7 +419,7 @@ begin
     end if;
 
     -- make_payment makes a single payment in two thirds of the time.
-    if v_number = 1 and p_idempotency_key is null and p_wait is not false and p_atomic is not true then
+    if v_number = 1 and p_idempotency_key is null and p_wait is not false and p_atomic is not true and p_tenant is null then
         return query
             select outcome.*
             from wallet._pay_alone(
@@ -428,7 +430,8 @@ begin
     end if;
 
     if p_idempotency_key is not null then
-        v_answer := wallet._request_answer(
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+        v_answer := wallet._request_first_answer(
             'make_payments',
             p_idempotency_key,
             wallet._batch_content(
@@ -450,6 +453,9 @@ begin
         p_buyer_account_ids, p_seller_account_ids, p_amounts, p_idempotency_keys, p_descriptions, p_references, p_metadata,
         v_denials
     );
+    if p_idempotency_keys is not null and (v_api_key_ids is not null or p_tenant is not null) then
+        p_idempotency_keys := wallet._keys_of_tenants(p_idempotency_keys, v_api_key_ids, p_tenant);
+    end if;
     v_asked_ids := array(
         select party.account_id
         from unnest(p_buyer_account_ids, p_seller_account_ids, v_refusals)
@@ -492,7 +498,7 @@ begin
     loop
         v_payment := null;
         v_amount := v_request.amount;
-        if v_request.key is not null and v_request.denial is null then
+        if v_request.key is not null and v_request.denial is null and v_request.refusal is distinct from 'WB028' then
             v_payment := v_payments_by_key[v_request.key];
         end if;
         -- NULL, not false: instances of an older version do not know this column, but can omit a NULL.
@@ -611,7 +617,7 @@ $$;
 
 comment on function wallet.make_payments(
     bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text, boolean[], jsonb[],
-    boolean[]
+    boolean[], text
 ) is
     'Makes many payments, the n-th from the n-th elements of the arrays, and returns a row for each, in order: the '
     'payment, or the code and message of its refusal. If p_atomic is true, the first refusal is raised instead, with '
@@ -619,9 +625,10 @@ comment on function wallet.make_payments(
     'another transaction has locked are not made: 55P03. A payment whose idempotency key (1 to 255 characters, or '
     'NULL) was used before, also in this call, is not made again but returned with replayed true. Under '
     'p_idempotency_key, the whole call takes effect once; a repeated call returns all outcomes with replayed true. '
-    'p_up_to, p_metadata and p_balances are as in make_payment.';
+    'p_up_to, p_metadata and p_balances are as in make_payment. Idempotency keys are those of the tenants of the API '
+    'keys or, without them, of p_tenant.';
 
 grant execute on function wallet.make_payments(
     bigint[], bigint[], numeric[], boolean, boolean, text[], text[], text[], bigint[], bigint, text, boolean[], jsonb[],
-    boolean[]
+    boolean[], text
 ) to wallet_app, wallet_ops;

@@ -1,5 +1,5 @@
 -- wallet.refund_payment(p_payment_id, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id, p_metadata,
---                       p_balances)
+--                       p_balances, p_tenant)
 --
 -- Refunds a payment, in full or in part: makes a payment from its seller to its buyer, linked to it. The refunds of a
 -- payment together never exceed it. Without an amount, it refunds all that is left.
@@ -22,7 +22,6 @@ create or replace function wallet._refund_refusal(
     language sql immutable
 as $$
     select case
-        when p_request_refusal = 'WB008' then p_request_refusal
         when (p_refunded_payment_id is null) is not true then 'WB022'
         when p_request_refusal is not null then p_request_refusal
         when (p_left > 0 and coalesce(p_amount, p_left) <= p_left) is not true then 'WB021'
@@ -60,7 +59,8 @@ create or replace function wallet.refund_payment(
     p_reference text default null,
     p_api_key_id bigint default null,
     p_metadata jsonb default null,
-    p_balances boolean default false
+    p_balances boolean default false,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -100,6 +100,9 @@ begin
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
     v_parties := wallet._lock_parties(v_original.seller_account_id, v_original.buyer_account_id);
 
     -- After the locks, which all refunds of this payment take: the refunded amount cannot grow now.
@@ -118,7 +121,7 @@ begin
     else
         v_refusal := wallet._refund_refusal(v_original.refunded_payment_id, p_amount, v_left, wallet._request_refusal(
             v_original.seller_account_id, v_original.buyer_account_id, coalesce(p_amount, v_original.amount),
-            p_idempotency_key, p_description, p_reference, p_metadata
+            null, p_description, p_reference, p_metadata
         ));
         v_refusal := coalesce(
             v_refusal, wallet._refund_code(wallet._parties_refusal(v_amount, v_parties[1], v_parties[2]))
@@ -144,12 +147,12 @@ begin
 end
 $$;
 
-comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint, jsonb, boolean) is
+comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint, jsonb, boolean, text) is
     'Refunds an amount of a payment (above 0; NULL: all that is left) from its seller to its buyer, and returns the '
-    'refund, a payment itself. Under an idempotency key (1 to 255 characters) it takes effect once; a repeated call '
+    'refund, a payment itself. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call '
     'returns the same refund with replayed true. It may have metadata, as in make_payment. If p_balances is true, it '
     'returns both balances after the refund, those that the API key may read.';
 
 grant execute on function wallet.refund_payment(
-    bigint, numeric, text, text, text, bigint, jsonb, boolean
+    bigint, numeric, text, text, text, bigint, jsonb, boolean, text
 ) to wallet_app, wallet_ops;

@@ -19,7 +19,8 @@ create or replace function wallet.revoke_api_key(p_api_key_id bigint)
         created_by text,
         revoked_at timestamptz,
         revoked_by text,
-        last_used_at timestamptz
+        last_used_at timestamptz,
+        tenant text
     )
     language plpgsql
     security definer

@@ -1,4 +1,4 @@
--- wallet.set_credit_limit(p_account_id, p_amount, p_idempotency_key, p_api_key_id)
+-- wallet.set_credit_limit(p_account_id, p_amount, p_idempotency_key, p_api_key_id, p_tenant)
 --
 -- Sets how far an account's balance may go below zero: 0, as for a new account, allows no overdraft.
 --
@@ -30,7 +30,8 @@ create or replace function wallet.set_credit_limit(
     p_account_id bigint,
     p_amount numeric,
     p_idempotency_key text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -57,7 +58,10 @@ declare
     v_answer jsonb;
 begin
     perform wallet._allow(p_api_key_id, 'admin', p_account_id);
-    v_answer := wallet._request_answer(
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
+    v_answer := wallet._request_first_answer(
         'set_credit_limit', p_idempotency_key, jsonb_build_array(p_account_id, trim_scale(p_amount)), p_api_key_id
     );
     if v_answer is not null then
@@ -79,8 +83,9 @@ begin
 end
 $$;
 
-comment on function wallet.set_credit_limit(bigint, numeric, text, bigint) is
+comment on function wallet.set_credit_limit(bigint, numeric, text, bigint, text) is
     'Sets how far an account''s balance may go below zero (0 or more), and returns the account. Under an idempotency '
-    'key (1 to 255 characters) it takes effect once; a repeated call returns the same answer with replayed true.';
+    'key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the same answer with replayed '
+    'true.';
 
-grant execute on function wallet.set_credit_limit(bigint, numeric, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.set_credit_limit(bigint, numeric, text, bigint, text) to wallet_app, wallet_ops;

@@ -1,4 +1,4 @@
--- wallet.set_currency_scale(p_currency_id, p_scale, p_idempotency_key, p_api_key_id)
+-- wallet.set_currency_scale(p_currency_id, p_scale, p_idempotency_key, p_api_key_id, p_tenant)
 --
 -- Sets a currency's scale, the number of decimals that its amounts may have. A larger scale is always allowed; a smaller
 -- one if no stored amount of the currency has more decimals.
@@ -72,7 +72,8 @@ create or replace function wallet.set_currency_scale(
     p_currency_id bigint,
     p_scale bigint,
     p_idempotency_key text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_tenant text default null
 )
     returns table (id bigint, name text, scale bigint, replayed boolean)
     language plpgsql
@@ -84,7 +85,10 @@ declare
     v_refusal text;
 begin
     perform wallet._allow(p_api_key_id, 'admin', null);
-    replayed := nullif(wallet._request_answer(
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
+    replayed := nullif(wallet._request_first_answer(
         'set_currency_scale', p_idempotency_key, jsonb_build_array(p_currency_id, p_scale), p_api_key_id
     ) is not null, false);
     select currency.* into v_currency from ledger.currency as currency where currency.id = p_currency_id;
@@ -133,9 +137,9 @@ begin
 end
 $$;
 
-comment on function wallet.set_currency_scale(bigint, bigint, text, bigint) is
-    'Sets a currency''s scale, the number of decimals that its amounts may have (0 to 15), if no stored amount has more, '
-    'and returns the currency. Its payments wait meanwhile. Under an idempotency key (1 to 255 characters) it takes '
-    'effect once; a repeated call returns the same answer with replayed true.';
+comment on function wallet.set_currency_scale(bigint, bigint, text, bigint, text) is
+    'Sets a currency''s scale, the number of decimals that its amounts may have (0 to 15), if no stored amount has '
+    'more, and returns the currency. Its payments wait meanwhile. Under an idempotency key of p_tenant (1 to 255 '
+    'characters) it takes effect once; a repeated call returns the same answer with replayed true.';
 
-grant execute on function wallet.set_currency_scale(bigint, bigint, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.set_currency_scale(bigint, bigint, text, bigint, text) to wallet_app, wallet_ops;

@@ -1,4 +1,4 @@
--- wallet.void_hold(p_hold_id, p_idempotency_key, p_api_key_id)
+-- wallet.void_hold(p_hold_id, p_idempotency_key, p_api_key_id, p_tenant)
 --
 -- Voids a hold: releases its amount, or what captures have left of it, and makes no payment. A key that is bound to the
 -- buyer and not to the seller may do so only if the hold allows it (buyer_may_void).
@@ -27,7 +27,8 @@ comment on function wallet._void_refusal(bigint[], ledger.hold) is
 create or replace function wallet.void_hold(
     p_hold_id bigint,
     p_idempotency_key text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -65,7 +66,12 @@ begin
     if v_refusal is not null then
         perform wallet._refuse(v_refusal);
     end if;
-    if wallet._request_answer('void_hold', p_idempotency_key, jsonb_build_array(p_hold_id), p_api_key_id) is not null then
+    if p_idempotency_key is not null then
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_api_key_id, p_tenant);
+    end if;
+    if wallet._request_first_answer(
+        'void_hold', p_idempotency_key, jsonb_build_array(p_hold_id), p_api_key_id
+    ) is not null then
         v_replayed := true;
     else
         perform wallet._lock_account(v_hold.buyer_account_id);
@@ -82,8 +88,8 @@ begin
 end
 $$;
 
-comment on function wallet.void_hold(bigint, text, bigint) is
+comment on function wallet.void_hold(bigint, text, bigint, text) is
     'Voids a hold: releases its amount, or what captures have left of it, and returns the hold. Under an idempotency key '
     '(1 to 255 characters) it takes effect once; a repeated call returns the hold with replayed true.';
 
-grant execute on function wallet.void_hold(bigint, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.void_hold(bigint, text, bigint, text) to wallet_app, wallet_ops;

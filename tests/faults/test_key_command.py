@@ -24,19 +24,19 @@ def test_a_key_is_created_used_listed_and_revoked(database: str, as_ops: str) ->
         assert httpx2.get(f"{server.url}/accounts", headers=headers).status_code == 200
         assert secret not in server.log
         [_, line] = command("key", "list", DATABASE_URL=as_ops).stdout.splitlines()
-        assert line.split()[:4] == ["1", "shop", "read,pay", "all"]
+        assert line.split()[:6] == ["1", "shop", "read,pay", "all", "-", "-"]
         revoked = command("key", "revoke", "1", DATABASE_URL=as_ops)
         assert revoked.stdout.startswith("API key 1 (shop) was revoked at 20")
         assert httpx2.get(f"{server.url}/accounts", headers=headers).status_code == 401
 
 
-def test_a_key_may_be_bound_and_expire(admin: Connection, as_ops: str) -> None:
+def test_a_key_may_be_bound_and_expire_and_have_a_tenant(admin: Connection, as_ops: str) -> None:
     one, two = account(admin, "one"), account(admin, "two")
-    arguments = ("--scopes", "read", "--accounts", f"{one},{two}", "--expires", "2999-01-31")
+    arguments = ("--scopes", "read", "--accounts", f"{one},{two}", "--expires", "2999-01-31", "--tenant", "e\u0301 Co.")
     assert command("key", "create", "report", *arguments, DATABASE_URL=as_ops).returncode == 0
     assert command("key", "list", DATABASE_URL=as_ops).stdout.splitlines() == [
-        "id  name    scopes  accounts  expires            last used  revoked",
-        "1   report  read    1,2       2999-01-31 00:00Z  -          -",
+        "id  name    scopes  accounts  tenant  expires            last used  revoked",
+        "1   report  read    1,2       é Co.   2999-01-31 00:00Z  -          -",
     ]
 
 
@@ -56,6 +56,7 @@ def test_a_name_from_before_the_rule_forges_no_line(admin: Connection, as_ops: s
         (["create", "key", "--scopes", "read,write"], "WB072"),
         (["create", "key", "--scopes", "read", "--accounts", "7"], "WB073"),
         (["create", "key", "--scopes", "read", "--expires", "2020-01-31"], "WB074"),
+        (["create", "key", "--scopes", "read", "--tenant", ""], "WB075"),
         (["revoke", "7"], "WN004"),
     ],
 )

@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
@@ -14,6 +16,7 @@ import pytest
 
 from tests.conftest import Connection
 from tests.http.examples import example
+from tests.http.test_metrics import METERED, value
 from tests.sql.calls import row, rows
 from tests.support import (
     TIMEOUT,
@@ -24,6 +27,7 @@ from tests.support import (
     payment_body,
     sentence,
     serving,
+    wait_until,
     waiting_for_locks,
 )
 from wallet_api.database.pool import ConnectionLost, Rows
@@ -51,8 +55,11 @@ def keeper(http_database: str) -> Iterator[Connection]:
 names = (f"key {number}" for number in range(1000))
 
 
-def key(keeper: Connection, *scopes: str, accounts: list[int] | None = None) -> dict[str, Any]:
-    return row(keeper, "create_api_key", next(names), list(scopes or ["read", "pay", "admin"]), accounts)
+def key(
+    keeper: Connection, *scopes: str, accounts: list[int] | None = None, tenant: str | None = None
+) -> dict[str, Any]:
+    asked = list(scopes or ["read", "pay", "admin"])
+    return row(keeper, "create_api_key", next(names), asked, accounts, tenant=tenant)
 
 
 def client(url: str, secret: str) -> httpx2.Client:
@@ -237,6 +244,84 @@ def test_payments_of_several_keys_at_once_are_each_of_its_own(keyed_url: str, ke
                         keys[number][1],
                         str(keys[number][0]["id"]),
                     )
+
+
+# Tenants, and their idempotency keys.
+
+
+def test_each_tenant_has_idempotency_keys_of_its_own(keyed_url: str, keeper: Connection) -> None:
+    """So has a request of every kind; and a rotated API key has those of its tenant."""
+    tenants = [("a", "a"), ("b", "b"), (None, None)]
+    headers = {"Idempotency-Key": "order-1"}
+    kinds: dict[str, list[str]] = {}
+    for number, pair in enumerate(tenants):
+        old, new = (key(keeper, tenant=tenant) for tenant in pair)
+        with client(keyed_url, old["secret"]) as before, client(keyed_url, new["secret"]) as after:
+            one, two = (open_account(before, f"{name} of tenant {number}", 100) for name in ("one", "two"))
+            hold, other = (before.post("/holds", json=payment_body(one, two)).json()["ID"] for _ in range(2))
+            payment = pay(before, one, two).json()["ID"]
+            coin = before.post("/currencies", json={"Name": f"COIN {number}", "Scale": 2}).json()["ID"]
+            for path, body in [
+                ("/payments", payment_body(one, two)),
+                ("/payments/batch", {"Payments": [payment_body(one, two)]}),
+                ("/holds", payment_body(one, two)),
+                (f"/hold/{other}/void", {}),
+                ("/accounts", {"Name": f"account of tenant {number}", "CurrencyID": 1}),
+                ("/currencies", {"Name": f"TENANT {number}", "Scale": 2}),
+                (f"/currency/{coin}/scale", {"Scale": 3}),
+                (f"/account/{one}/credit-limit", {"Amount": 7}),
+                (f"/account/{one}/status", {"Status": "active"}),
+            ]:
+                first = before.post(path, json=body, headers=headers)
+                assert (first.status_code, "idempotency-replayed" in first.headers) == (200, False), (path, first.text)
+                again = after.post(path, json=body, headers=headers)
+                assert (again.text, again.headers["idempotency-replayed"]) == (first.text, "true"), path
+                kinds.setdefault(operation_of(path), []).append(first.text)
+            for path in (f"/payment/{payment}/refund", f"/hold/{hold}/capture"):
+                asked = {"Idempotency-Key": f"order-2 {path.rpartition('/')[2]}"}
+                first, again = (api.post(path, headers=asked) for api in (before, after))
+                assert (first.status_code, again.text, again.headers["idempotency-replayed"]) == (
+                    200,
+                    first.text,
+                    "true",
+                )
+                kinds.setdefault(operation_of(path), []).append(first.text)
+    posts = {operation.path for operation in GUARDED if operation.method == "POST"}
+    assert {path: len(answers) for path, answers in kinds.items()} == dict.fromkeys(posts, len(tenants))
+
+
+def operation_of(path: str) -> str:
+    return re.sub(r"\d+", "{id}", path)
+
+
+def test_one_idempotency_key_in_one_call_is_another_one_for_each_tenant(database: str, admin: Connection) -> None:
+    """The payments wait for a call that is under way, and are then made together, whoever asked for them."""
+    buyer, seller, locked = account(admin, "buyer", 100), account(admin, "seller"), account(admin, "locked", 100)
+    keys = [key(admin, tenant=tenant) for tenant in ("a", "a", "b", None)]
+    waits = ("WALLET_COALESCE_TIMEOUT", "WALLET_COALESCE_LOCK_TIMEOUT", "WALLET_LOCK_TIMEOUT")
+    with (
+        serving(DATABASE_URL=database, WALLET_AUTH="required", **METERED, **dict.fromkeys(waits, "20")) as server,
+        psycopg.connect(database) as holder,
+        ThreadPoolExecutor(20) as threads,
+        ExitStack() as stack,
+    ):
+        apis = [stack.enter_context(client(server.url, made["secret"])) for made in keys]
+        holder.execute("select from ledger.account where id = %s for update", [locked])
+        first = threads.submit(pay, apis[0], locked, seller)
+        waiting_for_locks(admin, 1)
+        # The next call takes more than half of them, from the API keys in turn: at least one of each.
+        requests = [threads.submit(pay, api, buyer, seller, 1, "order-1") for api in apis * 2]
+        wait_until(lambda: value(server, "wallet_queue_payments") == len(requests))
+        holder.rollback()
+        assert first.result().status_code == 200
+        answers = [request.result() for request in requests]
+    assert {answer.status_code for answer in answers} == {200}
+    paid = [answer.json()["ID"] for answer in answers]
+    assert [paid[0] == paid[1], len({*paid[1:4]}), paid[:4]] == [True, 3, paid[4:]]
+    assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 3
+    calls = "select count(distinct xmin::text) from ledger.payment where buyer_account_id = %s"
+    assert admin.execute(calls, [buyer]).fetchall() == [(1,)]
+    assert admin.execute("select amount from wallet.get_account(%s)", [buyer]).fetchall() == [(97,)]
 
 
 @pytest.mark.parametrize("path", ["/accounts", "/accounts?limit=1", "/payments"])

@@ -97,6 +97,21 @@ def test_a_key_of_another_length(api: httpx2.Client, accounts: list[int], length
     assert_refused(pay(api, accounts[0], accounts[1], 1, "k" * length), "WB008")
 
 
+@pytest.mark.parametrize("text", ["\x1f", "\x1fa", "\x1f" + "k" * 255])
+def test_a_key_that_begins_as_those_of_tenants_are_stored(
+    api: httpx2.Client, accounts: list[int], key: str, text: str
+) -> None:
+    one, two, _ = accounts
+    asked = payment_body(one, two, 1, IdempotencyKey=text)
+    response = api.post("/payments", json=asked)
+    assert_refused(response, "WB028")
+    assert response.headers["error-field"] == "IdempotencyKey"
+    results = batch(api, [asked, payment_body(one, two, 1, IdempotencyKey=key)]).json()["Results"]
+    assert [result.get("Code") for result in results] == ["WB028", None]
+    for path, body in changes(api, key):
+        assert_refused(api.post(path, json=body | {"IdempotencyKey": text}), "WB028")
+
+
 @pytest.mark.parametrize("text", ["ü" * 255, '"quoted"', "\\", "{NULL,}", "NULL", "null", "a, b", "'", "%s", "\u0085x"])
 def test_a_key_is_any_text(api: httpx2.Client, accounts: list[int], text: str) -> None:
     one, two, _ = accounts

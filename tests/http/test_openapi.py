@@ -22,7 +22,7 @@ Node = dict[str, Any]
 
 # Rules that no operation can come upon, and why.
 # API keys are made and revoked in psql, or by server.py key.
-NOT_OVER_HTTP = {"WB071", "WB072", "WB073", "WB074", "WC071", "WN004"}
+NOT_OVER_HTTP = {"WB071", "WB072", "WB073", "WB074", "WB075", "WC071", "WN004"}
 
 
 @pytest.fixture(scope="module")

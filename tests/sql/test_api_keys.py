@@ -149,6 +149,7 @@ def test_what_a_key_was_allowed_to_do_is_kept(keeper: Connection) -> None:
         "update ledger.api_key set scopes = '{admin}'",
         "update ledger.api_key set account_ids = null",
         "update ledger.api_key set expires_at = null",
+        "update ledger.api_key set tenant = 'another'",
         "delete from ledger.api_key",
         "truncate ledger.api_key cascade",
     ):

@@ -109,12 +109,16 @@ REFUSALS = [
     ("{seller}, {buyer}, 1, used", "WK001"),
     ("{buyer}, {seller}, 1, ", "WB008"),
     ("{buyer}, {seller}, 1, " + "k" * 256, "WB008"),
+    ("{buyer}, {seller}, 1, \x1f", "WB028"),
+    ("{buyer}, {seller}, 1, \x1fk", "WB028"),
+    ("{buyer}, {seller}, 1, \x1f" + "k" * 255, "WB028"),
     # What is wrong besides is not what the key means either:
     ("{buyer}, {buyer}, 1, used", "WK001"),
     ("{buyer}, {seller}, -1, used", "WK001"),
     ("{buyer}, {seller}, NaN, used", "WK001"),
     ("{buyer}, 0, 1, used", "WK001"),
     ("{buyer}, {buyer}, 1, ", "WB008"),
+    ("{buyer}, {buyer}, 1, \x1fk", "WB028"),
 ]
 
 

@@ -159,9 +159,9 @@ def test_keys_of_each_function_are_a_space_of_their_own(ops: Connection, world: 
 
 
 REFUSALS = [
-    (f"{function}, p_idempotency_key => {key})", "WB008")
+    (f"{function}, p_idempotency_key => {key})", code)
     for function in ("create_account('a', 0, 1", "create_currency('a', 2", "set_account_status(1, 'active'")
-    for key in ("''", "repeat('k', 256)")
+    for key, code in (("''", "WB008"), ("repeat('k', 256)", "WB008"), ("chr(31) || 'k'", "WB028"))
 ] + [("create_account('new', 13, 1, 'used')", "WK003")]
 
 

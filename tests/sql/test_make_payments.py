@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -279,18 +279,31 @@ amounts = st.sampled_from(
     [Decimal(text) for text in ("0.5", "1", "1.50", "2", "3", "0.01", "0.001", "0", "-1", "NaN", "Infinity", "1e15")]
     + [LEAST, LEAST / 10, MOST, None]
 )
-keys = st.sampled_from([None, None, None, "a", "b", "c", "of a refund", "", "k" * 256])
+# The last one is what tenant "a" has for "a".
+keys = st.sampled_from([None, None, None, "a", "b", "c", "of a refund", "", "k" * 256, "\x1fa\x1fa"])
 texts = st.sampled_from([None, None, None, None, "t", "u", "", "t" * 255, "t" * 256])
 flags = st.sampled_from([None, None, False, True])
 metadata = st.sampled_from([None, None, None, '{"a": 1}', '{"a": 2}', "[]"])
-requests = st.lists(st.tuples(parties, parties, amounts, keys, texts, texts, flags, metadata, flags), max_size=25)
+# The tenants of API keys; the first two stand for no API key.
+MAKERS = [None, None, "a", "a", "b", None]
+makers = st.sampled_from(range(len(MAKERS)))
+requests = st.lists(
+    st.tuples(parties, parties, amounts, keys, texts, texts, makers, flags, metadata, flags), max_size=25
+)
+# The tenant of those without an API key.
+tenants = st.sampled_from([None, None, "a", "c"])
 # The columns that depend on the options of a payment.
 OPTIONAL = "replayed, description, reference, metadata, buyer_balance, seller_balance"
 
 
+class Ledger(NamedTuple):
+    connection: Connection
+    first: int  # the id of the first account
+    makers: list[int | None]  # ids of API keys
+
+
 @pytest.fixture(scope="module")
-def ledger(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
-    """The accounts, and the id of the first of them."""
+def ledger(rolled_back_database: str) -> Iterator[Ledger]:
     with psycopg.connect(rolled_back_database) as connection:
         cents = row(connection, "create_currency", "CENT", 2)["id"]
         ids = [
@@ -304,31 +317,37 @@ def ledger(rolled_back_database: str) -> Iterator[tuple[Connection, int]]:
         held(connection, ids[HOLDING], ids[0], 2)
         as_if_an_hour_ago(connection, held(connection, ids[EXPIRED], ids[0], 2))
         row(connection, "refund_payment", paid(connection, ids[0], ids[1], "0.5"), None, "of a refund")
+        api_keys = [
+            row(connection, "create_api_key", f"key {number}", ["pay"], tenant=tenant)["id"]
+            for number, tenant in enumerate(MAKERS[2:])
+        ]
         assert ledger_problems(connection) == []
-        yield connection, ids[0]
+        yield Ledger(connection, ids[0], [None, None, *api_keys])
         connection.rollback()
 
 
-def one_after_another(connection: Connection, payments: list[Payment]) -> list[tuple[Any, ...]]:
+def one_after_another(connection: Connection, payments: list[Payment], tenant: str | None) -> list[tuple[Any, ...]]:
     outcomes: list[tuple[Any, ...]] = []
     for buyer, seller, amount, *rest in payments:
         arguments = [None if id_ is None else Int8(id_) for id_ in (buyer, seller)]
         try:
             with connection.transaction():
                 query = f"""select {COLUMNS}, null, null, {OPTIONAL}
-                            from wallet.make_payment(%s, %s, %s, %s, %s, %s, null, %s, %s::jsonb, %s)"""
-                outcomes += connection.execute(query, [*arguments, amount, *rest]).fetchall()
+                            from wallet.make_payment(%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s)"""
+                outcomes += connection.execute(query, [*arguments, amount, *rest, tenant]).fetchall()
         except psycopg.Error as error:
             outcomes.append((*[None] * 6, error.sqlstate, error.diag.message_primary, *[None] * 6))
     return outcomes
 
 
-def all_together(connection: Connection, payments: list[Payment], atomic: bool = False) -> list[tuple[Any, ...]]:
+def all_together(
+    connection: Connection, payments: list[Payment], tenant: str | None, atomic: bool = False
+) -> list[tuple[Any, ...]]:
     query = f"""select {COLUMNS}, error_code, error, {OPTIONAL} from wallet.make_payments(
-                    %s::bigint[], %s::bigint[], %s::numeric[], %s, true, %s::text[], %s::text[], %s::text[],
-                    p_up_to => %s::boolean[], p_metadata => %s::jsonb[], p_balances => %s::boolean[])"""
-    buyers, sellers, amounts, *rest = ([list(column) for column in zip(*payments, strict=True)]) or [[]] * 9
-    return connection.execute(query, [buyers, sellers, amounts, atomic, *rest]).fetchall()
+                    %s::bigint[], %s::bigint[], %s::numeric[], %s, true, %s::text[], %s::text[], %s::text[], %s::bigint[],
+                    p_up_to => %s::boolean[], p_metadata => %s::jsonb[], p_balances => %s::boolean[], p_tenant => %s)"""
+    buyers, sellers, amounts, *rest = ([list(column) for column in zip(*payments, strict=True)]) or [[]] * 10
+    return connection.execute(query, [buyers, sellers, amounts, atomic, *rest, tenant]).fetchall()
 
 
 def comparable(connection: Connection, outcomes: list[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -341,29 +360,38 @@ def comparable(connection: Connection, outcomes: list[tuple[Any, ...]]) -> tuple
     return listed, accounts, connection.execute(payments).fetchall(), ledger_problems(connection)
 
 
-@given(requests)
+@given(requests, tenants)
 def test_a_batch_gives_what_its_payments_give_one_after_another(
-    ledger: tuple[Connection, int], asked: list[Payment]
+    ledger: Ledger, asked: list[Payment], tenant: str | None
 ) -> None:
-    connection, first = ledger
+    connection, first, api_keys = ledger
     payments: list[Payment] = [
-        (None if buyer is None else buyer + first, None if seller is None else seller + first, *rest)
-        for buyer, seller, *rest in asked
+        (
+            None if buyer is None else buyer + first,
+            None if seller is None else seller + first,
+            amount,
+            *texts,
+            api_keys[maker],
+            up_to,
+            metadata,
+            balances,
+        )
+        for buyer, seller, amount, *texts, maker, up_to, metadata, balances in asked
     ]
     with connection.transaction(force_rollback=True):
-        one_by_one = comparable(connection, one_after_another(connection, payments))
+        one_by_one = comparable(connection, one_after_another(connection, payments, tenant))
     assert one_by_one[-1] == []
     with connection.transaction(force_rollback=True):
-        together = comparable(connection, all_together(connection, payments))
+        together = comparable(connection, all_together(connection, payments, tenant))
     assert together == one_by_one
     refused = [(outcome[5], index) for index, outcome in enumerate(one_by_one[0]) if outcome[5] is not None]
     with connection.transaction(force_rollback=True):
         if refused:
             with pytest.raises(psycopg.Error) as refusal:
-                all_together(connection, payments, atomic=True)
+                all_together(connection, payments, tenant, atomic=True)
             assert (refusal.value.sqlstate, refusal.value.diag.message_detail) == (
                 refused[0][0],
                 f"Index: {refused[0][1]}",
             )
         else:
-            assert comparable(connection, all_together(connection, payments, atomic=True)) == one_by_one
+            assert comparable(connection, all_together(connection, payments, tenant, atomic=True)) == one_by_one

@@ -24,6 +24,7 @@ from tests.sql import (
     test_reading,
     test_refunds,
     test_statements,
+    test_tenants,
 )
 from tests.sql.calls import rows
 from tests.support import PROJECT, account
@@ -53,6 +54,7 @@ TABLES: list[list[tuple[str, str]]] = [
     test_reading.REFUSALS,
     test_refunds.REFUSALS,
     test_statements.REFUSALS,
+    test_tenants.REFUSALS,
 ]
 TESTED = {code for table in TABLES for _, code in table}
 
@@ -79,6 +81,7 @@ LIMITED = {
     "WB011": "create_account(%s, 0, 1)",
     "WB016": "make_payment(1, 2, 1, null, %s)",
     "WB017": "make_payment(1, 2, 1, null, null, %s)",
+    "WB028": "make_payment(0, 0, 1, %s)",
     "WB031": "create_hold(1, 2, 1, %s)",
     "WB036": "list_holds(p_status => %s)",
     "WB041": "set_account_status(0, %s)",
@@ -111,6 +114,10 @@ def edges(allowed: dict[str, Any]) -> tuple[list[str | int], list[str | int]]:
     """The values just inside of what is allowed, and those just outside."""
     if "enum" in allowed:
         return allowed["enum"], ["", "other", *[f"{value} " for value in allowed["enum"]]]
+    if "pattern" in allowed:
+        tried = ["\x1f", "\x1fx", "\x1e", " \x1f", "\n", "x"]
+        good = [text for text in tried if re.search(allowed["pattern"], text)]
+        return [*good], [text for text in tried if text not in good]
     if "maxLength" in allowed:
         least, most = allowed["minLength"], allowed["maxLength"]
         return ["x" * least, "x" * most], ["x" * (least - 1), "x" * (most + 1)]

@@ -9,14 +9,19 @@ from wallet_api.observability.log import printable
 
 
 def create(
-    conninfo: str, name: str, scopes: Sequence[str], account_ids: Sequence[int] | None, expires_at: datetime | None
+    conninfo: str,
+    name: str,
+    scopes: Sequence[str],
+    account_ids: Sequence[int] | None,
+    expires_at: datetime | None,
+    tenant: str | None,
 ) -> str:
     """Creates a key. Returns its secret, which cannot be retrieved again. Raises CommandRefused.
 
     `expires_at` is in UTC unless it has a time zone.
     """
-    query = "select secret from wallet.create_api_key(%s, %s::text[], %s::bigint[], %s::timestamptz)"
-    [(secret,)] = _call(conninfo, query, name, scopes, account_ids, expires_at)
+    query = "select secret from wallet.create_api_key(%s, %s::text[], %s::bigint[], %s::timestamptz, %s)"
+    [(secret,)] = _call(conninfo, query, name, scopes, account_ids, expires_at, tenant)
     return str(secret)
 
 
@@ -29,11 +34,13 @@ def revoke(conninfo: str, key_id: int) -> str:
 
 def listed(conninfo: str) -> list[str]:
     """Lists all keys, one per line, below a heading. Raises CommandRefused."""
-    query = "select id, name, scopes, account_ids, expires_at, last_used_at, revoked_at from wallet.list_api_keys()"
-    rows: list[tuple[str, ...]] = [("id", "name", "scopes", "accounts", "expires", "last used", "revoked")]
-    for id_, name, scopes, account_ids, *moments in _call(conninfo, query):
+    query = """select id, name, scopes, account_ids, tenant, expires_at, last_used_at, revoked_at
+               from wallet.list_api_keys()"""
+    rows: list[tuple[str, ...]] = [("id", "name", "scopes", "accounts", "tenant", "expires", "last used", "revoked")]
+    for id_, name, scopes, account_ids, tenant, *moments in _call(conninfo, query):
         accounts = "all" if account_ids is None else ",".join(map(str, account_ids))
-        rows.append((str(id_), printable(name), ",".join(scopes), accounts, *map(_moment, moments)))
+        whose = "-" if tenant is None else printable(tenant)
+        rows.append((str(id_), printable(name), ",".join(scopes), accounts, whose, *map(_moment, moments)))
     return table(rows)
 
 
