@@ -1,4 +1,4 @@
-"""`make soak`: for as long as is asked, payments under random faults, and the proof after each round of them."""
+"""`make soak`: for as long as is asked, payments and captures under random faults, and the proof after each round."""
 
 import argparse
 import shutil
@@ -17,6 +17,7 @@ from random import Random
 from psycopg.conninfo import make_conninfo
 
 from tests.faults import postgres
+from tests.faults.captures import Capturer
 from tests.faults.contradictions import verdict
 from tests.faults.postgres import Postgres
 from tests.faults.recorder import Fault, Recorder, open_accounts
@@ -68,6 +69,7 @@ class Soak:
         self._clusters = 0
         self._faults: dict[str, list[tuple[Fault, int]]] = defaultdict(list)
         self._counts = Counter[str]()
+        self._captures = Counter[str]()
         self._troubles: list[str] = []
         self._begin = time.monotonic()
         self._recorder: Recorder | None = None
@@ -107,9 +109,11 @@ class Soak:
         """Makes payments and causes faults, and then proves what became of them."""
         with self._primary.admin() as admin:
             accounts = open_accounts(admin)
+            capturer = Capturer(self._stage.addresses, admin, seed=self._random.random())
         keyed, timeout = self._random.choice([0.5, 0.9]), self._random.choice([2.0, 20.0])
         seed = self._random.random()
-        with Recorder(self._stage.addresses, accounts, keyed=keyed, timeout=timeout, seed=seed) as recorder:
+        recorder = Recorder(self._stage.addresses, accounts, keyed=keyed, timeout=timeout, seed=seed)
+        with capturer, recorder:
             self._recorder = recorder
             while not self._over(end):
                 fault = self._random.choice(self._faults_to_cause())
@@ -119,10 +123,12 @@ class Soak:
                 self._stopping.wait(self._random.uniform(0, 2))
             self._recover()
             recorder.stop()
+            capturer.stop()
         with self._primary.admin() as admin:
-            self._troubles += verdict(admin, self._stage.address, recorder)
+            self._troubles += [*verdict(admin, self._stage.address, recorder), *capturer.contradictions(admin)]
         self._recorder = None
         self._counts += recorder.counts()
+        self._captures += capturer.counts
         for struck in recorder.faults:
             self._faults[struck.kind].append((struck, recorder.unanswered(struck)))
 
@@ -217,11 +223,14 @@ class Soak:
         for kind, struck in sorted(self._faults.items()):
             in_flight = sum(fault.in_flight for fault, _ in struck)
             lines.append(f"{kind:<40} {len(struck):7,} {in_flight:10,} {sum(lost for _, lost in struck):11,}")
-        lines += ["", *(f"{number:10,} payments {what}" for what, number in sorted(self._counts.items())), ""]
+        lines += ["", *(f"{number:10,} payments {what}" for what, number in sorted(self._counts.items()))]
+        lines += [*(f"{number:10,} {what}" for what, number in sorted(self._captures.items())), ""]
         if self._troubles:
             lines += [f"TROUBLE, {len(self._troubles)} in all:", *self._troubles[:50]]
         else:
-            lines.append("The model agrees with every payment and every answer, and check_ledger() finds nothing.")
+            lines.append(
+                "The model agrees with every payment and every answer, captures with theirs, and check_ledger() finds nothing."
+            )
         return "\n".join(lines)
 
 
