@@ -41,7 +41,8 @@ create or replace function wallet._request_refusal(
     language sql immutable
 as $$
     select case
-        when wallet._key_form_refusal(p_idempotency_key) is not null then wallet._key_form_refusal(p_idempotency_key)
+        when p_idempotency_key is not null and wallet._key_form_refusal(p_idempotency_key) is not null then
+            wallet._key_form_refusal(p_idempotency_key)
         when p_buyer_account_id = p_seller_account_id then 'WB001'
         when (p_amount > 0) is not true then 'WB002'
         when wallet._is_amount(p_amount) is not true then 'WB003'

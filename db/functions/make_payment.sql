@@ -51,8 +51,7 @@ declare
     v_refusal text := wallet._request_refusal(
         p_buyer_account_id, p_seller_account_id, p_amount, p_idempotency_key, p_description, p_reference, p_metadata
     );
-    v_amount numeric := p_amount;
-    v_up_to numeric := case when p_up_to then p_amount end;
+    v_up_to numeric;
     v_buyer ledger.account;
     v_seller ledger.account;
     v_payment ledger.payment;
@@ -92,16 +91,17 @@ begin
     if replayed then
         v_refusal := wallet._key_refusal(
             v_payment, p_buyer_account_id, p_seller_account_id, p_amount, p_description, p_reference,
-            p_up_to => v_up_to, p_metadata => p_metadata
+            p_up_to => case when p_up_to then p_amount end, p_metadata => p_metadata
         );
     elsif v_refusal is null then
-        if v_up_to is not null then
-            v_amount := wallet._up_to(
+        if p_up_to then
+            v_up_to := p_amount;
+            p_amount := wallet._up_to(
                 p_amount, v_buyer.currency_scale,
                 wallet._available(v_buyer.balance, v_buyer.credit_limit, v_buyer.held)
             );
         end if;
-        v_refusal := wallet._parties_refusal(v_amount, v_buyer, v_seller);
+        v_refusal := wallet._parties_refusal(p_amount, v_buyer, v_seller);
     end if;
     if v_refusal is not null then
         perform wallet._refuse(v_refusal, wallet._party_to_blame(v_refusal, v_buyer.id is not null));
@@ -124,7 +124,7 @@ begin
         where account.id in (p_buyer_account_id, p_seller_account_id);
     elsif replayed is null then
         v_payment := wallet._write_payment(
-            v_buyer, v_seller, v_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
+            v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
             p_up_to => v_up_to, p_metadata => p_metadata
         );
     end if;
@@ -136,7 +136,9 @@ begin
     operation_timestamp := v_payment.operation_timestamp;
     description := v_payment.description;
     reference := v_payment.reference;
-    metadata := v_payment.metadata;
+    if p_metadata is not null then
+        metadata := v_payment.metadata;
+    end if;
     if p_balances then
         buyer_balance := wallet._balance_for(p_api_key_id, p_buyer_account_id, v_payment.buyer_balance);
         seller_balance := wallet._balance_for(p_api_key_id, p_seller_account_id, v_payment.seller_balance);

@@ -376,6 +376,7 @@ create or replace function wallet.make_payments(
 as $$
 declare
     v_number constant integer := cardinality(p_amounts);
+    v_has_options constant boolean := num_nonnulls(p_up_to, p_metadata, p_balances) > 0;
     v_api_key_ids bigint[] := p_api_key_ids;
     v_denials text[];
     v_refusals text[];
@@ -393,7 +394,7 @@ declare
     v_keys text[];
     v_payments_by_key ledger.payment[];
     v_request record;
-    v_amount numeric;
+    v_up_to numeric;
     v_refusal text;
     v_payment ledger.payment;
     v_payments ledger.payment[];
@@ -497,7 +498,6 @@ begin
         order by request.number
     loop
         v_payment := null;
-        v_amount := v_request.amount;
         if v_request.key is not null and v_request.denial is null and v_request.refusal is distinct from 'WB028' then
             v_payment := v_payments_by_key[v_request.key];
         end if;
@@ -515,15 +515,16 @@ begin
             v_refusal := '55P03';
         else
             if v_request.up_to then
-                v_amount := wallet._up_to(
-                    v_request.amount, v_scales[v_request.buyer],
+                v_up_to := v_request.amount;
+                v_request.amount := wallet._up_to(
+                    v_up_to, v_scales[v_request.buyer],
                     wallet._available(
                         v_balances[v_request.buyer], v_credit_limits[v_request.buyer], v_held[v_request.buyer]
                     )
                 );
             end if;
             v_refusal := wallet._payment_refusal(
-                v_amount,
+                v_request.amount,
                 case when v_account_ids[v_request.buyer] = v_request.buyer_account_id
                     then v_currency_ids[v_request.buyer] end,
                 case when v_account_ids[v_request.seller] = v_request.seller_account_id
@@ -561,9 +562,9 @@ begin
             v_payment.currency_id := v_currency_ids[v_request.buyer];
             v_payment.buyer_account_id := v_request.buyer_account_id;
             v_payment.seller_account_id := v_request.seller_account_id;
-            v_payment.amount := trim_scale(v_amount);
-            v_payment.buyer_balance := trim_scale(v_balances[v_request.buyer] - v_amount);
-            v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_amount);
+            v_payment.amount := trim_scale(v_request.amount);
+            v_payment.buyer_balance := trim_scale(v_balances[v_request.buyer] - v_request.amount);
+            v_payment.seller_balance := trim_scale(v_balances[v_request.seller] + v_request.amount);
             v_payment.operation_timestamp := greatest(
                 v_now, clock_timestamp(), v_times[v_request.buyer], v_times[v_request.seller]
             );
@@ -571,8 +572,10 @@ begin
             v_payment.description := v_request.description;
             v_payment.reference := v_request.reference;
             v_payment.api_key_id := v_request.api_key_id;
-            v_payment.up_to := case when v_request.up_to then trim_scale(v_request.amount) end;
-            v_payment.metadata := v_request.metadata;
+            if v_has_options then
+                v_payment.up_to := case when v_request.up_to then trim_scale(v_up_to) end;
+                v_payment.metadata := v_request.metadata;
+            end if;
             v_payments := array_append(v_payments, v_payment);
             v_balances[v_request.buyer] := v_payment.buyer_balance;
             v_balances[v_request.seller] := v_payment.seller_balance;
@@ -591,8 +594,8 @@ begin
         operation_timestamp := v_payment.operation_timestamp;
         description := v_payment.description;
         reference := v_payment.reference;
-        metadata := v_payment.metadata;
-        if p_balances is not null then
+        if v_has_options then
+            metadata := v_payment.metadata;
             buyer_balance := case when v_request.balances
                 then wallet._balance_for(v_request.api_key_id, v_payment.buyer_account_id, v_payment.buyer_balance) end;
             seller_balance := case when v_request.balances
