@@ -29,7 +29,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection
-from tests.sql.calls import as_if_an_hour_ago, held, rows
+from tests.sql.calls import as_if_an_hour_ago, held, row, rows
 from tests.support import (
     TIMEOUT,
     Server,
@@ -335,6 +335,31 @@ def test_a_call_that_waits_during_the_migration_does_not_overlook_captures_of_th
         assert api.post(f"/hold/{captured}/capture", json={}).json()["Amount"] == "6"
         assert api.post(f"/hold/{voided}/void").json()["CapturedAmount"] == "4"
         assert api.get(f"/account/{buyer}?details=true").json()["Held"] == "6"
+
+
+def test_api_keys_of_the_version_before_keep_their_idempotency_keys(
+    admin: Connection, bare_database: str, old: Server
+) -> None:
+    """They have no tenant, and share them with all that have none."""
+    with old.client() as api:
+        buyer, seller = (open_account(api, name, 10) for name in ("buyer", "seller"))
+    calls: list[tuple[str, list[Any]]] = [
+        ("make_payment", [buyer, seller, 1]),
+        ("create_hold", [buyer, seller, 1]),
+        ("create_currency", ["NEW", 2]),
+        ("set_credit_limit", [buyer, 5]),
+    ]
+    shop = row(admin, "create_api_key", "shop", ["pay", "admin"])["id"]
+    made = [row(admin, name, *asked, idempotency_key="order-1", api_key_id=shop) for name, asked in calls]
+    migrations.migrate(bare_database)
+    assert row(admin, "list_api_keys")["tenant"] is None
+    later, tenant = (row(admin, "create_api_key", n or "later", ["pay", "admin"], tenant=n)["id"] for n in (None, "a"))
+    for api_key in (shop, None, later):
+        for (name, asked), before in zip(calls, made, strict=True):
+            again = row(admin, name, *asked, idempotency_key="order-1", api_key_id=api_key)
+            assert (again["id"], again["replayed"]) == (before["id"], True), name
+    for name, asked in (calls[0], calls[1], calls[3]):
+        assert row(admin, name, *asked, idempotency_key="order-1", api_key_id=tenant)["replayed"] is None, name
     assert ledger_problems(admin) == []
 
 
