@@ -55,8 +55,9 @@ _REPLAYED = {
     }
 }
 _LISTS = (
-    "With `limit`, the response is one page, and the header `Link` has the URL of the next one. Without `limit`, the "
-    "whole list is streamed from one snapshot. If it cannot be completed, the connection is broken off."
+    "With `limit`, the response is one page, and the header `Link` has the URLs of the next and the previous one. "
+    "Without `limit`, the whole list is streamed from one snapshot. If it cannot be completed, the connection is "
+    "broken off."
 )
 
 # Example values for the placeholders in the sentences of refusals.
@@ -306,7 +307,7 @@ def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
     elif declared.name == "getStatement":
         properties = {
             "AccountID": _ID | {"description": "the ID of the account"},
-            "OpeningAmount": _SHOWN["numeric"] | {"description": "the balance before the first line"},
+            "OpeningAmount": _SHOWN["numeric"] | {"description": "the balance before the oldest line"},
             declared.list_name: {"type": "array", "items": returns},
         }
         schema = {"type": "object", "properties": properties, "required": list(properties)}
@@ -316,8 +317,9 @@ def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
     elif declared.columns:
         schema = returns
     if declared.is_paged:
-        link = {"type": "string", "pattern": '^</[^>]+>; rel="next"$'}
-        about = "the next page, unless this is the last one" if _is_list(declared) else "the events after these"
+        relations = "(next|prev)" if _is_list(declared) else "next"
+        link = {"type": "string", "pattern": f'^</[^>]+>; rel="{relations}"(, </[^>]+>; rel="prev")?$'}
+        about = "the next and the previous page, if there are any" if _is_list(declared) else "the events after these"
         headers["Link"] = {"description": about, "schema": link}
     if declared.location:
         place = {"type": "string", "pattern": f"^{declared.location}[0-9]+$"}

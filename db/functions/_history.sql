@@ -1,9 +1,9 @@
--- wallet._history_of(…), wallet._last_payment_of(…), wallet._last_payment_before(p_account_id, p_moment),
--- wallet._balance_after(…), wallet._history_of_all(…)
+-- wallet._history_of(…), wallet._history_backwards(…), wallet._history_in_direction(…), wallet._last_payment_of(…),
+-- wallet._last_payment_before(p_account_id, p_moment), wallet._balance_after(…), wallet._history_of_several(…)
 --
 -- An account's history: its payments by id. Its balance changed in this order, even if a clock was set back.
 --
--- Returns: _history_of…: payments; _last_payment_of: a payment; _last_payment_before: an id, 0
+-- Returns: _history…: payments; _last_payment_of: a payment; _last_payment_before: an id, 0
 --          for none; _balance_after: a balance
 -- Locks:   nothing
 -- Raises:  nothing
@@ -45,6 +45,65 @@ $$;
 
 comment on function wallet._history_of(bigint, bigint, bigint, bigint) is
     'An account''s payments by id: after one id and up to another, at most p_limit (NULL: all).';
+
+create or replace function wallet._history_backwards(
+    p_account_id bigint,
+    p_after_id bigint,
+    p_until_id bigint,
+    p_limit bigint
+)
+    returns setof ledger.payment
+    language sql stable
+as $$
+    select either.*
+    from (
+        (
+            select payment.*
+            from ledger.payment as payment
+            where (payment.buyer_account_id, payment.id) > (p_account_id, p_after_id)
+                and (payment.buyer_account_id, payment.id) <= (p_account_id, p_until_id)
+            order by payment.buyer_account_id desc, payment.id desc
+            limit p_limit
+        )
+        union all
+        (
+            select payment.*
+            from ledger.payment as payment
+            where (payment.seller_account_id, payment.id) > (p_account_id, p_after_id)
+                and (payment.seller_account_id, payment.id) <= (p_account_id, p_until_id)
+            order by payment.seller_account_id desc, payment.id desc
+            limit p_limit
+        )
+    ) as either
+    order by either.id desc
+    limit p_limit
+$$;
+
+comment on function wallet._history_backwards(bigint, bigint, bigint, bigint) is
+    'An account''s payments by id, the last one first: after one id and up to another, at most p_limit (NULL: all).';
+
+create or replace function wallet._history_in_direction(
+    p_account_id bigint,
+    p_after_id bigint,
+    p_until_id bigint,
+    p_limit bigint,
+    p_direction text
+)
+    returns setof ledger.payment
+    language sql stable
+as $$
+    select payment.*
+    from wallet._history_of(p_account_id, p_after_id, p_until_id, p_limit) as payment
+    where p_direction = 'asc'
+    union all
+    select payment.*
+    from wallet._history_backwards(p_account_id, p_after_id, p_until_id, p_limit) as payment
+    where p_direction = 'desc'
+$$;
+
+comment on function wallet._history_in_direction(bigint, bigint, bigint, bigint, text) is
+    'An account''s payments: after one id and up to another, of these the first p_limit, or those nearest to the end '
+    '(direction desc); NULL: all. In no order.';
 
 create or replace function wallet._last_payment_of(p_account_id bigint, p_until_id bigint)
     returns ledger.payment
@@ -138,29 +197,40 @@ comment on function wallet._balance_after(ledger.account, bigint) is
     'An account''s balance after its last payment up to an id; without such a payment, its opening balance.';
 
 -- Each account contributes at most p_limit payments. A payment between two of the accounts is returned once.
-create or replace function wallet._history_of_all(
+create or replace function wallet._history_of_several(
     p_account_ids bigint[],
     p_after_id bigint,
+    p_until_id bigint,
     p_from timestamptz,
     p_to timestamptz,
-    p_limit bigint
+    p_limit bigint,
+    p_direction text
 )
     returns setof ledger.payment
     language sql stable
 as $$
-    select distinct on (line.id) line.*
-    from unnest(p_account_ids) as one_of (account_id)
-    cross join lateral wallet._history_of(
-        one_of.account_id,
-        greatest(p_after_id, case when p_from > '-infinity' then wallet._last_payment_before(one_of.account_id, p_from) end),
-        case when p_to < 'infinity'
-            then wallet._last_payment_before(one_of.account_id, p_to) else 9223372036854775807 end,
-        p_limit
+    select distinct on (line.place) (line.payment).*
+    from (
+        select history as payment, case p_direction when 'desc' then -history.id else history.id end as place
+        from unnest(p_account_ids) as one_of (account_id)
+        cross join lateral wallet._history_in_direction(
+            one_of.account_id,
+            greatest(
+                p_after_id,
+                case when p_from > '-infinity' then wallet._last_payment_before(one_of.account_id, p_from) end
+            ),
+            least(
+                p_until_id,
+                case when p_to < 'infinity' then wallet._last_payment_before(one_of.account_id, p_to) end
+            ),
+            p_limit,
+            p_direction
+        ) as history
     ) as line
-    order by line.id
+    order by line.place
     limit p_limit
 $$;
 
-comment on function wallet._history_of_all(bigint[], bigint, timestamptz, timestamptz, bigint) is
-    'The payments of several accounts by id: after an id, from one moment until before another, at most p_limit '
-    '(NULL: all).';
+comment on function wallet._history_of_several(bigint[], bigint, bigint, timestamptz, timestamptz, bigint, text) is
+    'The payments of several accounts by id, in a direction, asc or desc: after one id and up to another, from one moment '
+    'until before another, at most p_limit (NULL: all).';

@@ -1,8 +1,14 @@
--- wallet._page_refusal(p_limit), wallet._currency_id(p_currency)
+-- wallet._page_refusal(p_limit), wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id),
+-- wallet._page_bounds(p_order, p_after_id, p_before_id), wallet._currency_id(p_currency)
 --
--- Shared by the lists: the rule of a page's size, and the lookup of a currency.
+-- Shared by the lists: the rules of a page, where it is, and the lookup of a currency.
 --
--- Returns: _page_refusal: the code of the refusal, or NULL; _currency_id: the id of a currency
+-- A list is in ascending order, or with p_order => 'desc' in descending order. A page begins after a row (p_after_id), or
+-- ends before one (p_before_id): then it is read backwards, from its end. With both, it begins after the one, and has no
+-- row from the other on.
+--
+-- Returns: …_refusal: the code of the refusal, or NULL; _page_bounds: what the list's query needs; _currency_id: the id of
+--          a currency
 -- Locks:   nothing
 -- Raises:  _currency_id: no such currency
 
@@ -15,6 +21,52 @@ $$;
 
 comment on function wallet._page_refusal(bigint) is
     'Checks a page''s size, 1 to 1000 rows or NULL for all: the code of the refusal, or NULL.';
+
+-- Without a size, a page that is read backwards has no beginning.
+create or replace function wallet._list_refusal(p_limit bigint, p_order text, p_after_id bigint, p_before_id bigint)
+    returns text
+    language sql immutable
+as $$
+    select coalesce(
+        wallet._page_refusal(p_limit),
+        case
+            when (p_order in ('asc', 'desc')) is not true then 'WB064'
+            when (p_before_id is null or num_nonnulls(p_limit, p_after_id) > 0) is not true then 'WB065'
+        end
+    )
+$$;
+
+comment on function wallet._list_refusal(bigint, text, bigint, bigint) is
+    'Checks what a page is asked for: the code of the first violated rule, or NULL.';
+
+-- Ids are positive.
+create or replace function wallet._page_bounds(
+    p_order text,
+    p_after_id bigint,
+    p_before_id bigint,
+    out above_id bigint,
+    out until_id bigint,
+    out is_backward boolean,
+    out direction text
+)
+    language sql immutable
+as $$
+    select
+        greatest(bound.low, 0),
+        case when bound.high is null then 9223372036854775807 else greatest(bound.high, 1) - 1 end,
+        bound.is_backward,
+        case when bound.is_backward = (p_order = 'desc') then 'asc' else 'desc' end
+    from (
+        select
+            case p_order when 'desc' then p_before_id else p_after_id end as low,
+            case p_order when 'desc' then p_after_id else p_before_id end as high,
+            p_before_id is not null and p_after_id is null as is_backward
+    ) as bound
+$$;
+
+comment on function wallet._page_bounds(text, bigint, bigint) is
+    'The ids that the rows of a page may have: above one, and up to another. Whether the page is read from its end, and so '
+    'the direction in which its rows are looked for.';
 
 create or replace function wallet._currency_id(p_currency text)
     returns bigint

@@ -1,12 +1,14 @@
--- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status, p_api_key_id)
+-- wallet.list_accounts(p_after_id, p_limit, p_name, p_name_prefix, p_currency, p_status, p_api_key_id,
+--                      p_before_id, p_order)
 --
--- Returns a page of the accounts that match the arguments: those after an id, at most p_limit. Without arguments, it
--- returns all; to a key bound to accounts, only those.
+-- Returns a page of the accounts that match the arguments, at most p_limit (_page.sql). Without arguments, it returns
+-- all; to a key bound to accounts, only those.
 --
--- Returns: accounts, by id; amount is the balance, all from one snapshot. more, the same in all rows: whether further
---          rows follow, after p_after_id => the last row's id
+-- Returns: accounts, by id, the highest first with p_order => 'desc'; amount is the balance, all from one snapshot. more,
+--          the same in all rows: whether further rows follow, after p_after_id => the last row's id; if the page was read
+--          backwards, whether others precede, before p_before_id => the first row's id
 -- Locks:   nothing
--- Raises:  refusals of the API key, the limit and the status; no such currency
+-- Raises:  refusals of the API key, the page and the status; no such currency
 
 -- Each call builds its query from the given conditions only, so that PostgreSQL can choose among the indexes on name,
 -- currency and status.
@@ -17,7 +19,9 @@ create or replace function wallet.list_accounts(
     p_name_prefix text default null,
     p_currency text default null,
     p_status text default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_before_id bigint default null,
+    p_order text default 'asc'
 )
     returns table (
         id bigint,
@@ -39,13 +43,15 @@ as $$
 declare
     v_bound_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
     v_currency_id bigint := wallet._currency_id(p_currency);
+    v_page record;
 begin
-    if wallet._page_refusal(p_limit) is not null then
-        perform wallet._refuse(wallet._page_refusal(p_limit));
+    if wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id) is not null then
+        perform wallet._refuse(wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id));
     elsif (p_status is null or wallet._is_status(p_status)) is not true then
         perform wallet._refuse('WB041');
     end if;
 
+    v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
     return query execute format(
         'select
             found.id, found.name, found.currency_id, currency.name, found.balance::numeric, found.status,
@@ -54,19 +60,19 @@ begin
         from (
             select
                 page.*,
-                row_number() over (order by page.id) as number,
+                row_number() over (order by page.id %2$s) as number,
                 count(*) over () as total,
                 case when page.held = 0 then 0 else wallet._held_now(page.id, page.held) end as held_now
             from (
-                select account.* from ledger.account as account where %s order by account.id limit $2 + 1
+                select account.* from ledger.account as account where %1$s order by account.id %2$s limit $2 + 1
             ) as page
         ) as found
         join ledger.currency as currency on currency.id = found.currency_id
         where found.number <= $2 or $2 is null
-        order by found.id',
+        order by found.id %3$s',
         concat_ws(
             ' and ',
-            'account.id > $1',
+            'account.id > $1 and account.id <= $8',
             -- as new names are stored, or as older ones were written
             case
                 when p_name = wallet._name_as_stored(p_name) then 'account.name = $3'
@@ -82,15 +88,18 @@ begin
             case when p_status is not null then 'account.status = $6' end,
             case when p_status <> 'active' then $q$account.status <> 'active'$q$ end,
             case when v_bound_ids is not null then 'account.id = any ($7)' end
-        )
+        ),
+        v_page.direction, p_order
     )
-    using greatest(p_after_id, 0), p_limit, p_name, p_name_prefix, v_currency_id, p_status, v_bound_ids;
+    using v_page.above_id, p_limit, p_name, p_name_prefix, v_currency_id, p_status, v_bound_ids, v_page.until_id;
 end
 $$;
 
-comment on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint) is
-    'Accounts by id, with their balances: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all), with a '
-    'name, a prefix of the name, a currency (id or name), a status. more: whether further rows follow, after the last '
-    'row''s id.';
+comment on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint, bigint, text) is
+    'Accounts by id, the highest first with p_order => ''desc'', with their balances: after an id (NULL: all), at most '
+    'p_limit, 1 to 1000 (NULL: all), with a name, a prefix of the name, a currency (id or name), a status. p_before_id '
+    'instead of p_after_id: the page just before an id; with both, those between. more: whether further rows follow, after '
+    'the last row''s id; with p_before_id alone, whether others precede, before the first row''s id.';
 
-grant execute on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint) to wallet_app, wallet_ops, wallet_reporting;
+grant execute on function wallet.list_accounts(bigint, bigint, text, text, text, text, bigint, bigint, text)
+    to wallet_app, wallet_ops, wallet_reporting;

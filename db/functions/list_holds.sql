@@ -1,7 +1,8 @@
--- wallet.list_holds(p_after_id, p_limit, p_account_id, p_status, p_reference, p_expires_before, p_api_key_id)
+-- wallet.list_holds(p_after_id, p_limit, p_account_id, p_status, p_reference, p_expires_before, p_api_key_id,
+--                   p_before_id, p_order)
 --
--- Returns a page of the holds that match the arguments: those after an id, at most p_limit. Without arguments, it
--- returns all; to a key bound to accounts, only those that involve them.
+-- Returns a page of the holds that match the arguments, at most p_limit (_page.sql). Without arguments, it returns all;
+-- to a key bound to accounts, only those that involve them.
 --
 -- One index gives the candidates, in order: that of the reference, else of the account (either side) or the accounts
 -- that the key is bound to, the status, the id. The index of an account is ordered by status, too. (A bound key never
@@ -9,60 +10,67 @@
 -- them: it may have fewer rows than the limit although others follow. But for a bound key and a reference, it reads all:
 -- an early end would reveal holds of other accounts.
 --
--- Returns: holds, by id, as get_hold returns them. more, the same in all rows: whether further rows follow, after
---          p_after_id => the last row's id. If a page ends before it is full, its last row is not a hold: all columns
---          but id and more are NULL
+-- Returns: holds, by id, the newest first with p_order => 'desc', as get_hold returns them. more, the same in all rows:
+--          whether further rows follow, after p_after_id => the last row's id; if the page was read backwards, whether
+--          others precede, before p_before_id => the first row's id. If a page ends before it is full, that row is not a
+--          hold: all columns but id and more are NULL
 -- Locks:   nothing; reads one snapshot
--- Raises:  refusals of the API key, the limit and the status
+-- Raises:  refusals of the API key, the page and the status
 
--- Row comparisons, as in _history.sql: a single index gives this order.
-create or replace function wallet._hold_candidates(p_index text)
+-- Row comparisons, as in _history.sql: a single index gives this order. Two bounds, so that a cursor only moves one.
+-- "is not null" is the condition of the partial index on references.
+create or replace function wallet._holds_by_index(p_index text, p_direction text)
     returns text
     language sql immutable
 as $$
-    select case p_index
-        when 'reference' then 'select hold.* from ledger.hold as hold
-            where (hold.reference, hold.id) > ($8, $1) and hold.reference <= $8
-            order by hold.reference, hold.id'
-        when 'account' then 'select distinct on (hold.id) hold.*
-            from unnest($9) as party (id)
-            cross join unnest($10) as wanted (status)
-            cross join lateral (
-                (
+    select format(
+        case p_index
+            when 'reference' then 'select hold.* from ledger.hold as hold
+                where (hold.reference, hold.id) > ($8, $1) and (hold.reference, hold.id) <= ($8, $11)
+                    and hold.reference is not null
+                order by hold.reference %1$s, hold.id %1$s'
+            when 'account' then 'select distinct on (hold.id) hold.*
+                from unnest($9) as party (id)
+                cross join unnest($10) as wanted (status)
+                cross join lateral (
+                    (
+                        select hold.*
+                        from ledger.hold as hold
+                        where (hold.buyer_account_id, hold.status, hold.id) > (party.id, wanted.status, $1)
+                            and (hold.buyer_account_id, hold.status, hold.id) <= (party.id, wanted.status, $11)
+                        order by hold.buyer_account_id %1$s, hold.status %1$s, hold.id %1$s
+                        limit $2
+                    )
+                    union all
+                    (
+                        select hold.*
+                        from ledger.hold as hold
+                        where (hold.seller_account_id, hold.status, hold.id) > (party.id, wanted.status, $1)
+                            and (hold.seller_account_id, hold.status, hold.id) <= (party.id, wanted.status, $11)
+                        order by hold.seller_account_id %1$s, hold.status %1$s, hold.id %1$s
+                        limit $2
+                    )
+                ) as hold
+                order by hold.id %1$s'
+            when 'status' then 'select hold.*
+                from unnest($10) as wanted (status)
+                cross join lateral (
                     select hold.*
                     from ledger.hold as hold
-                    where (hold.buyer_account_id, hold.status, hold.id) > (party.id, wanted.status, $1)
-                        and (hold.buyer_account_id, hold.status) <= (party.id, wanted.status)
-                    order by hold.buyer_account_id, hold.status, hold.id
+                    where (hold.status, hold.id) > (wanted.status, $1) and (hold.status, hold.id) <= (wanted.status, $11)
+                    order by hold.status %1$s, hold.id %1$s
                     limit $2
-                )
-                union all
-                (
-                    select hold.*
-                    from ledger.hold as hold
-                    where (hold.seller_account_id, hold.status, hold.id) > (party.id, wanted.status, $1)
-                        and (hold.seller_account_id, hold.status) <= (party.id, wanted.status)
-                    order by hold.seller_account_id, hold.status, hold.id
-                    limit $2
-                )
-            ) as hold
-            order by hold.id'
-        when 'status' then 'select hold.*
-            from unnest($10) as wanted (status)
-            cross join lateral (
-                select hold.*
-                from ledger.hold as hold
-                where (hold.status, hold.id) > (wanted.status, $1) and hold.status <= wanted.status
-                order by hold.status, hold.id
-                limit $2
-            ) as hold
-            order by hold.id'
-        when 'id' then 'select hold.* from ledger.hold as hold where hold.id > $1 order by hold.id'
-    end
+                ) as hold
+                order by hold.id %1$s'
+            when 'id' then 'select hold.* from ledger.hold as hold
+                where hold.id > $1 and hold.id <= $11 order by hold.id %1$s'
+        end,
+        p_direction
+    )
 $$;
 
-comment on function wallet._hold_candidates(text) is
-    'The query of list_holds for the candidates that an index gives, in order.';
+comment on function wallet._holds_by_index(text, text) is
+    'The query of list_holds for the candidates that an index gives, in a direction, asc or desc.';
 
 create or replace function wallet.list_holds(
     p_after_id bigint default null,
@@ -71,7 +79,9 @@ create or replace function wallet.list_holds(
     p_status text default null,
     p_reference text default null,
     p_expires_before timestamptz default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_before_id bigint default null,
+    p_order text default 'asc'
 )
     returns table (
         id bigint,
@@ -117,8 +127,8 @@ declare
         when p_status is not null then 'status'
         else 'id'
     end;
-    v_candidates text := wallet._hold_candidates(v_index);
-    v_after_id bigint := greatest(p_after_id, 0);
+    v_page record;
+    v_candidates text;
     v_narrows boolean := p_expires_before is not null
         or p_status in ('open', 'expired')
         or (v_index = 'reference' and num_nonnulls(p_account_id, p_status, v_bound_ids) > 0)
@@ -128,14 +138,15 @@ declare
     v_look_at_most bigint := v_look_at;
     v_looked_until bigint;
     v_number bigint;
-    v_more boolean := false;
 begin
-    if wallet._page_refusal(p_limit) is not null then
-        perform wallet._refuse(wallet._page_refusal(p_limit));
+    if wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id) is not null then
+        perform wallet._refuse(wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id));
     elsif (p_status is null or p_status in ('open', 'captured', 'voided', 'expired')) is not true then
         perform wallet._refuse('WB036');
     end if;
 
+    v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
+    v_candidates := wallet._holds_by_index(v_index, v_page.direction);
     if v_narrows then
         v_matches := '(
             ($3 is null or $3 in (source.buyer_account_id, source.seller_account_id))
@@ -154,17 +165,21 @@ begin
     -- Few candidates make a page, as a rule. Looks at more of them only if too few match.
     while p_limit is not null loop
         execute format(
-            'select count(*) filter (where %s) > $12, case when count(*) = $2 then max(source.id) end
+            'select count(*) filter (where %s), case when count(*) = $2 then %s(source.id) end
             from (%s limit $2) as source',
-            v_matches, v_candidates
+            v_matches, case v_page.direction when 'desc' then 'min' else 'max' end, v_candidates
         )
-        into v_more, v_looked_until
-        using v_after_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
-            p_reference, v_account_ids, v_statuses, v_more, p_limit;
-        exit when v_more or v_looked_until is null or v_look_at >= v_look_at_most;
+        into v_number, v_looked_until
+        using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
+            p_reference, v_account_ids, v_statuses, v_page.until_id;
+        exit when v_number > p_limit or v_looked_until is null or v_look_at >= v_look_at_most;
         v_look_at := least(10 * v_look_at, v_look_at_most);
     end loop;
-    v_more := v_more or v_looked_until is not null;
+    more := coalesce(v_number > p_limit, false) or v_looked_until is not null;
+    id := case when v_number < p_limit then v_looked_until end;
+    if id is not null and v_page.is_backward then
+        return next;
+    end if;
     return query execute format(
         'select
             source.id, source.currency_id, source.amount::numeric, source.buyer_account_id, source.seller_account_id,
@@ -173,28 +188,28 @@ begin
             capture.id, coalesce(source.captured_amount, capture.amount), source.description, source.reference,
             wallet._made_by(source.api_key_id, source.database_role),
             wallet._made_by(source.ended_api_key_id, source.ended_database_role),
-            source.buyer_may_void, $11
+            source.buyer_may_void, $13
         from (
-            select source.* from (%s limit $2) as source where %s order by source.id limit $12
+            select source.* from (%1$s limit $2) as source where %2$s order by source.id %3$s limit $12
         ) as source
         left join wallet._last_capture(source.id) as capture on true
-        order by source.id',
-        v_candidates, v_matches
+        order by source.id %4$s',
+        v_candidates, v_matches, v_page.direction, p_order
     )
-    using v_after_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
-        p_reference, v_account_ids, v_statuses, v_more, p_limit;
-    get diagnostics v_number = row_count;
-    if v_looked_until is not null and v_number < p_limit then
-        id := v_looked_until;
-        more := true;
+    using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
+        p_reference, v_account_ids, v_statuses, v_page.until_id, p_limit, more;
+    if id is not null and not v_page.is_backward then
         return next;
     end if;
 end
 $$;
 
-comment on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint) is
-    'Holds by id, as get_hold shows them: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all), of an account '
-    '(on either side), of a status (open, captured, voided or expired), with a reference, expiring before a moment. '
-    'more: whether further rows follow, after the last row''s id. A last row with only id and more is not a hold.';
+comment on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text) is
+    'Holds by id, the newest first with p_order => ''desc'', as get_hold shows them: after an id (NULL: all), at most '
+    'p_limit, 1 to 1000 (NULL: all), of an account (on either side), of a status (open, captured, voided or expired), with a '
+    'reference, expiring before a moment. p_before_id instead of p_after_id: the page just before an id; with both, those '
+    'between. more: whether further rows follow, after the last row''s id; with p_before_id alone, whether others precede, '
+    'before the first row''s id. That row is not a hold if it has only id and more.';
 
-grant execute on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint) to wallet_app, wallet_ops, wallet_reporting;
+grant execute on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text)
+    to wallet_app, wallet_ops, wallet_reporting;

@@ -1,24 +1,28 @@
 -- wallet.list_payments(p_after_id, p_limit, p_account_id, p_buyer_account_id, p_seller_account_id, p_currency,
---                      p_from, p_to, p_min, p_max, p_reference, p_refunded_payment_id, p_api_key_id)
+--                      p_from, p_to, p_min, p_max, p_reference, p_refunded_payment_id, p_api_key_id,
+--                      p_before_id, p_order, p_hold_id)
 --
--- Returns a page of the payments that match the arguments: those after an id, at most p_limit. Without arguments, it
--- returns all; to a key bound to accounts, only those that involve them.
+-- Returns a page of the payments that match the arguments, at most p_limit (_page.sql). Without arguments, it returns
+-- all; to a key bound to accounts, only those that involve them.
 --
--- One index gives the candidates, in order: that of the refunded payment, else of the reference, the buyer, the seller,
--- the account (either side), the accounts that the key is bound to, the time, the id. (A bound key never reads the index
--- of another account, nor the refunds of a payment that it may not see.) Further conditions filter the candidates, and a
--- page then reads at most 10,000 of them: it may have fewer rows than the limit although others follow. But for a bound
--- key and a reference, it reads all: an early end would reveal payments of other accounts.
+-- One index gives the candidates, in order: that of the refunded payment, else of the captured hold, the reference, the
+-- buyer, the seller, the account (either side), the accounts that the key is bound to, the time, the id. (A bound key
+-- never reads the index of another account, nor the refunds of a payment or the captures of a hold that it may not see.)
+-- Further conditions filter the candidates, and a page then reads at most 10,000 of them: it may have fewer rows than the
+-- limit although others follow. But for a bound key and a reference, it reads all: an early end would reveal payments of
+-- other accounts.
 --
--- Returns: payments, oldest first: by id; by time and id if the index is that of the time. more, the same in all rows:
---          whether further rows follow, after p_after_id => the last row's id. If a page ends before it is full, its
---          last row is not a payment: all columns but id and more are NULL
+-- Returns: payments, oldest first, or newest first with p_order => 'desc': by id; by time and id if the index is that of
+--          the time. more, the same in all rows: whether further rows follow, after p_after_id => the last row's id; if
+--          the page was read backwards, whether others precede, before p_before_id => the first row's id. If a page ends
+--          before it is full, that row is not a payment: all columns but id and more are NULL
 -- Locks:   nothing; reads one snapshot
 -- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true
--- Raises:  refusals of the API key, the limit, and min or max; no such currency
+-- Raises:  refusals of the API key, the page, and min or max; no such currency
 
-create or replace function wallet._payment_index(
+create or replace function wallet._index_of_payments(
     p_refunded_payment_id bigint,
+    p_hold_id bigint,
     p_reference text,
     p_of_bound boolean,
     p_buyer_account_id bigint,
@@ -32,6 +36,7 @@ create or replace function wallet._payment_index(
 as $$
     select case
         when p_refunded_payment_id is not null then 'refunds'
+        when p_hold_id is not null then 'captures'
         when p_reference is not null then 'reference'
         when p_of_bound then 'bound'
         when p_buyer_account_id is not null then 'buyer'
@@ -42,41 +47,100 @@ as $$
     end
 $$;
 
-comment on function wallet._payment_index(
-    bigint, text, boolean, bigint, bigint, bigint, timestamptz, timestamptz
+comment on function wallet._index_of_payments(
+    bigint, bigint, text, boolean, bigint, bigint, bigint, timestamptz, timestamptz
 ) is
     'The index that gives the candidates of a list. p_of_bound: those of the accounts that the API key is bound to.';
 
--- Row comparisons, as in _history.sql: a single index gives this order.
-create or replace function wallet._payment_candidates(p_index text)
+-- Row comparisons, as in _history.sql: a single index gives this order. Two bounds, so that a cursor only moves one.
+-- "is not null" is the condition of a partial index, which PostgreSQL does not derive from a row comparison.
+create or replace function wallet._payments_by_index(p_index text, p_direction text)
     returns text
     language sql immutable
 as $$
-    select case p_index
-        when 'refunds' then 'select payment.* from ledger.payment as payment
-            where (payment.refunded_payment_id, payment.id) > ($17, $1) and payment.refunded_payment_id <= $17
-            order by payment.refunded_payment_id, payment.id'
-        when 'reference' then 'select payment.* from ledger.payment as payment
-            where (payment.reference, payment.id) > ($5, $1) and payment.reference <= $5
-            order by payment.reference, payment.id'
-        when 'bound' then 'select payment.* from wallet._history_of_all($16, $1, $7, $8, $3) as payment order by payment.id'
-        when 'buyer' then 'select payment.* from ledger.payment as payment
-            where (payment.buyer_account_id, payment.id) > ($4, $1) and (payment.buyer_account_id, payment.id) <= ($4, $2)
-            order by payment.buyer_account_id, payment.id'
-        when 'seller' then 'select payment.* from ledger.payment as payment
-            where (payment.seller_account_id, payment.id) > ($4, $1) and (payment.seller_account_id, payment.id) <= ($4, $2)
-            order by payment.seller_account_id, payment.id'
-        when 'account' then 'select payment.* from wallet._history_of($4, $1, $2, $3) as payment order by payment.id'
-        when 'time' then 'select payment.* from ledger.payment as payment
-            where (payment.operation_timestamp, payment.id) > ($6, $1)
-                and payment.operation_timestamp >= $7 and payment.operation_timestamp < $8
-            order by payment.operation_timestamp, payment.id'
-        when 'id' then 'select payment.* from ledger.payment as payment where payment.id > $1 order by payment.id'
-    end
+    select format(
+        case p_index
+            when 'refunds' then 'select payment.* from ledger.payment as payment
+                where (payment.refunded_payment_id, payment.id) > ($4, $1)
+                    and (payment.refunded_payment_id, payment.id) <= ($4, $2)
+                    and payment.refunded_payment_id is not null
+                order by payment.refunded_payment_id %1$s, payment.id %1$s'
+            when 'captures' then 'select payment.* from ledger.payment as payment
+                where (payment.hold_id, payment.id) > ($4, $1) and (payment.hold_id, payment.id) <= ($4, $2)
+                    and payment.hold_id is not null
+                order by payment.hold_id %1$s, payment.id %1$s'
+            when 'reference' then 'select payment.* from ledger.payment as payment
+                where (payment.reference, payment.id) > ($5, $1) and (payment.reference, payment.id) <= ($5, $2)
+                    and payment.reference is not null
+                order by payment.reference %1$s, payment.id %1$s'
+            when 'bound' then 'select payment.*
+                from wallet._history_of_several($16, $1, $2, $7, $8, $3, %1$L) as payment
+                order by payment.id %1$s'
+            when 'buyer' then 'select payment.* from ledger.payment as payment
+                where (payment.buyer_account_id, payment.id) > ($4, $1)
+                    and (payment.buyer_account_id, payment.id) <= ($4, $2)
+                order by payment.buyer_account_id %1$s, payment.id %1$s'
+            when 'seller' then 'select payment.* from ledger.payment as payment
+                where (payment.seller_account_id, payment.id) > ($4, $1)
+                    and (payment.seller_account_id, payment.id) <= ($4, $2)
+                order by payment.seller_account_id %1$s, payment.id %1$s'
+            when 'account' then 'select payment.* from wallet._history_in_direction($4, $1, $2, $3, %1$L) as payment
+                order by payment.id %1$s'
+            when 'time' then 'select payment.* from ledger.payment as payment
+                where (payment.operation_timestamp, payment.id) > ($7, $1)
+                    and (payment.operation_timestamp, payment.id) <= ($8, $2)
+                order by payment.operation_timestamp %1$s, payment.id %1$s'
+            when 'id' then 'select payment.* from ledger.payment as payment
+                where payment.id > $1 and payment.id <= $2 order by payment.id %1$s'
+        end,
+        p_direction
+    )
 $$;
 
-comment on function wallet._payment_candidates(text) is
-    'The query of list_payments for the candidates that an index gives, in order.';
+comment on function wallet._payments_by_index(text, text) is
+    'The query of list_payments for the candidates that an index gives, in a direction, asc or desc.';
+
+-- By time, a cursor is the time of its payment and its id. An id that no payment has stands for the nearest one that the
+-- page does not have.
+create or replace function wallet._time_bounds(
+    p_above_id bigint,
+    p_until_id bigint,
+    p_from timestamptz,
+    p_to timestamptz,
+    out above_time timestamptz,
+    out above_id bigint,
+    out until_time timestamptz,
+    out until_id bigint
+)
+    language plpgsql stable
+as $$
+begin
+    above_id := p_above_id;
+    until_id := p_until_id;
+    select payment.operation_timestamp into above_time
+    from ledger.payment as payment
+    where payment.id <= p_above_id
+    order by payment.id desc
+    limit 1;
+    select payment.operation_timestamp into until_time
+    from ledger.payment as payment
+    where payment.id > p_until_id
+    order by payment.id
+    limit 1;
+    if (above_time >= p_from) is not true then
+        above_time := p_from;
+        above_id := 0;
+    end if;
+    if (until_time < p_to) is not true then
+        until_time := p_to;
+        until_id := 0;
+    end if;
+end
+$$;
+
+comment on function wallet._time_bounds(bigint, bigint, timestamptz, timestamptz) is
+    'The bounds of a page of payments by time, from one moment until before another: above a time and an id, and up to a '
+    'time and an id.';
 
 create or replace function wallet.list_payments(
     p_after_id bigint default null,
@@ -91,7 +155,10 @@ create or replace function wallet.list_payments(
     p_max numeric default null,
     p_reference text default null,
     p_refunded_payment_id bigint default null,
-    p_api_key_id bigint default null
+    p_api_key_id bigint default null,
+    p_before_id bigint default null,
+    p_order text default 'asc',
+    p_hold_id bigint default null
 )
     returns table (
         id bigint,
@@ -119,66 +186,73 @@ declare
     v_currency_id bigint := wallet._currency_id(p_currency);
     v_account_id bigint := coalesce(p_buyer_account_id, p_seller_account_id, p_account_id);
     v_of_bound boolean := v_bound_ids is not null and (v_account_id = any (v_bound_ids)) is not true;
-    v_after_id bigint := greatest(p_after_id, 0);
-    v_until_id bigint := 9223372036854775807;
-    v_after_moment timestamptz := timestamptz '-infinity';
-    v_index text := wallet._payment_index(
-        p_refunded_payment_id, p_reference, v_of_bound, p_buyer_account_id, p_seller_account_id, p_account_id,
+    v_index text := wallet._index_of_payments(
+        p_refunded_payment_id, p_hold_id, p_reference, v_of_bound, p_buyer_account_id, p_seller_account_id, p_account_id,
         p_from, p_to
     );
-    v_order text := case v_index when 'time' then 'source.operation_timestamp, source.id' else 'source.id' end;
-    v_refunded_payment_id bigint := p_refunded_payment_id;
+    v_key bigint := v_account_id; -- what the index is of
+    v_page record;
+    v_after_id bigint;
+    v_until_id bigint;
+    v_from timestamptz := coalesce(p_from, '-infinity');
+    v_to timestamptz := coalesce(p_to, 'infinity');
     v_narrows boolean;
     v_look_at bigint;
     v_looked_until bigint;
-    v_from timestamptz := coalesce(p_from, '-infinity');
-    v_to timestamptz := coalesce(p_to, 'infinity');
+    v_by text := case v_index when 'time' then 'source.operation_timestamp %1$s, source.id %1$s' else 'source.id %1$s' end;
+    v_order text;
+    v_found text;
     v_end text := 'null::bigint';
-    v_found text := format('select source.* from (%s limit $3) as source', wallet._payment_candidates(v_index));
     v_number bigint;
-    v_more boolean;
 begin
-    if wallet._page_refusal(p_limit) is not null then
-        perform wallet._refuse(wallet._page_refusal(p_limit));
+    if wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id) is not null then
+        perform wallet._refuse(wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id));
     elsif (coalesce(wallet._is_amount(p_min), true) and coalesce(wallet._is_amount(p_max), true)) is not true then
         perform wallet._refuse('WB062');
     end if;
 
     perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
+    v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
+    v_after_id := v_page.above_id;
+    v_until_id := v_page.until_id;
     -- For an account, the times select a part of its history. (A bound key must not read that of another account.)
     if v_index in ('buyer', 'seller', 'account') then
         if p_from is not null then
             v_after_id := greatest(v_after_id, wallet._last_payment_before(v_account_id, p_from));
         end if;
         if p_to is not null then
-            v_until_id := wallet._last_payment_before(v_account_id, p_to);
+            v_until_id := least(v_until_id, wallet._last_payment_before(v_account_id, p_to));
         end if;
     elsif v_index = 'refunds' then
-        -- Refunds have the accounts of their payment: a bound key sees all of them, or none.
-        v_refunded_payment_id := (
+        -- Refunds have the accounts of their payment, and captures those of their hold: a bound key sees all, or none.
+        v_key := (
             select payment.id
             from ledger.payment as payment
             where payment.id = p_refunded_payment_id
                 and wallet._may_see(v_bound_ids, payment.buyer_account_id, payment.seller_account_id)
         );
-    elsif v_index = 'time' then
-        v_after_moment := coalesce(
-            (
-                select payment.operation_timestamp
-                from ledger.payment as payment
-                where payment.id <= p_after_id
-                order by payment.id desc
-                limit 1
-            ),
-            '-infinity'
+    elsif v_index = 'captures' then
+        v_key := (
+            select hold.id
+            from ledger.hold as hold
+            where hold.id = p_hold_id and wallet._may_see(v_bound_ids, hold.buyer_account_id, hold.seller_account_id)
         );
+    elsif v_index = 'time' then
+        select bounds.above_id, bounds.above_time, bounds.until_id, bounds.until_time
+        into v_after_id, v_from, v_until_id, v_to
+        from wallet._time_bounds(v_after_id, v_until_id, v_from, v_to) as bounds;
     end if;
 
-    v_narrows := num_nonnulls(p_reference, p_buyer_account_id, p_seller_account_id, p_account_id)
-            > case when v_index in ('bound', 'refunds') then 0 else 1 end
+    v_order := format(v_by, v_page.direction);
+    v_found := format(
+        'select source.* from (%s limit $3) as source', wallet._payments_by_index(v_index, v_page.direction)
+    );
+    v_narrows := num_nonnulls(
+            p_refunded_payment_id, p_hold_id, p_reference, p_buyer_account_id, p_seller_account_id, p_account_id
+        ) > case when v_index in ('bound', 'time', 'id') then 0 else 1 end
         or num_nonnulls(p_currency, p_min, p_max) > 0
-        or (v_index = 'refunds' and num_nonnulls(p_from, p_to) > 0)
-        or (v_index = 'reference' and num_nonnulls(p_from, p_to, v_bound_ids) > 0);
+        or (v_index in ('refunds', 'captures', 'reference') and num_nonnulls(p_from, p_to) > 0)
+        or (v_index = 'reference' and v_bound_ids is not null);
     v_look_at := p_limit + 1;
     if v_narrows and p_limit is not null then
         v_look_at := case when v_index <> 'reference' or v_bound_ids is null
@@ -200,52 +274,56 @@ begin
                 and ($12 is null or source.buyer_account_id = $12)
                 and ($13 is null or source.seller_account_id = $13)
                 and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
+                and ($5 is null or source.reference = $5)
+                and ($6 is null or source.hold_id = $6)
                 and wallet._may_see($16, source.buyer_account_id, source.seller_account_id)'
             -- all other indexes have applied the times
-            || case when v_index in ('refunds', 'reference')
-                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end
-            || case v_index when 'refunds' then ' and ($5 is null or source.reference = $5)' else '' end;
+            || case when v_index in ('refunds', 'captures', 'reference')
+                then ' and source.operation_timestamp >= $7 and source.operation_timestamp < $8' else '' end;
     end if;
 
     -- A separate count costs less than to compute for each row whether another one follows.
     execute format(
-        'select %s, (select count(*) > $15 from (%s order by %s limit $15 + 1) as source)', v_end, v_found, v_order
+        'select %s, (select count(*) from (%s order by %s limit $15 + 1) as source)', v_end, v_found, v_order
     )
-    into v_looked_until, v_more
-    using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
-        v_refunded_payment_id;
-    v_more := coalesce(v_more, false) or v_looked_until is not null;
+    into v_looked_until, v_number
+    using v_after_id, v_until_id, v_look_at, v_key, p_reference, p_hold_id, v_from, v_to,
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids;
+    more := coalesce(v_number > p_limit, false) or v_looked_until is not null;
+    id := case when v_number < p_limit then v_looked_until end;
+    if id is not null and v_page.is_backward then
+        return next;
+    end if;
     return query execute format(
         'select
             source.id, source.currency_id, currency.name, source.amount::numeric,
             source.buyer_account_id, source.seller_account_id, source.operation_timestamp,
-            source.description, source.reference, source.refunded_payment_id, source.hold_id, $18
-        from (%1$s order by %2$s limit $15) as source
+            source.description, source.reference, source.refunded_payment_id, source.hold_id, $17
+        from (%s order by %s limit $15) as source
         join ledger.currency as currency on currency.id = source.currency_id
-        order by %2$s',
-        v_found, v_order
+        order by %s',
+        v_found, v_order, format(v_by, p_order)
     )
-    using v_after_id, v_until_id, v_look_at, v_account_id, p_reference, v_after_moment, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
-        v_refunded_payment_id, v_more;
-    get diagnostics v_number = row_count;
-    if v_looked_until is not null and v_number < p_limit then
-        id := v_looked_until;
-        more := true;
+    using v_after_id, v_until_id, v_look_at, v_key, p_reference, p_hold_id, v_from, v_to,
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids, more;
+    if id is not null and not v_page.is_backward then
         return next;
     end if;
 end
 $$;
 
 comment on function wallet.list_payments(
-    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint,
+    bigint, text, bigint
 ) is
-    'Payments, oldest first: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all), of an account, a buyer, '
-    'a seller, a currency (id or name), from a moment (p_from) until before another (p_to), of an amount from p_min '
-    'to p_max, with a reference, or that refund a payment. more: whether further rows follow, after the last row''s id. '
-    'A last row with only id and more is not a payment.';
+    'Payments, oldest first, or newest first with p_order => ''desc'': after an id (NULL: all), at most p_limit, 1 to 1000 '
+    '(NULL: all), of an account, a buyer, a seller, a currency (id or name), from a moment (p_from) until before another '
+    '(p_to), of an amount from p_min to p_max, with a reference, that refund a payment, or that capture a hold. '
+    'p_before_id instead of p_after_id: the page just before an id; with both, those between. more: whether further rows '
+    'follow, after the last row''s id; with p_before_id alone, whether others precede, before the first row''s id. That row '
+    'is not a payment if it has only id and more.';
 
 grant execute on function wallet.list_payments(
-    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint
+    bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint,
+    bigint, text, bigint
 ) to wallet_app, wallet_ops, wallet_reporting;

@@ -5,6 +5,7 @@ import json
 import re
 import urllib.parse
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import httpx2
@@ -24,23 +25,30 @@ def rows(response: httpx2.Response) -> list[Row]:
     return found[0] if found else []
 
 
-def next_page(response: httpx2.Response) -> str | None:
+def linked(response: httpx2.Response) -> dict[str, str]:
+    """The URLs of the pages beside a page, as its Link has them: next, prev."""
     link = response.headers.get("link")
     if link is None:
-        return None
-    match = re.fullmatch('<([^>]+)>; rel="next"', link)
-    assert match is not None, link
-    return match[1]
+        return {}
+    found = [re.fullmatch('<([^>]+)>; rel="(next|prev)"', part) for part in link.split(", ")]
+    assert None not in found, link
+    urls = {match[2]: match[1] for match in found if match is not None}
+    assert list(urls) in (["next"], ["prev"], ["next", "prev"])
+    return urls
 
 
-def walk(api: httpx2.Client, path: str) -> list[list[Row]]:
-    """All pages, from one link to the next."""
+def next_page(response: httpx2.Response) -> str | None:
+    return linked(response).get("next")
+
+
+def walk(api: httpx2.Client, path: str, to: str = "next") -> list[list[Row]]:
+    """All pages, from one link to the next, or to the previous one."""
     pages = []
     url: str | None = path
     while url is not None:
         response = api.get(url)
         pages.append(rows(response))
-        url = next_page(response)
+        url = linked(response).get(to)
     return pages
 
 
@@ -74,6 +82,66 @@ def test_pages_are_the_whole_list_and_the_last_one_has_no_link(
         pages = walk(api, f"{path}&limit={limit}")
         assert [len(page) for page in pages] == [len(whole[n : n + limit]) for n in range(0, 12, limit)]
         assert [row for page in pages for row in page] == whole
+
+
+@pytest.mark.parametrize("limit", [1, 5, 11, 12, 13])
+@pytest.mark.parametrize("order", ["", "&order=desc"])
+def test_the_links_lead_back_too(api: httpx2.Client, paths: list[str], limit: int, order: str) -> None:
+    for path in paths:
+        whole = rows(api.get(f"{path}{order}"))
+        assert whole == rows(api.get(path))[:: -1 if order else 1]
+        url = f"{path}{order}&limit={limit}"
+        forth = walk(api, url)
+        assert [row for page in forth for row in page] == whole
+        last = whole[-1].get("ID", whole[-1].get("PaymentID"))
+        back = walk(api, f"{url}&before={last}", "prev")
+        assert [row for page in back[::-1] for row in page] == whole[:-1]
+        # To the third page and back is the second.
+        pages = [api.get(url)]
+        while len(pages) < 3 and (follows := next_page(pages[-1])):
+            pages.append(api.get(follows))
+        assert ["prev" in linked(page) for page in pages] == [False, True, True][: len(pages)]
+        if len(pages) == 3:
+            again = api.get(linked(pages[2])["prev"])
+            assert rows(again) == rows(pages[1])
+            assert rows(api.get(linked(again)["next"])) == rows(pages[2])
+            assert rows(api.get(linked(again)["prev"])) == rows(pages[0])
+            assert "prev" not in linked(api.get(linked(again)["prev"]))
+
+
+def test_links_of_pages_that_both_cursors_bound_and_of_those_at_the_ends(
+    api: httpx2.Client, pair: tuple[int, int]
+) -> None:
+    path = f"/payments?account={pair[0]}&limit=2"
+    ids = [row["ID"] for row in rows(api.get(path.replace("&limit=2", "")))]
+    page = api.get(f"{path}&before={ids[4]}&after={ids[0]}")
+    assert [row["ID"] for row in rows(page)] == ids[1:3]
+    assert linked(page) == {"next": f"{path}&before={ids[4]}&after={ids[2]}"}
+    assert ([row["ID"] for row in rows(api.get(linked(page)["next"]))], linked(api.get(linked(page)["next"]))) == (
+        ids[3:4], {},
+    )  # fmt: skip
+    # Nothing is before the first row: it begins the list, and the next page is the first one.
+    page = api.get(f"{path}&before={ids[0]}")
+    assert (page.text, linked(page)) == ("{}", {"next": path})
+    page = api.get(f"{path}&after={ids[-1]}")
+    assert (page.text, linked(page)) == ("{}", {})
+    page = api.get(f"{path}&before={ids[1]}&order=desc")
+    assert linked(page) == {
+        "next": f"{path}&order=desc&after={ids[2]}",
+        "prev": f"{path}&order=desc&before={ids[3]}",
+    }
+
+
+def test_before_without_a_limit_is_refused_unless_it_is_told_where_to_begin(
+    api: httpx2.Client, paths: list[str]
+) -> None:
+    for path in paths:
+        whole = rows(api.get(path))
+        fifth = whole[4].get("ID", whole[4].get("PaymentID"))
+        assert_refused(api.get(f"{path}&before={fifth}"), "WB065")
+        assert api.get(f"{path}&before={fifth}").headers["error-field"] == "before"
+        assert rows(api.get(f"{path}&after=0&before={fifth}")) == whole[:4]
+        assert rows(api.get(f"{path}&order=desc&after={fifth}")) == whole[3::-1]
 
 
 def test_after_without_a_limit_is_the_rest(api: httpx2.Client, paths: list[str]) -> None:
@@ -180,6 +248,16 @@ def test_details_of_accounts_are_shown_on_request(api: httpx2.Client, pair: tupl
         assert rows(api.get(f"/accounts?name={brief['Name']}&{query}")) == [expected]
 
 
+def test_the_captures_of_a_hold(api: httpx2.Client) -> None:
+    buyer, seller = (open_account(api, next(_names), 100) for _ in range(2))
+    holds = [api.post("/holds", json=payment_body(buyer, seller, 5)).json()["ID"] for _ in range(2)]
+    captured = api.post(f"/hold/{holds[0]}/capture", json={"Amount": 2}).json()
+    for query in (f"hold={holds[0]}", f"Hold={holds[0]}&buyer={buyer}&min=2", f"hold={holds[0]}&limit=5&order=desc"):
+        assert [row["ID"] for row in rows(api.get(f"/payments?{query}"))] == [captured["ID"]]
+    for query in (f"hold={holds[1]}", f"hold={holds[0]}&min=3", "hold=0", f"hold={2**63 - 1}"):
+        assert api.get(f"/payments?{query}").text == "{}"
+
+
 def test_a_search_that_takes_long_goes_on_from_page_to_page(admin: Connection, database: str) -> None:
     """A page looks at 10,000 payments where its filter narrows what an index gives. Its end may be no payment."""
     buyer, seller = account(admin, "buyer", 10**9), account(admin, "seller")
@@ -195,6 +273,20 @@ def test_a_search_that_takes_long_goes_on_from_page_to_page(admin: Connection, d
         assert [] in pages
         assert [row["ID"] for page in pages for row in page] == expected
         assert [row["ID"] for row in rows(api.get("/payments?min=7"))] == expected
+        assert [row["ID"] for row in rows(api.get("/payments?min=7&order=desc"))] == expected[::-1]
+        for order, found in (("asc", expected), ("desc", expected[::-1])):
+            path = f"/payments?min=7&limit=2&order={order}"
+            assert [row["ID"] for page in walk(api, path) for row in page] == found
+            back = walk(api, f"{path}&before={2**63 - 1 if order == 'asc' else 0}", "prev")
+            assert [] in back
+            assert [row["ID"] for page in back[::-1] for row in page] == found
+            # From an empty page, too, the links lead in both directions.
+            url, before = f"{path}&after={found[0]}", 1
+            while page := rows(response := api.get(url)):
+                url, before = linked(response)["next"], before + len(page)
+            onward, back = walk(api, linked(response)["next"]), walk(api, linked(response)["prev"], "prev")
+            assert [row["ID"] for page in onward for row in page] == found[before:]
+            assert [row["ID"] for page in back[::-1] for row in page] == found[:before]
         assert api.get("/payments?min=8").text == "{}"
         assert api.get("/payments?min=8&limit=5").text == "{}"
         assert len(json.loads(api.get("/payments?max=1").content)["Payments"]) == 32_345
@@ -281,7 +373,7 @@ WRONG_MOMENTS = [
     ("path", "code", "field"),
     [
         (f"/payments?{name}={text}", "WH031", name)
-        for name in ("limit", "after", "account", "refunded")
+        for name in ("limit", "after", "before", "account", "refunded", "hold")
         for text in WRONG_INTEGERS
     ]
     + [(f"/payments?from={text}", "WH036", "from") for text in WRONG_MOMENTS]
@@ -292,6 +384,11 @@ WRONG_MOMENTS = [
     + [(f"/accounts?details={text}", "WH035", "details") for text in ("maybe", "", "1", "TRUE", "true%00")]
     + [
         ("/payments?limit=0", "WB061", ""),
+        ("/payments?order=up", "WB064", ""),
+        ("/payments?order=", "WB064", ""),
+        ("/accounts?order=DESC&limit=5", "WB064", ""),
+        ("/holds?order=asc%00", "WH033", "order"),
+        ("/holds?before=5", "WB065", ""),
         ("/payments?limit=1001", "WB061", ""),
         ("/accounts?limit=-1", "WB061", ""),
         ("/holds?limit=0", "WB061", ""),
@@ -376,6 +473,24 @@ def test_each_page_of_a_statement_opens_with_what_was_left_before_it(api: httpx2
     assert "Status" not in api.get(f"/account/{pair[0]}?at={third}&details=true").json()
 
 
+def test_newest_first_a_statement_opens_with_what_was_left_before_its_oldest_line(
+    api: httpx2.Client, pair: tuple[int, int]
+) -> None:
+    url: str | None = f"/account/{pair[0]}/statement?limit=5&order=desc"
+    openings = []
+    while url is not None:
+        response = api.get(url)
+        statement = response.json()
+        assert list(statement) == ["AccountID", "Lines", "OpeningAmount"]
+        balance = Decimal(statement["OpeningAmount"])
+        for line in reversed(statement["Lines"]):
+            balance += Decimal(line["Amount"])
+            assert Decimal(line["Balance"]) == balance
+        openings.append(statement["OpeningAmount"])
+        url = next_page(response)
+    assert openings == ["972", "997", "1000"]
+
+
 def test_a_long_statement_is_one_statement(admin: Connection, database: str) -> None:
     """Written page by page, its opening stands once."""
     buyer, seller = account(admin, "buyer", 10_000), account(admin, "seller")
@@ -392,3 +507,8 @@ def test_a_long_statement_is_one_statement(admin: Connection, database: str) -> 
         pages = walk(api, f"/account/{buyer}/statement?limit=1000")
         assert [len(page) for page in pages] == [1000, 1000, 500]
         assert [line for page in pages for line in page] == response.json()["Lines"]
+        newest = api.get(f"/account/{buyer}/statement?order=desc")
+        assert newest.headers["transfer-encoding"] == "chunked"
+        assert list(newest.json()) == ["AccountID", "Lines", "OpeningAmount"]
+        assert newest.json()["OpeningAmount"] == "10000"
+        assert newest.json()["Lines"] == response.json()["Lines"][::-1]

@@ -69,6 +69,8 @@ def call_all(connection: Connection, number: int) -> set[str]:
         ("list_payments", None, 5, None, 1),
         ("list_payments", None, 5, None, None, 2),
         ("list_payments", *[None] * 11, payments[0]),
+        ("list_payments", *[None] * 13, None, "asc", holds[0]),
+        ("list_payments", None, 5, *[None] * 11, 5, "desc"),
         ("list_api_keys",),
         ("list_currencies",),
         ("list_feed",),

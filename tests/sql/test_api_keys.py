@@ -549,6 +549,8 @@ def test_lists_have_what_touches_its_accounts_and_nothing_else(keeper: Connectio
                     break
                 after = page[-1]["id"]
             assert pages == expected
+            newest = rows(keeper, "list_payments", **filters, api_key_id=api_key, order="desc")
+            assert [found["id"] for found in newest] == expected[::-1]
 
 
 def test_lists_of_holds_have_what_touches_its_accounts_and_nothing_else(
@@ -616,6 +618,22 @@ def test_a_bound_key_lists_the_refunds_of_its_payments_and_no_others(
     api_key = key(keeper, "read", accounts=[known["three"]])
     for payment in (known["payment"], number, 2**62):
         assert rows(keeper, "list_payments", **asked | {"refunded_payment_id": payment}, api_key_id=api_key) == []
+
+
+@pytest.mark.parametrize("filters", [{}, {"buyer_account_id": "one"}, {"min": 1, "limit": 1}], ids=str)
+def test_a_bound_key_lists_the_captures_of_its_holds_and_no_others(
+    keeper: Connection, known: dict[str, Any], filters: dict[str, Any]
+) -> None:
+    row(keeper, "capture_hold", known["hold"], 1)
+    asked = {name: known.get(value, value) for name, value in filters.items()} | {"hold_id": known["hold"]}
+    every = rows(keeper, "list_payments", **asked)
+    assert every
+    for side in ("one", "two"):
+        api_key = key(keeper, "read", accounts=[known["three"], known[side]], name=side)
+        assert rows(keeper, "list_payments", **asked, api_key_id=api_key) == every
+    api_key = key(keeper, "read", accounts=[known["three"]])
+    for hold in (known["hold"], 2**62):
+        assert rows(keeper, "list_payments", **asked | {"hold_id": hold}, api_key_id=api_key) == []
 
 
 def test_of_a_reference_that_others_use_a_bound_key_is_told_nothing_however_often(

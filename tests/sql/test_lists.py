@@ -395,6 +395,8 @@ REFUSALS = [
     ("list_accounts(p_currency => 'XXX')", "WB013"),
     ("list_accounts(p_status => '')", "WB041"),
     ("list_accounts(p_status => 'Frozen')", "WB041"),
+    ("list_payments(p_order => 'up')", "WB064"),
+    ("list_payments(p_before_id => 5)", "WB065"),
     # Of two reasons, the one that is checked first:
     ("list_payments(null, 0, p_min => 'NaN')", "WB061"),
     ("list_accounts(null, 0, p_status => '')", "WB061"),

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connection, clone
-from tests.sql.calls import Row, held, paid, row, rows
+from tests.sql.calls import held, paid, row, rows
 
 PAYMENTS, ACCOUNTS = 20_000, 2_000
 LIMIT = 20
@@ -103,14 +103,47 @@ FILTERS: list[dict[str, Any]] = [
 FIRST, MIDDLE, LAST = None, PAYMENTS // 2, PAYMENTS - 20 * LIMIT
 
 
+def pages(middle: int, last: int) -> list[dict[str, Any]]:
+    """The first page, one in the middle and one near the end, read upwards and downwards, in either order."""
+    end = 2**63 - 1
+    return [
+        *({"after_id": place, "order": "asc"} for place in (None, middle, last)),
+        *({"before_id": place, "order": "desc"} for place in (0, middle, last)),
+        *({"after_id": place, "order": "desc"} for place in (None, middle, 20 * LIMIT)),
+        *({"before_id": place, "order": "asc"} for place in (end, middle, 20 * LIMIT)),
+    ]
+
+
+# Walks through a whole list: where it begins, which side of a page it goes on from, and whether ids rise.
+WALKS: list[tuple[dict[str, Any], str, bool]] = [
+    ({"order": "asc"}, "after_id", True),
+    ({"order": "desc"}, "after_id", False),
+    ({"order": "asc", "before_id": 2**63 - 1}, "before_id", False),
+    ({"order": "desc", "before_id": 0}, "before_id", True),
+]
+
+
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: " ".join(filters) or "none")
 def test_the_first_page_of_payments_and_the_last_cost_the_same(large: Connection, filters: dict[str, Any]) -> None:
-    costs = [Cost(large, "list_payments", after, LIMIT, **filters) for after in (FIRST, MIDDLE, LAST)]
+    costs = []
+    for page in pages(MIDDLE, LAST):
+        assert len(rows(large, "list_payments", limit=LIMIT, **page, **filters)) == LIMIT
+        costs.append(Cost(large, "list_payments", limit=LIMIT, **page, **filters))
     for cost in costs:
         assert cost.scanned == set()
         # Of an account, as a buyer and as a seller; and a few to find where a moment is.
         assert LIMIT <= cost.rows["payment"] <= 2 * (LIMIT + 1) + 8
         assert cost.buffers <= 3 * min(other.buffers for other in costs) + 20
+
+
+@pytest.mark.parametrize("filters", [{"from": moment(MIDDLE)}, {"to": moment(MIDDLE)}], ids=" ".join)
+def test_a_page_by_time_reads_nothing_beyond_its_moments(large: Connection, filters: dict[str, Any]) -> None:
+    for page in pages(MIDDLE, LAST):
+        number = len(rows(large, "list_payments", limit=LIMIT, **page, **filters))
+        cost = Cost(large, "list_payments", limit=LIMIT, **page, **filters)
+        assert cost.scanned == set()
+        assert cost.rows["payment"] <= 2 * number + 4
+        assert cost.buffers <= 120
 
 
 @pytest.mark.parametrize("reference", ["one 7", "none"])
@@ -126,8 +159,10 @@ def test_a_page_of_the_changes_of_an_account_reads_no_more_than_it_shows(large: 
                select 1 + n % 3, 'active', n, 0 from generate_series(1, 6000) as n"""
         )
         [(middle,)] = large.execute("select max(id) - 3000 from ledger.account_change").fetchall()
-        for after in (None, middle):
-            cost = Cost(large, "list_account_changes", 1, after, LIMIT)
+        for page in pages(middle, middle):
+            cost = Cost(large, "list_account_changes", 1, limit=LIMIT, **page)
+            if page.get("after_id", page.get("before_id")) == 20 * LIMIT:
+                continue  # ids are higher
             assert (cost.scanned, cost.rows["account_change"]) == (set(), LIMIT + 1)
 
 
@@ -166,58 +201,66 @@ NARROW: list[tuple[dict[str, Any], int]] = [
 ]
 
 
+@pytest.mark.parametrize("walk", WALKS, ids=str)
 @pytest.mark.parametrize(("filters", "number"), NARROW, ids=str)
 def test_what_narrows_and_finds_nothing_looks_at_so_many_says_where_to_go_on_and_comes_to_the_end(
-    large: Connection, filters: dict[str, Any], number: int
+    large: Connection, filters: dict[str, Any], number: int, walk: tuple[dict[str, Any], str, bool]
 ) -> None:
-    after, markers = None, 0
+    place, side, upwards = walk
+    seen = []
     while True:
-        cost = Cost(large, "list_payments", after, LIMIT, **filters)
+        cost = Cost(large, "list_payments", limit=LIMIT, **place, **filters)
         assert cost.scanned == set()
         # Of an account, as many as a buyer and as a seller; and a few to find where a moment is. Looked at twice: once
         # to find where the page ends.
         assert cost.rows["payment"] <= 2 * LOOKED_AT + 8
-        page = rows(large, "list_payments", after, LIMIT, **filters)
+        page = rows(large, "list_payments", limit=LIMIT, **place, **filters)
         if not page:
             break
         [marker] = page
         assert {name for name, value in marker.items() if value is not None} == {"id", "more"}
         assert marker["more"] is True
-        assert marker["id"] > (after or 0)
-        after = marker["id"]
-        markers += 1
-    assert markers == number // LOOKED_AT
+        seen.append(marker["id"])
+        place = {"order": place["order"], side: marker["id"]}
+    assert seen == sorted(set(seen), reverse=not upwards)
+    assert len(seen) == number // LOOKED_AT
 
 
-@pytest.mark.parametrize(("limit", "pages"), [(150, 3), (100, 3), (60, 4)])
+@pytest.mark.parametrize("walk", WALKS, ids=str)
+@pytest.mark.parametrize(("limit", "number"), [(150, 3), (100, 3), (60, 4)])
 def test_a_page_that_narrows_ends_after_so_many_even_if_some_were_found(
-    large: Connection, limit: int, pages: int
+    large: Connection, limit: int, number: int, walk: tuple[dict[str, Any], str, bool]
 ) -> None:
     """Each hundredth payment is one of 100: 10,000 payments hold 100 of them. Pages of more than that end early, and
     those of exactly as many, or of fewer, do not know yet whether there are others."""
-    found: list[Row] = []
-    after, number = None, 0
-    while True:
-        page = rows(large, "list_payments", after, limit, min=100)
-        number += 1
-        found += [payment for payment in page if payment["amount"] is not None]
-        if not page or not page[-1]["more"]:
-            break
-        assert page[-1]["id"] > (after or 0)
-        after = page[-1]["id"]
-    assert [payment["id"] for payment in found] == list(range(99, PAYMENTS, 100))
-    assert number == pages
+    place, side, _ = walk
+    read: list[list[int]] = []
+    more = True
+    while more:
+        page = rows(large, "list_payments", limit=limit, min=100, **place)
+        more = bool(page) and page[-1]["more"]
+        read.append([payment["id"] for payment in page if payment["amount"] is not None])
+        if more:
+            place = {"order": place["order"], side: page[-1 if side == "after_id" else 0]["id"]}
+    found = [id_ for page in (read if side == "after_id" else read[::-1]) for id_ in page]
+    expected = [*range(99, PAYMENTS, 100)]
+    assert found == (expected if place["order"] == "asc" else expected[::-1])
+    assert abs(len(read) - number) <= 1
 
 
 @pytest.mark.parametrize("account_id", [1, 77])
 def test_the_first_page_of_a_statement_and_the_last_cost_the_same(large: Connection, account_id: int) -> None:
-    pages: list[tuple[Any, ...]] = [
-        *((account_id, after, LIMIT) for after in (FIRST, MIDDLE, LAST)),
-        *((account_id, None, LIMIT, moment(n), moment(n + 50)) for n in (1, MIDDLE, LAST)),
-        *((account_id, None, LIMIT, moment(n)) for n in (1, MIDDLE, LAST)),
+    asked: list[dict[str, Any]] = [
+        *pages(MIDDLE, LAST),
+        *(
+            {"from": moment(n), "to": moment(n + 50), "order": order}
+            for n in (1, MIDDLE, LAST)
+            for order in ("asc", "desc")
+        ),
+        *({"from": moment(n), "order": order} for n in (1, MIDDLE, LAST) for order in ("asc", "desc")),
     ]
-    for page in pages:
-        cost = Cost(large, "get_statement", *page)
+    for page in asked:
+        cost = Cost(large, "get_statement", account_id, limit=LIMIT, **page)
         assert cost.scanned == set()
         assert cost.rows["payment"] <= 2 * (LIMIT + 1) + 12
         assert cost.rows["account"] <= LIMIT + 2
@@ -274,8 +317,8 @@ def test_a_page_of_accounts_reads_no_more_than_it_shows(
     large: Connection, filters: dict[str, str], read: int, number: int
 ) -> None:
     assert len(rows(large, "list_accounts", **filters)) == number
-    for after in (None, ACCOUNTS // 2, ACCOUNTS - 5 * LIMIT):
-        cost = Cost(large, "list_accounts", after, LIMIT, **filters)
+    for page in pages(ACCOUNTS // 2, ACCOUNTS - 5 * LIMIT):
+        cost = Cost(large, "list_accounts", limit=LIMIT, **page, **filters)
         assert "account" not in cost.scanned
         assert cost.rows["account"] <= read
         assert cost.buffers <= 40
@@ -347,11 +390,13 @@ HOLD_FILTERS: list[tuple[dict[str, Any], int]] = [
 def test_the_first_page_of_holds_and_the_last_cost_the_same(
     holding: Connection, filters: dict[str, Any], read: int
 ) -> None:
-    for after in (None, HOLDS // 2, HOLDS - 60 * LIMIT):
-        found = rows(holding, "list_holds", after, LIMIT, **filters)
+    for page in pages(HOLDS // 2, HOLDS - 60 * LIMIT):
+        if 20 * LIMIT in page.values():
+            page = {name: value if name == "order" else 60 * LIMIT for name, value in page.items()}
+        found = rows(holding, "list_holds", limit=LIMIT, **page, **filters)
         assert len(found) == LIMIT
         assert all(hold["amount"] is not None and hold["more"] for hold in found)
-        cost = Cost(holding, "list_holds", after, LIMIT, **filters)
+        cost = Cost(holding, "list_holds", limit=LIMIT, **page, **filters)
         assert cost.scanned == set()
         assert cost.rows["hold"] <= read
         assert cost.rows["payment"] <= LIMIT
@@ -378,25 +423,27 @@ NARROW_HOLDS: list[tuple[dict[str, Any], int]] = [
 ]
 
 
+@pytest.mark.parametrize("walk", WALKS, ids=str)
 @pytest.mark.parametrize(("filters", "number"), NARROW_HOLDS, ids=str)
 def test_what_narrows_and_finds_no_hold_looks_at_so_many_says_where_to_go_on_and_comes_to_the_end(
-    holding: Connection, filters: dict[str, Any], number: int
+    holding: Connection, filters: dict[str, Any], number: int, walk: tuple[dict[str, Any], str, bool]
 ) -> None:
-    after, pages = None, 0
+    place, side, upwards = walk
+    seen = []
     while True:
-        cost = Cost(holding, "list_holds", after, LIMIT, **filters)
+        cost = Cost(holding, "list_holds", limit=LIMIT, **place, **filters)
         assert cost.scanned == set()
         assert cost.rows["hold"] <= 5 * LOOKED_AT
-        page = rows(holding, "list_holds", after, LIMIT, **filters)
-        pages += 1
+        page = rows(holding, "list_holds", limit=LIMIT, **place, **filters)
         if not page:
             break
         [marker] = page
         assert {name for name, value in marker.items() if value is not None} == {"id", "more"}
         assert marker["more"] is True
-        assert marker["id"] > (after or 0)
-        after = marker["id"]
-    assert pages <= 1 + 4 * number // LOOKED_AT
+        seen.append(marker["id"])
+        place = {"order": place["order"], side: marker["id"]}
+    assert seen == sorted(set(seen), reverse=not upwards)
+    assert len(seen) <= 4 * number // LOOKED_AT
 
 
 def test_an_account_of_very_many_open_holds_is_as_quick_as_any(admin: Connection) -> None:

@@ -88,6 +88,7 @@ LIMITED = {
     "WB051": "create_currency(%s, 2)",
     "WB052": "create_currency('x', %s)",
     "WB061": "list_accounts(p_limit => %s)",
+    "WB064": "list_accounts(p_order => %s)",
     "WB071": "create_api_key(%s, array['read'])",
 }
 

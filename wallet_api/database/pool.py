@@ -40,23 +40,26 @@ _UNSAFE_COMMIT = "SyncRepWaitForLSN"
 class Rows(NamedTuple):
     """A function's result: `columns`, each a name and a type OID, and `values`, whose rows may be longer than that.
 
-    Values are text as PostgreSQL writes it, in UTC. If this is a page with a next page, `next_after` is the id after
-    which that one begins.
+    Values are text as PostgreSQL writes it, in UTC. If this is a page that others follow, `next_after` is the id after
+    which the next one begins; if it was read backwards, and others precede it, the id before which that one ends.
     """
 
     columns: tuple[tuple[str, int], ...]
     values: Sequence[tuple[Any, ...]]
     next_after: str | None = None
 
-    def page(self) -> "Rows":
+    def page(self, *, backward: bool = False) -> "Rows":
         """The rows as a page. The first column is the id, the last is `more`: whether there is another page.
 
-        If a page ends before it is full, as those of list_payments may, its last row is a marker: all null but the id
-        at which the page ended.
+        `backward` says that the page was read from its end, so that its first row is the last one found. If a page ends
+        before it is full, as those of list_payments may, that row is a marker: all null but the id at which it ended.
         """
-        last = self.values[-1] if self.values else (None, None)
-        is_marker = last[0] is not None and last[1:-1].count(None) == len(last) - 2
-        values = self.values[:-1] if is_marker else self.values
+        found = self.values if backward else reversed(self.values)
+        last = next((row for row in found if row[0] is not None), None)  # a statement begins with a row without an id
+        if last is None:
+            return Rows(self.columns[:-1], self.values)
+        is_marker = last[1:-1].count(None) == len(last) - 2
+        values = self.values[is_marker:] if backward else self.values[: len(self.values) - is_marker]
         return Rows(self.columns[:-1], values, last[0] if last[-1] else None)
 
 

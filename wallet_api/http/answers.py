@@ -22,7 +22,7 @@ async def respond(operation: Operation, request: Request) -> Response:
         return await _list(operation, request, values)
     if operation.list_name:
         rows = await _call(operation, request, values, operation.columns)
-        return messages.Answer(List(operation.list_name).whole(rows, codec.objects(rows)))
+        return messages.Answer(List(operation.list_name).whole(codec.objects(rows), rows, rows))
     return await _one(operation, request, values)
 
 
@@ -54,21 +54,43 @@ def _shown(operation: Operation, values: dict[str, Any]) -> tuple[str, ...]:
 
 
 async def _list(operation: Operation, request: Request, values: dict[str, Any]) -> Response:
-    """The whole list, streamed if it is long; with a limit, one page and the link to the next."""
-    form = List(operation.list_name, values["id"] if operation.name == "getStatement" else None)
+    """The whole list, streamed if it is long; with a limit, one page and the links to those beside it."""
+    is_statement = operation.name == "getStatement"
+    form = List(operation.list_name, values["id"] if is_statement else None, values["order"] == "desc")
     columns = (*_shown(operation, values), "more")
-    if values["limit"] is None:
+    backward = values["before"] is not None and values["after"] is None
+    # Without a limit, the rulebook refuses to read backwards.
+    if values["limit"] is None and not backward:
         pages = request.app.state.lists.pages(*operation.call(columns, request, values), record_of(request))
         return await listed(form, pages, request)
-    page = (await _call(operation, request, values, columns)).page()
-    return messages.Answer(form.whole(page, form.objects(page)), *_next(operation, request, values, page))
+    page = (await _call(operation, request, values, columns)).page(backward=backward)
+    links = _links(operation, request, values, form.lines(page), backward=backward)
+    return messages.Answer(form.whole(form.objects(page), page, page), *links)
 
 
-def _next(operation: Operation, request: Request, values: dict[str, Any], page: Rows) -> list[tuple[bytes, bytes]]:
-    """The Link header of the next page, if any: the same URL with another `after`."""
-    if page.next_after is None:
-        return []
+def _links(
+    operation: Operation, request: Request, values: dict[str, Any], page: Rows, *, backward: bool
+) -> list[tuple[bytes, bytes]]:
+    """The Link header of the next and the previous page, if any: the same URL with another `after` or `before`.
+
+    A page that was read from one side has others on that side: it was reached from there. On the other side, the
+    function tells.
+    """
+    onward, edges = page.next_after, [row[0] for row in page.values] or [page.next_after]
+    cursors: dict[str, str] = {}
+    if backward:
+        # Before a row that nothing precedes, there is nothing. That row begins the list: the next page has no cursor.
+        cursors["next"] = f"after={edges[-1]}" if edges[-1] is not None else ""
+        if onward is not None:
+            cursors["prev"] = f"before={onward}"
+    else:
+        if onward is not None:
+            cursors["next"] = f"after={onward}"
+        if values["after"] is not None and values["before"] is None and edges[0] is not None:
+            cursors["prev"] = f"before={edges[0]}"
+    replaced = {"after"} if values["after"] is not None and values["before"] is not None else {"after", "before"}
     parts = request.scope["query_string"].decode().split("&")
-    kept = [quote(part, "%=+:,/-._~") for part in parts if unquote_plus(part.partition("=")[0]).lower() != "after"]
-    address = f"{operation.path.format_map(values)}?{'&'.join([*kept, f'after={page.next_after}'])}"
-    return [(b"link", f'<{address}>; rel="next"'.encode())]
+    kept = [quote(part, "%=+:,/-._~") for part in parts if unquote_plus(part.partition("=")[0]).lower() not in replaced]
+    path = operation.path.format_map(values)
+    links = [f'<{path}?{"&".join(filter(None, [*kept, cursor]))}>; rel="{to}"' for to, cursor in cursors.items()]
+    return [(b"link", ", ".join(links).encode())] if links else []

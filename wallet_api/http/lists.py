@@ -27,27 +27,41 @@ class List:
     """Writes a list: {"name":[…]}, or {} if it is empty.
 
     With `account_id`, it is a statement, which is never {}. Then the first row of each page is not a line: it has the
-    opening balance of the page.
+    opening balance of the page. If the statement begins with the `newest` line, it ends with that of its last page.
     """
 
     name: str
     account_id: int | None = None
+    newest: bool = False
 
     def head(self, first: Rows) -> str:
         """The text before the rows, from the first page."""
         if self.account_id is None:
             return f'{{"{self.name}":['
-        opening = first.values[0][[name for name, _ in first.columns].index("balance")]
-        return f'{{"AccountID":{self.account_id},"OpeningAmount":"{opening}","{self.name}":['
+        opening = "" if self.newest else f"{_opening(first)},"
+        return f'{{"AccountID":{self.account_id},{opening}"{self.name}":['
+
+    def tail(self, last: Rows) -> str:
+        """The text after the rows, from the last page."""
+        return f"],{_opening(last)}}}" if self.newest and self.account_id is not None else "]}"
+
+    def lines(self, page: Rows) -> Rows:
+        """The rows of a page that the list shows."""
+        return page if self.account_id is None else page._replace(values=page.values[1:])
 
     def objects(self, page: Rows) -> list[str]:
         """The rows of a page as JSON objects."""
-        return codec.objects(page if self.account_id is None else page._replace(values=page.values[1:]))
+        return codec.objects(self.lines(page))
 
-    def whole(self, first: Rows, objects: list[str]) -> str:
-        """The whole list, from its first page and its objects."""
+    def whole(self, objects: list[str], first: Rows, last: Rows) -> str:
+        """The whole list, from its objects, its first page and its last one."""
         is_empty = self.account_id is None and not objects
-        return "{}" if is_empty else f"{self.head(first)}{','.join(objects)}]}}"
+        return "{}" if is_empty else f"{self.head(first)}{','.join(objects)}{self.tail(last)}"
+
+
+def _opening(page: Rows) -> str:
+    """The opening balance of a statement's page, as a member of an object."""
+    return f'"OpeningAmount":"{page.values[0][[name for name, _ in page.columns].index("balance")]}"'
 
 
 async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> Response:
@@ -57,10 +71,11 @@ async def listed(form: List, pages: AsyncGenerator[Rows], request: Request) -> R
     if first.next_after is not None and request.scope["http_version"] != "1.0":
         settings: Settings = request.app.state.settings
         return _Stream(form, first, pages, settings.list_timeout)
+    page = first
     objects = form.objects(first)
     async for page in pages:
         objects += form.objects(page)
-    return Answer(form.whole(first, objects))
+    return Answer(form.whole(objects, first, page))
 
 
 @dataclass(eq=False)
@@ -103,14 +118,15 @@ class _Stream(Response):
 
     async def _send_pages(self, send: Send, gone: asyncio.Future[Message]) -> None:
         """Sends pages as they arrive. A filtered list may have slow or empty pages."""
-        start = self.form.head(self.first)
-        page: Rows | None = self.first
-        while page is not None and not gone.done():
+        start, page = self.form.head(self.first), self.first
+        following: Rows | None = self.first
+        while following is not None and not gone.done():
+            page = following
             if objects := self.form.objects(page):
                 await _send_text(send, start + ",".join(objects))
                 start = ","
-            page = await anext(self.pages, None)
-        await _send_text(send, "]}" if start == "," else self.form.whole(self.first, []))
+            following = await anext(self.pages, None)
+        await _send_text(send, self.form.tail(page) if start == "," else self.form.whole([], self.first, page))
 
 
 async def _send_text(send: Send, text: str) -> None:
