@@ -261,12 +261,14 @@ def _parameters(declared: Operation) -> list[dict[str, Any]]:
 
 
 def _parameter(name: str, place: str, field: Field, declared: Operation, about: dict[str, Any]) -> dict[str, Any]:
+    schema = _asked(field, declared)
+    form = {"content": {"application/json": {"schema": schema}}} if field.type == "jsonb" else {"schema": schema}
     return {
         "name": name,
         "in": place,
         "description": about["about"],
         "required": place == "path",
-        "schema": _asked(field, declared),
+        **form,
     } | ({"example": about["example"]} if "example" in about else {})
 
 
@@ -368,6 +370,7 @@ def _forms(declared: Operation) -> list[tuple[Refusal, str]]:
     refused += [(refusals.UNKNOWN_PARAMETER, "")]
     if declared.query:
         refused += [(refusals.QUERY_NOT_UTF8, "")]
+        refused += [(refusals.NOT_JSON_IN_QUERY, field.name) for field in declared.query if field.type == "jsonb"]
     if declared.body is not None:
         refused += [(refusals.BODY_EMPTY, "")] if declared.needs_body else []
         refused += [

@@ -94,7 +94,7 @@ def _operation(document: Node, method: str, path: str, described: Node) -> Itera
     yield f'<article id="{described["operationId"]}"><h3>{_title(method, path)}</h3>'
     yield f"<p>{escape(described['summary'])}.</p>{_prose(described.get('description', ''))}"
     asked = [
-        (parameter["name"], parameter["in"], parameter["schema"], parameter.get("required"), parameter["description"])
+        (parameter["name"], parameter["in"], _schema(parameter), parameter.get("required"), parameter["description"])
         for parameter in described.get("parameters", [])
     ]
     if "requestBody" in described:
@@ -183,6 +183,12 @@ def _curl(method: str, path: str, described: Node) -> str:
         words += ["-d", json.dumps(described["requestBody"]["content"]["application/json"].get("example", {}))]
     words.append(f"http://localhost:8080{path}{'?' if query else ''}{'&'.join(query)}")
     return shlex.join(words)
+
+
+def _schema(parameter: Node) -> Node:
+    """The schema of a parameter, which may be JSON."""
+    schema: Node = parameter.get("schema") or parameter["content"]["application/json"]["schema"]
+    return schema
 
 
 def _resolved(document: Node, schema: Node) -> Node:

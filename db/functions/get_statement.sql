@@ -33,7 +33,8 @@ create or replace function wallet.get_statement(
         reference text,
         refunded_payment_id bigint,
         hold_id bigint,
-        more boolean
+        more boolean,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -80,7 +81,7 @@ begin
             case line.buyer_account_id when v_account.id then -line.amount else line.amount end,
             case line.buyer_account_id when v_account.id then line.buyer_balance else line.seller_balance end::numeric,
             line.operation_timestamp, line.description, line.reference, line.refunded_payment_id, line.hold_id,
-            more
+            more, line.metadata
         from wallet._history_in_direction(v_account.id, v_after_id, v_until_id, p_limit, v_page.direction) as line
         join ledger.account as counterparty
             on counterparty.id

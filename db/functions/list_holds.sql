@@ -1,5 +1,5 @@
 -- wallet.list_holds(p_after_id, p_limit, p_account_id, p_status, p_reference, p_expires_before, p_api_key_id,
---                   p_before_id, p_order)
+--                   p_before_id, p_order, p_metadata)
 --
 -- Returns a page of the holds that match the arguments, at most p_limit (_page.sql). Without arguments, it returns all;
 -- to a key bound to accounts, only those that involve them.
@@ -15,7 +15,7 @@
 --          others precede, before p_before_id => the first row's id. If a page ends before it is full, that row is not a
 --          hold: all columns but id and more are NULL
 -- Locks:   nothing; reads one snapshot
--- Raises:  refusals of the API key, the page and the status
+-- Raises:  refusals of the API key, the page, the status and the metadata
 
 -- Row comparisons, as in _history.sql: a single index gives this order. Two bounds, so that a cursor only moves one.
 -- "is not null" is the condition of the partial index on references.
@@ -81,7 +81,8 @@ create or replace function wallet.list_holds(
     p_expires_before timestamptz default null,
     p_api_key_id bigint default null,
     p_before_id bigint default null,
-    p_order text default 'asc'
+    p_order text default 'asc',
+    p_metadata jsonb default null
 )
     returns table (
         id bigint,
@@ -99,7 +100,8 @@ create or replace function wallet.list_holds(
         made_by text,
         ended_by text,
         buyer_may_void boolean,
-        more boolean
+        more boolean,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -130,6 +132,7 @@ declare
     v_page record;
     v_candidates text;
     v_narrows boolean := p_expires_before is not null
+        or p_metadata is not null
         or p_status in ('open', 'expired')
         or (v_index = 'reference' and num_nonnulls(p_account_id, p_status, v_bound_ids) > 0)
         or (p_account_id = any (v_account_ids)) is false;
@@ -143,6 +146,8 @@ begin
         perform wallet._refuse(wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id));
     elsif (p_status is null or p_status in ('open', 'captured', 'voided', 'expired')) is not true then
         perform wallet._refuse('WB036');
+    elsif (p_metadata is null or wallet._is_metadata(p_metadata)) is not true then
+        perform wallet._refuse('WB020');
     end if;
 
     v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
@@ -152,6 +157,7 @@ begin
             ($3 is null or $3 in (source.buyer_account_id, source.seller_account_id))
             and ($4 is null or $4 = wallet._hold_status(source.status, source.expires_at, $5))
             and ($6 is null or source.expires_at < $6)
+            and ($14 is null or source.metadata @> $14)
             and wallet._may_see($7, source.buyer_account_id, source.seller_account_id)
         )';
     end if;
@@ -171,7 +177,7 @@ begin
         )
         into v_number, v_looked_until
         using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
-            p_reference, v_account_ids, v_statuses, v_page.until_id;
+            p_reference, v_account_ids, v_statuses, v_page.until_id, p_limit, more, p_metadata;
         exit when v_number > p_limit or v_looked_until is null or v_look_at >= v_look_at_most;
         v_look_at := least(10 * v_look_at, v_look_at_most);
     end loop;
@@ -188,7 +194,7 @@ begin
             capture.id, coalesce(source.captured_amount, capture.amount), source.description, source.reference,
             wallet._made_by(source.api_key_id, source.database_role),
             wallet._made_by(source.ended_api_key_id, source.ended_database_role),
-            source.buyer_may_void, $13
+            source.buyer_may_void, $13, source.metadata
         from (
             select source.* from (%1$s limit $2) as source where %2$s order by source.id %3$s limit $12
         ) as source
@@ -197,19 +203,19 @@ begin
         v_candidates, v_matches, v_page.direction, p_order
     )
     using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
-        p_reference, v_account_ids, v_statuses, v_page.until_id, p_limit, more;
+        p_reference, v_account_ids, v_statuses, v_page.until_id, p_limit, more, p_metadata;
     if id is not null and not v_page.is_backward then
         return next;
     end if;
 end
 $$;
 
-comment on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text) is
+comment on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text, jsonb) is
     'Holds by id, the newest first with p_order => ''desc'', as get_hold shows them: after an id (NULL: all), at most '
     'p_limit, 1 to 1000 (NULL: all), of an account (on either side), of a status (open, captured, voided or expired), with a '
-    'reference, expiring before a moment. p_before_id instead of p_after_id: the page just before an id; with both, those '
+    'reference, expiring before a moment, whose metadata contains an object. p_before_id instead of p_after_id: the page just before an id; with both, those '
     'between. more: whether further rows follow, after the last row''s id; with p_before_id alone, whether others precede, '
     'before the first row''s id. That row is not a hold if it has only id and more.';
 
-grant execute on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text)
+grant execute on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text, jsonb)
     to wallet_app, wallet_ops, wallet_reporting;

@@ -1,16 +1,19 @@
 -- wallet.list_payments(p_after_id, p_limit, p_account_id, p_buyer_account_id, p_seller_account_id, p_currency,
 --                      p_from, p_to, p_min, p_max, p_reference, p_refunded_payment_id, p_api_key_id,
---                      p_before_id, p_order, p_hold_id)
+--                      p_before_id, p_order, p_hold_id, p_metadata)
 --
 -- Returns a page of the payments that match the arguments, at most p_limit (_page.sql). Without arguments, it returns
 -- all; to a key bound to accounts, only those that involve them.
 --
 -- One index gives the candidates, in order: that of the refunded payment, else of the captured hold, the reference, the
--- buyer, the seller, the account (either side), the accounts that the key is bound to, the time, the id. (A bound key
--- never reads the index of another account, nor the refunds of a payment or the captures of a hold that it may not see.)
--- Further conditions filter the candidates, and a page then reads at most 10,000 of them: it may have fewer rows than the
--- limit although others follow. But for a bound key and a reference, it reads all: an early end would reveal payments of
--- other accounts.
+-- buyer, the seller, the account (either side), the accounts that the key is bound to, the time, the metadata, the id. (A
+-- bound key never reads the index of another account, nor the refunds of a payment or the captures of a hold that it may
+-- not see.) Further conditions filter the candidates, and a page then reads at most 10,000 of them: it may have fewer rows
+-- than the limit although others follow. But for a bound key and a reference, it reads all: an early end would reveal
+-- payments of other accounts.
+--
+-- The index of the metadata is optional: docs/operations.md creates it. It has no order, so it gives the candidates only
+-- if they are so few that each page can read all of them.
 --
 -- Returns: payments, oldest first, or newest first with p_order => 'desc': by id; by time and id if the index is that of
 --          the time. more, the same in all rows: whether further rows follow, after p_after_id => the last row's id; if
@@ -18,7 +21,7 @@
 --          before it is full, that row is not a payment: all columns but id and more are NULL
 -- Locks:   nothing; reads one snapshot
 -- Writes:  ledger.answered_until, if it reports on a later moment than any answer before: the answer stays true
--- Raises:  refusals of the API key, the page, and min or max; no such currency
+-- Raises:  refusals of the API key, the page, the metadata, and min or max; no such currency
 
 create or replace function wallet._index_of_payments(
     p_refunded_payment_id bigint,
@@ -90,6 +93,13 @@ as $$
                 where (payment.operation_timestamp, payment.id) > ($7, $1)
                     and (payment.operation_timestamp, payment.id) <= ($8, $2)
                 order by payment.operation_timestamp %1$s, payment.id %1$s'
+            when 'metadata' then '(
+                    with matching as materialized (
+                        select payment.* from ledger.payment as payment where payment.metadata @> $18
+                    )
+                    select payment.* from matching as payment
+                    where payment.id > $1 and payment.id <= $2 order by payment.id %1$s
+                )'
             when 'id' then 'select payment.* from ledger.payment as payment
                 where payment.id > $1 and payment.id <= $2 order by payment.id %1$s'
         end,
@@ -142,6 +152,38 @@ comment on function wallet._time_bounds(bigint, bigint, timestamptz, timestamptz
     'The bounds of a page of payments by time, from one moment until before another: above a time and an id, and up to a '
     'time and an id.';
 
+-- Metadata without any value, such as {"a": {}}, has no entries in the index. A materialized query is planned by itself:
+-- a limit does not make PostgreSQL read another index in the hope of finding some soon.
+create or replace function wallet._metadata_index_serves(p_metadata jsonb, p_most bigint)
+    returns boolean
+    language plpgsql stable
+as $$
+begin
+    if exists (
+            select
+            from pg_index as index
+            join pg_class as class on class.oid = index.indexrelid
+            join pg_am as method on method.oid = class.relam
+            where index.indexrelid = to_regclass('ledger.payment_metadata_idx')
+                and index.indrelid = 'ledger.payment'::regclass and index.indisvalid and method.amname = 'gin'
+                and pg_get_indexdef(index.indexrelid, 1, true) = 'metadata'
+        )
+        and jsonb_path_exists(p_metadata, '$.** ? (@.type() != "object" && @.type() != "array")')
+    then
+        return (
+            with matching as materialized (
+                select payment.id from ledger.payment as payment where payment.metadata @> p_metadata
+            )
+            select count(*) <= p_most from (select from matching limit p_most + 1) as counted
+        );
+    end if;
+    return false;
+end
+$$;
+
+comment on function wallet._metadata_index_serves(jsonb, bigint) is
+    'Whether ledger.payment_metadata_idx exists, and finds at most so many payments that contain this metadata.';
+
 create or replace function wallet.list_payments(
     p_after_id bigint default null,
     p_limit bigint default null,
@@ -158,7 +200,8 @@ create or replace function wallet.list_payments(
     p_api_key_id bigint default null,
     p_before_id bigint default null,
     p_order text default 'asc',
-    p_hold_id bigint default null
+    p_hold_id bigint default null,
+    p_metadata jsonb default null
 )
     returns table (
         id bigint,
@@ -172,7 +215,8 @@ create or replace function wallet.list_payments(
         reference text,
         refunded_payment_id bigint,
         hold_id bigint,
-        more boolean
+        more boolean,
+        metadata jsonb
     )
     language plpgsql stable
     security definer
@@ -209,6 +253,8 @@ begin
         perform wallet._refuse(wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id));
     elsif (coalesce(wallet._is_amount(p_min), true) and coalesce(wallet._is_amount(p_max), true)) is not true then
         perform wallet._refuse('WB062');
+    elsif (p_metadata is null or wallet._is_metadata(p_metadata)) is not true then
+        perform wallet._refuse('WB020');
     end if;
 
     perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
@@ -241,6 +287,8 @@ begin
         select bounds.above_id, bounds.above_time, bounds.until_id, bounds.until_time
         into v_after_id, v_from, v_until_id, v_to
         from wallet._time_bounds(v_after_id, v_until_id, v_from, v_to) as bounds;
+    elsif v_index = 'id' and p_metadata is not null and wallet._metadata_index_serves(p_metadata, v_most_looked_at) then
+        v_index := 'metadata';
     end if;
 
     v_order := format(v_by, v_page.direction);
@@ -249,7 +297,8 @@ begin
     );
     v_narrows := num_nonnulls(
             p_refunded_payment_id, p_hold_id, p_reference, p_buyer_account_id, p_seller_account_id, p_account_id
-        ) > case when v_index in ('bound', 'time', 'id') then 0 else 1 end
+        ) > case when v_index in ('bound', 'time', 'metadata', 'id') then 0 else 1 end
+        or (p_metadata is not null and v_index <> 'metadata')
         or num_nonnulls(p_currency, p_min, p_max) > 0
         or (v_index in ('refunds', 'captures', 'reference') and num_nonnulls(p_from, p_to) > 0)
         or (v_index = 'reference' and v_bound_ids is not null);
@@ -276,6 +325,7 @@ begin
                 and ($14 is null or $14 in (source.buyer_account_id, source.seller_account_id))
                 and ($5 is null or source.reference = $5)
                 and ($6 is null or source.hold_id = $6)
+                and ($18 is null or source.metadata @> $18)
                 and wallet._may_see($16, source.buyer_account_id, source.seller_account_id)'
             -- all other indexes have applied the times
             || case when v_index in ('refunds', 'captures', 'reference')
@@ -288,7 +338,8 @@ begin
     )
     into v_looked_until, v_number
     using v_after_id, v_until_id, v_look_at, v_key, p_reference, p_hold_id, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
+        more, p_metadata;
     more := coalesce(v_number > p_limit, false) or v_looked_until is not null;
     id := case when v_number < p_limit then v_looked_until end;
     if id is not null and v_page.is_backward then
@@ -298,14 +349,16 @@ begin
         'select
             source.id, source.currency_id, currency.name, source.amount::numeric,
             source.buyer_account_id, source.seller_account_id, source.operation_timestamp,
-            source.description, source.reference, source.refunded_payment_id, source.hold_id, $17
+            source.description, source.reference, source.refunded_payment_id, source.hold_id, $17,
+            source.metadata
         from (%s order by %s limit $15) as source
         join ledger.currency as currency on currency.id = source.currency_id
         order by %s',
         v_found, v_order, format(v_by, p_order)
     )
     using v_after_id, v_until_id, v_look_at, v_key, p_reference, p_hold_id, v_from, v_to,
-        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids, more;
+        v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,
+        more, p_metadata;
     if id is not null and not v_page.is_backward then
         return next;
     end if;
@@ -314,16 +367,17 @@ $$;
 
 comment on function wallet.list_payments(
     bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint,
-    bigint, text, bigint
+    bigint, text, bigint, jsonb
 ) is
     'Payments, oldest first, or newest first with p_order => ''desc'': after an id (NULL: all), at most p_limit, 1 to 1000 '
     '(NULL: all), of an account, a buyer, a seller, a currency (id or name), from a moment (p_from) until before another '
-    '(p_to), of an amount from p_min to p_max, with a reference, that refund a payment, or that capture a hold. '
+    '(p_to), of an amount from p_min to p_max, with a reference, that refund a payment, that capture a hold, or whose '
+    'metadata contains an object. '
     'p_before_id instead of p_after_id: the page just before an id; with both, those between. more: whether further rows '
     'follow, after the last row''s id; with p_before_id alone, whether others precede, before the first row''s id. That row '
     'is not a payment if it has only id and more.';
 
 grant execute on function wallet.list_payments(
     bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint,
-    bigint, text, bigint
+    bigint, text, bigint, jsonb
 ) to wallet_app, wallet_ops, wallet_reporting;

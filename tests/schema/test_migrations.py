@@ -1,6 +1,7 @@
 """The runner brings a database to this version, any number of times, in any company, or refuses in a clear sentence."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,21 @@ def test_what_is_in_the_ledger_stays(admin: Connection, database: str, db: Path)
     assert migrations.migrate(database, db=db) == ["applied 9000_more.sql"]
     assert [balance(admin, buyer), balance(admin, seller)] == [9, 1]
     assert migrations.installed_version(database) == migrations.version(db) != migrations.version()
+
+
+def test_the_optional_index_on_metadata_stays(admin: Connection, database: str, db: Path) -> None:
+    """The statement is that of docs/operations.md."""
+    [statement] = re.findall(
+        r"^wallet=# (create index .* payment_metadata_idx .*;)$",
+        (PROJECT / "docs/operations.md").read_text(),
+        re.MULTILINE,
+    )
+    admin.execute(statement)
+    add_migration(
+        db, "9999_column.sql", "set local role wallet_owner;\nalter table ledger.payment add column added text;"
+    )
+    assert migrations.migrate(database, db=db) == ["applied 9999_column.sql"]
+    assert is_valid(admin, "ledger.payment_metadata_idx")
 
 
 def test_an_edited_file_is_refused(database: str, db: Path) -> None:

@@ -4,6 +4,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.conftest import Connection
 from tests.sql.calls import held, paid, row, rows
@@ -71,6 +72,8 @@ def call_all(connection: Connection, number: int) -> set[str]:
         ("list_payments", *[None] * 11, payments[0]),
         ("list_payments", *[None] * 13, None, "asc", holds[0]),
         ("list_payments", None, 5, *[None] * 11, 5, "desc"),
+        ("list_payments", None, 5, *[None] * 12, "asc", None, Jsonb({})),
+        ("list_accounts", None, 5, *[None] * 6, "asc", Jsonb({})),
         ("list_api_keys",),
         ("list_currencies",),
         ("list_feed",),

@@ -130,7 +130,7 @@ def test_a_payment_as_it_is_listed_and_as_it_is_shown(keeper: Connection, ledger
     listed = rows(keeper, "list_payments")[3]
     assert list(listed) == [
         "id", "currency_id", "currency_name", "amount", "buyer_account_id", "seller_account_id", "operation_timestamp",
-        "description", "reference", "refunded_payment_id", "hold_id", "more",
+        "description", "reference", "refunded_payment_id", "hold_id", "more", "metadata",
     ]  # fmt: skip
     assert (listed["currency_id"], listed["currency_name"]) == (2, "RUB")
     assert (listed["description"], listed["reference"]) == ("hour 4", "one")

@@ -3,10 +3,12 @@ twice. Held against random data."""
 
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.conftest import Connection, clone
 from tests.sql.calls import Row, as_if_an_hour_ago, at, held, paid, refusal, row, rows
@@ -15,6 +17,8 @@ from tests.support import account
 HOURS = [f"2020-01-01 {hour:02}:00:00+00" for hour in range(24)]
 EDGES = [-(2**63), -1, 0, 1, 2**63 - 1]
 ORDERS = ("asc", "desc")
+METADATA_INDEX = """create index payment_metadata_idx on ledger.payment using gin (metadata jsonb_path_ops)
+    where metadata is not null"""
 
 
 class Ledger(NamedTuple):
@@ -28,7 +32,10 @@ class Ledger(NamedTuple):
 def fill(connection: Connection, rng: random.Random) -> Ledger:
     """Accounts, and what happens among them at random: payments whose times go back and forth, refunds, holds of every
     status, and changes of what the accounts may."""
-    accounts = [account(connection, f"{'ab'[n % 2]}{n}", 10_000) for n in range(6)]
+    accounts = [
+        int(row(connection, "create_account", f"{'ab'[n % 2]}{n}", 10_000, 1, metadata=Jsonb({"n": n % 2}))["id"])
+        for n in range(6)
+    ]
     payments: list[int] = []
     holds: list[int] = []
     for _ in range(90):
@@ -37,15 +44,20 @@ def fill(connection: Connection, rng: random.Random) -> Ledger:
         kind = rng.choice(["pay", "pay", "refund", "hold", "capture", "void", "limit", "status"])
         match kind:
             case "pay":
-                payments.append(paid(connection, buyer, seller, amount, reference=reference))
+                metadata = rng.choice([None, Jsonb({"n": amount % 2, "of": {"x": ["y"]}})])
+                payments.append(paid(connection, buyer, seller, amount, reference=reference, metadata=metadata))
             case "refund" if payments:
                 payments.append(int(row(connection, "refund_payment", payments[0], "0.001")["id"]))
             case "hold":
-                holds.append(held(connection, buyer, seller, amount, reference=reference))
+                metadata = rng.choice([None, Jsonb({"n": amount % 2})])
+                holds.append(held(connection, buyer, seller, amount, reference=reference, metadata=metadata))
             case "capture" | "void" if holds:
                 hold = rng.choice(holds)
                 if row(connection, "get_hold", hold)["status"] != "open":
                     continue
+                if kind == "capture":
+                    for _ in range(2):
+                        row(connection, "capture_hold", hold, Decimal("0.1"), final=False)
                 row(connection, f"{kind}_hold", hold)
             case "limit":
                 row(connection, "set_credit_limit", buyer, amount)
@@ -64,8 +76,11 @@ def fill(connection: Connection, rng: random.Random) -> Ledger:
 
 @pytest.fixture(scope="module", params=[1, 2])
 def ledger(cluster: str, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """The second one has the optional index on the metadata of payments."""
     for conninfo in clone(cluster, "wallet"):
         with psycopg.connect(conninfo) as connection:
+            if request.param == 2:
+                connection.execute(METADATA_INDEX)
             yield fill(connection, random.Random(request.param))
 
 
@@ -77,15 +92,17 @@ def some(ledger: Ledger, function: str) -> dict[str, Any]:
         return rng.choice(values)
 
     filters: dict[str, dict[str, Any]] = {
-        "list_accounts": {"name_prefix": one("a", "b", ""), "currency": "USD", "status": one("active", "frozen")},
+        "list_accounts": {"name_prefix": one("a", "b", ""), "currency": "USD", "status": one("active", "frozen"),
+                          "metadata": one(Jsonb({"n": 1}), Jsonb({}))},
         "list_payments": {
             "account_id": one(*accounts), "buyer_account_id": one(*accounts), "seller_account_id": one(*accounts),
             "currency": "1", "from": one(*HOURS), "to": one(*HOURS), "min": one(1, 3), "max": one(7, 9), "reference": "x",
             "refunded_payment_id": ledger.payments[0], "hold_id": one(*ledger.holds),
+            "metadata": one(Jsonb({"n": 1}), Jsonb({"of": {"x": ["y"]}}), Jsonb({"n": 2})),
         },
         "list_holds": {
             "account_id": one(*accounts), "status": one("open", "captured", "voided", "expired"), "reference": "x",
-            "expires_before": "infinity",
+            "expires_before": "infinity", "metadata": one(Jsonb({"n": 1}), Jsonb({})),
         },
         "get_statement": {"from": one(*HOURS), "to": one(*HOURS)},
         "list_account_changes": {},
@@ -248,12 +265,13 @@ def test_while_rows_are_added_those_that_were_there_come_once(ledger: Ledger, or
 
 def test_the_captures_of_a_hold(ledger: Ledger) -> None:
     captured = {payment["id"]: payment["hold_id"] for payment in rows(ledger.connection, "list_payments")}
-    assert len({*captured.values()}) > 2
+    assert len({*captured.values()}) > 1
     for hold in (*ledger.holds, 0, -(2**63), 2**63 - 1):
         expected = [payment for payment, of in captured.items() if of == hold]
+        assert len(expected) in (0, 3)
         for limit in (None, 1):
             found = rows(ledger.connection, "list_payments", None, limit, hold_id=hold)
-            assert [payment["id"] for payment in found] == expected
+            assert [payment["id"] for payment in found] == expected[:limit]
         found = rows(ledger.connection, "list_payments", hold_id=hold, max=0)
         assert found == []
 

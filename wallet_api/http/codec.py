@@ -87,6 +87,11 @@ def decode(body: bytes) -> Fields:
     return value
 
 
+def json_value(text: str) -> Any:
+    """Parses a JSON text. Raises ValueError if it is none, RecursionError if it is nested too deeply."""
+    return _DECODER.decode(text)
+
+
 def decode_query(query: bytes) -> Fields:
     """Parses the query string of a URL. Refuses one that is not UTF-8."""
     try:

@@ -26,6 +26,8 @@ DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?([Zz]|[ +-][0-9]{2}:[0-9]{2})"
 )
+# JSON that is not an object or an array.
+_SCALAR = re.compile(r'true|false|null|".*"|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
 # The most payments that a batch may have.
 MOST_PAYMENTS = 10_000
 
@@ -93,6 +95,8 @@ def _json(value: Any, name: str) -> str:
 
 
 def _json_text(value: Any, name: str) -> str:
+    if isinstance(value, dict):
+        value = codec.Fields([*value.items()])
     if isinstance(value, codec.Fields):
         members = [f"{_json_text(key, name)}:{_json_text(item, name)}" for key, item in value.pairs]
         return f"{{{','.join(members)}}}"
@@ -103,6 +107,38 @@ def _json_text(value: Any, name: str) -> str:
     if isinstance(value, Decimal):
         return str(value) if value.is_finite() else _refuse(name, refusals.NOT_FINITE)
     return codec.encode(value)
+
+
+def json_in_query(query: codec.Fields, name: str) -> str | None:
+    """The JSON text of an object in a query, whole (name={"a":{"b":17}}) or by members (name.a.b=17); None for none."""
+    text = query.get(name)
+    members = [(path.split(".")[1:], member) for path, member in query.pairs if path.lower().startswith(f"{name}.")]
+    if text is None and not members:
+        return None
+    try:
+        whole = codec.json_value(text) if text is not None else {}
+        for path, member in members:
+            _put(whole, path, _member(member))
+        return _json_text(whole, name)
+    except (ValueError, RecursionError):
+        raise Refused(refusals.NOT_JSON_IN_QUERY, name) from None
+
+
+def _put(whole: Any, path: Sequence[str], member: Any) -> None:
+    """Puts a member into an object; raises ValueError if another member is in its way, or its path has an empty key."""
+    for key in path[:-1]:
+        whole = whole.setdefault(key, {}) if isinstance(whole, dict) else None
+    if not isinstance(whole, dict) or isinstance(whole.get(path[-1]), dict) or "" in path:
+        raise ValueError(path)
+    whole[path[-1]] = member
+
+
+def _member(text: str) -> Any:
+    """The value of a member: the JSON of a number, a quoted string, true, false or null; else the text as it is."""
+    try:
+        return codec.json_value(text) if _SCALAR.fullmatch(text) else text
+    except ValueError:
+        return text
 
 
 def _moment(text: Any, name: str) -> str:

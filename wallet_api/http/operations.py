@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from wallet_api.http import codec, messages, refusals
 from wallet_api.http.authentication import KEY_ID
-from wallet_api.http.fields import KINDS, Field, Reader
+from wallet_api.http.fields import KINDS, Field, Reader, json_in_query
 from wallet_api.http.refusals import Refused
 
 _FOLDER = Path(__file__).parent
@@ -70,7 +70,10 @@ class Operation:
     def refuse_unknown_parameters(self, query_string: bytes) -> None:
         """Refuses a query string with an unknown parameter."""
         names = {field.key: field.name for field in self.query}
-        codec.decode_query(query_string).refuse_unknown(names.keys(), refusals.UNKNOWN_PARAMETER, [*names.values()])
+        objects = {field.key for field in self.query if field.type == "jsonb"}
+        query = codec.decode_query(query_string)
+        members = {name.lower() for name, _ in query.pairs if name.partition(".")[0].lower() in objects}
+        query.refuse_unknown(names.keys() | members, refusals.UNKNOWN_PARAMETER, [*names.values()])
 
     async def read(self, request: Request) -> dict[str, Any]:
         """The values of all fields, by name; a missing or null field is None."""
@@ -95,6 +98,9 @@ class Operation:
         if self.query:
             query = codec.decode_query(request.scope["query_string"])
             for field in self.query:
+                if field.type == "jsonb":
+                    values[field.name] = json_in_query(query, field.key)
+                    continue
                 text = query.get(field.key)
                 values[field.name] = None if text is None else KINDS[field.type].from_text(text, field.name)
         return values
