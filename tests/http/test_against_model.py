@@ -123,7 +123,10 @@ amounts = st.sampled_from(GOOD) | st.sampled_from(GOOD + BAD)
 parts = st.none() | amounts
 keys = st.sampled_from([None, *"abcdef"]) | st.sampled_from([None, '"{é,}\\', "k" * 255, "k" * 256, ""])
 says = st.sampled_from([None, None, None, "x", '"{é,}\\', "k" * 255, "k" * 256, ""])
-all_terms = st.builds(Terms, keys, says, says, st.none(), st.just(False))
+metadata: st.SearchStrategy[Any] = st.sampled_from(
+    [None, None, None, None, {}, {"order": 17}, {"é": [1.5, None, '"']}, [], "x", {"x": "y" * 4096}]
+)
+all_terms = st.builds(Terms, keys, says, says, metadata, st.just(False))
 places = st.integers(0, 7)
 # of an account, or of none; those that are there from the beginning are pairs of one currency
 pairs = st.sampled_from([(0, 1), (1, 0), (2, 3), (3, 2)]) | st.tuples(places, places)
@@ -200,7 +203,7 @@ class Wallet(RuleBasedStateMachine):
     def _hold(self, draw: st.DataObject) -> Action:
         buyer, seller, amount, body = self._parties(draw)
         terms, seconds, may_void = (
-            self._terms(draw)._replace(metadata=None),
+            self._terms(draw),
             draw.draw(times),
             draw.draw(st.sampled_from([None, False, True])),
         )
@@ -446,6 +449,7 @@ class Wallet(RuleBasedStateMachine):
             "CapturedAmount": plain(hold.captured) if captures else None,
             "Description": hold.description,
             "Reference": hold.reference,
+            "Metadata": hold.metadata,
             "BuyerMayVoid": hold.buyer_may_void or None,
         }
         return {name: value for name, value in fields.items() if value is not None}
