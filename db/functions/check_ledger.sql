@@ -186,6 +186,7 @@ as $$
             when (payment.amount > 0) is not true then 'The amount is not above zero'
             when (min_scale(payment.amount) <= buyer.currency_scale) is not true then
                 'The amount has more decimals than its currency'
+            when (payment.amount <= payment.up_to) is false then 'The amount is above the most that was asked for'
         end as problem
         from ledger.payment as payment
         left join ledger.account as buyer on buyer.id = payment.buyer_account_id

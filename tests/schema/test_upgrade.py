@@ -363,6 +363,29 @@ def test_api_keys_of_the_version_before_keep_their_idempotency_keys(
     assert ledger_problems(admin) == []
 
 
+def test_a_migration_that_meets_a_call_in_a_deadlock_is_repeated(
+    admin: Connection, bare_database: str, old: Server
+) -> None:
+    with (
+        ThreadPoolExecutor() as threads,
+        psycopg.connect(bare_database) as call,
+        psycopg.connect(bare_database) as holder,
+    ):
+        holder.execute("lock table ledger.hold in row exclusive mode")
+        call.execute("set deadlock_timeout = '1min'")  # so that it is the migration that PostgreSQL ends
+        call.execute("select from ledger.payment")
+        migration = threads.submit(migrations.migrate, bare_database)
+        waiting_for_locks(admin, 1)  # the migration has altered accounts, and waits for holds
+        read = threads.submit(call.execute, "select from ledger.account")
+        waiting_for_locks(admin, 2)
+        holder.rollback()  # now it waits for payments
+        read.result()
+        assert not migration.done()
+        call.rollback()
+        assert "applied 0016_options.sql" in migration.result()
+    assert ledger_problems(admin) == []
+
+
 def events(connection: Connection) -> list[tuple[str, int]]:
     query = "select event, coalesce(payment_id, hold_id, account_id) from wallet.list_feed()"
     return [(event, subject) for event, subject in connection.execute(query).fetchall()]

@@ -331,6 +331,10 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
     ),
     ("insert into ledger.currency_change (currency_id, scale) values ({cents}, 3), ({cents}, 2)", []),
     (
+        "update ledger.payment set up_to = amount - 0.01 where id = {of_cents}",
+        [(None, "of_cents", "The amount is above the most that was asked for")],
+    ),
+    (
         made("cent", "cent_too", "0.001"),
         [
             ("cent", None, FINER),

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -45,6 +45,10 @@ _WAITED_FOR = """
     from unnest(pg_blocking_pids(%s)) as blocking (pid) left join pg_stat_activity as activity using (pid)
     where pid <> pg_backend_pid() order by 1"""
 
+# Attempts at a transaction that ends in a deadlock.
+_ATTEMPTS = 5
+
+Result = TypeVar("Result")
 Tell = Callable[[str], None]
 
 
@@ -181,22 +185,26 @@ def _apply(connection: psycopg.Connection[Any], db: Path, names: Roles, back: bo
     """Applies all pending files and installs the functions. Returns notes."""
     files, current = _read(db / "migrations", names), version(db)
     listed = [file.name for file in files], [file.checksum for file in files]
+    functions = _read(db / "functions", names)
     kept: list[str] = []
+
+    def apply_together() -> tuple[list[SqlFile], list[SqlFile], list[str]]:
+        """One transaction. Returns the files that were pending, those applied, and notes about the functions."""
+        with connection.transaction():
+            unapplied = call(connection, "pending_files", *listed, None if back else current)
+            pending = [file for file in files if file.name in unapplied]
+            together = list(itertools.takewhile(lambda file: not _CONCURRENT.search(file.text), pending))
+            for file in together:
+                installer.execute(connection, file, file.text)
+                connection.execute("reset role")
+            _record(connection, together)
+            return pending, together, installer.install(connection, functions, current) if together == pending else []
+
     try:
         while True:
-            with connection.transaction():
-                unapplied = call(connection, "pending_files", *listed, None if back else current)
-                pending = [file for file in files if file.name in unapplied]
-                together = list(itertools.takewhile(lambda file: not _CONCURRENT.search(file.text), pending))
-                for file in together:
-                    installer.execute(connection, file, file.text)
-                    connection.execute("reset role")
-                _record(connection, together)
-                is_last = together == pending
-                functions = _read(db / "functions", names)
-                notes = installer.install(connection, functions, current) if is_last else []
+            pending, together, notes = _repeated(apply_together)
             kept += [file.name for file in together]
-            if is_last:
+            if together == pending:
                 return [f"applied {name}" for name in kept] + notes
             file = pending[len(together)]
             kept.append(f"{file.name} in part, with an invalid index perhaps")
@@ -207,6 +215,21 @@ def _apply(connection: psycopg.Connection[Any], db: Path, names: Roles, back: bo
             raise  # the connection is lost, perhaps during a commit
         left = f"These files stay applied: {', '.join(kept)}. The functions are" if kept else "Everything is"
         raise MigrationRefused(f"{error}\n{left} as before.") from error
+
+
+def _repeated(transaction: Callable[[], Result]) -> Result:
+    """The result of a transaction, which is repeated after a deadlock.
+
+    Calls read and lock tables in various orders. So a migration that alters several can meet a call that has one of
+    them and waits for another, and PostgreSQL ends either of the two.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return transaction()
+        except MigrationRefused as refused:
+            if not isinstance(refused.__cause__, psycopg.errors.DeadlockDetected):
+                raise
+    return transaction()
 
 
 def _build(connection: psycopg.Connection[Any], file: SqlFile) -> None:
