@@ -261,15 +261,13 @@ def _parameters(declared: Operation) -> list[dict[str, Any]]:
 
 
 def _parameter(name: str, place: str, field: Field, declared: Operation, about: dict[str, Any]) -> dict[str, Any]:
-    schema = _asked(field, declared)
-    form = {"content": {"application/json": {"schema": schema}}} if field.type == "jsonb" else {"schema": schema}
+    form = {"schema": _asked(field, declared)} | ({"example": about["example"]} if "example" in about else {})
     return {
         "name": name,
         "in": place,
         "description": about["about"],
         "required": place == "path",
-        **form,
-    } | ({"example": about["example"]} if "example" in about else {})
+    } | ({"content": {"application/json": form}} if field.type == "jsonb" else form)
 
 
 def _responses(declared: Operation) -> dict[str, Any]:

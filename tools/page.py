@@ -187,7 +187,7 @@ def _curl(method: str, path: str, described: Node) -> str:
 
 def _schema(parameter: Node) -> Node:
     """The schema of a parameter, which may be JSON."""
-    schema: Node = parameter.get("schema") or parameter["content"]["application/json"]["schema"]
+    schema: Node = parameter.get("content", {}).get("application/json", parameter)["schema"]
     return schema
 
 

@@ -1,5 +1,6 @@
 -- wallet._page_refusal(p_limit), wallet._list_refusal(p_limit, p_order, p_after_id, p_before_id),
--- wallet._page_bounds(p_order, p_after_id, p_before_id), wallet._currency_id(p_currency)
+-- wallet._page_bounds(p_order, p_after_id, p_before_id), wallet._direction(p_is_descending),
+-- wallet._currency_id(p_currency)
 --
 -- Shared by the lists: the rules of a page, where it is, and the lookup of a currency.
 --
@@ -7,8 +8,8 @@
 -- ends before one (p_before_id): then it is read backwards, from its end. With both, it begins after the one, and has no
 -- row from the other on.
 --
--- Returns: …_refusal: the code of the refusal, or NULL; _page_bounds: what the list's query needs; _currency_id: the id of
---          a currency
+-- Returns: …_refusal: the code of the refusal, or NULL; _page_bounds: what the list's query needs; _direction: asc or desc;
+--          _currency_id: the id of a currency
 -- Locks:   nothing
 -- Raises:  _currency_id: no such currency
 
@@ -47,7 +48,8 @@ create or replace function wallet._page_bounds(
     out above_id bigint,
     out until_id bigint,
     out is_backward boolean,
-    out direction text
+    out is_descending boolean,
+    out reads_down boolean
 )
     language sql immutable
 as $$
@@ -55,7 +57,8 @@ as $$
         greatest(bound.low, 0),
         case when bound.high is null then 9223372036854775807 else greatest(bound.high, 1) - 1 end,
         bound.is_backward,
-        case when bound.is_backward = (p_order = 'desc') then 'asc' else 'desc' end
+        p_order = 'desc',
+        bound.is_backward <> (p_order = 'desc')
     from (
         select
             case p_order when 'desc' then p_before_id else p_after_id end as low,
@@ -65,8 +68,17 @@ as $$
 $$;
 
 comment on function wallet._page_bounds(text, bigint, bigint) is
-    'The ids that the rows of a page may have: above one, and up to another. Whether the page is read from its end, and so '
-    'the direction in which its rows are looked for.';
+    'The ids that the rows of a page may have: above one, and up to another. Whether the page is read from its end; '
+    'whether its rows are shown in descending order; and whether they are looked for in descending order.';
+
+create or replace function wallet._direction(p_is_descending boolean)
+    returns text
+    language sql immutable
+as $$
+    select case when p_is_descending then 'desc' else 'asc' end
+$$;
+
+comment on function wallet._direction(boolean) is 'The direction of an order, as a query has it: asc or desc.';
 
 create or replace function wallet._currency_id(p_currency text)
     returns bigint

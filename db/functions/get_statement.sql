@@ -44,6 +44,7 @@ as $$
 declare
     v_account ledger.account;
     v_page record;
+    v_direction text;
     v_after_id bigint;
     v_until_id bigint;
     v_lowest_id bigint;
@@ -59,6 +60,7 @@ begin
 
     perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
     v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
+    v_direction := wallet._direction(v_page.reads_down);
     v_after_id := v_page.above_id;
     v_until_id := v_page.until_id;
     if p_from is not null then
@@ -70,9 +72,9 @@ begin
 
     -- One more than the page has: if it is older than the page, the page opens with the balance after it.
     select coalesce(count(*) > p_limit, false), min(line.id) into more, v_lowest_id
-    from wallet._history_in_direction(v_account.id, v_after_id, v_until_id, p_limit + 1, v_page.direction) as line;
+    from wallet._history_in_direction(v_account.id, v_after_id, v_until_id, p_limit + 1, v_direction) as line;
     balance := wallet._balance_after(
-        v_account, case when more and v_page.direction = 'desc' then v_lowest_id else v_after_id end
+        v_account, case when more and v_page.reads_down then v_lowest_id else v_after_id end
     );
     return next;
     return query
@@ -82,11 +84,11 @@ begin
             case line.buyer_account_id when v_account.id then line.buyer_balance else line.seller_balance end::numeric,
             line.operation_timestamp, line.description, line.reference, line.refunded_payment_id, line.hold_id,
             more, line.metadata
-        from wallet._history_in_direction(v_account.id, v_after_id, v_until_id, p_limit, v_page.direction) as line
+        from wallet._history_in_direction(v_account.id, v_after_id, v_until_id, p_limit, v_direction) as line
         join ledger.account as counterparty
             on counterparty.id
                 = case line.buyer_account_id when v_account.id then line.seller_account_id else line.buyer_account_id end
-        order by case p_order when 'desc' then -line.id else line.id end;
+        order by case when v_page.is_descending then -line.id else line.id end;
 end
 $$;
 

@@ -55,7 +55,7 @@ begin
             coalesce((select count(*) > $4 from found), false)
         from (select found.* from found order by found.id %1$s limit $4) as page
         order by page.id %2$s',
-        v_page.direction, p_order
+        wallet._direction(v_page.reads_down), wallet._direction(v_page.is_descending)
     )
     using p_account_id, v_page.above_id, v_page.until_id, p_limit, wallet._may_see_makers(p_api_key_id);
 end

@@ -84,14 +84,14 @@ begin
             case when p_status <> 'active' then $q$account.status <> 'active'$q$ end,
             case when v_bound_ids is not null then 'account.id = any ($7)' end
         ),
-        v_page.direction
+        wallet._direction(v_page.reads_down)
     );
     if p_metadata is not null and p_limit is not null then
         execute format(
             'select
                 count(*) filter (where account.metadata @> $9), case when count(*) = $10 then %s(account.id) end
             from (%s limit $10) as account',
-            case v_page.direction when 'desc' then 'min' else 'max' end, v_accounts
+            case when v_page.reads_down then 'min' else 'max' end, v_accounts
         )
         into v_number, v_looked_until
         using v_page.above_id, p_limit, p_name, p_name_prefix, v_currency_id, p_status, v_bound_ids, v_page.until_id,
@@ -101,7 +101,7 @@ begin
     if p_metadata is not null then
         v_accounts := format(
             'select account.* from (%s) as account where account.metadata @> $9 order by account.id %s',
-            v_accounts, v_page.direction
+            v_accounts, wallet._direction(v_page.reads_down)
         );
     end if;
     more := v_looked_until is not null;
@@ -125,7 +125,7 @@ begin
         join ledger.currency as currency on currency.id = found.currency_id
         where found.number <= $2 or $2 is null
         order by found.id %3$s',
-        v_accounts, v_page.direction, p_order
+        v_accounts, wallet._direction(v_page.reads_down), wallet._direction(v_page.is_descending)
     )
     using v_page.above_id, p_limit, p_name, p_name_prefix, v_currency_id, p_status, v_bound_ids, v_page.until_id,
         p_metadata, more;

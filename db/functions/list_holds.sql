@@ -151,7 +151,7 @@ begin
     end if;
 
     v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
-    v_candidates := wallet._holds_by_index(v_index, v_page.direction);
+    v_candidates := wallet._holds_by_index(v_index, wallet._direction(v_page.reads_down));
     if v_narrows then
         v_matches := '(
             ($3 is null or $3 in (source.buyer_account_id, source.seller_account_id))
@@ -173,7 +173,7 @@ begin
         execute format(
             'select count(*) filter (where %s), case when count(*) = $2 then %s(source.id) end
             from (%s limit $2) as source',
-            v_matches, case v_page.direction when 'desc' then 'min' else 'max' end, v_candidates
+            v_matches, case when v_page.reads_down then 'min' else 'max' end, v_candidates
         )
         into v_number, v_looked_until
         using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
@@ -200,7 +200,7 @@ begin
         ) as source
         left join wallet._last_capture(source.id) as capture on true
         order by source.id %4$s',
-        v_candidates, v_matches, v_page.direction, p_order
+        v_candidates, v_matches, wallet._direction(v_page.reads_down), wallet._direction(v_page.is_descending)
     )
     using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
         p_reference, v_account_ids, v_statuses, v_page.until_id, p_limit, more, p_metadata;

@@ -236,6 +236,7 @@ declare
     );
     v_key bigint := v_account_id; -- what the index is of
     v_page record;
+    v_direction text;
     v_after_id bigint;
     v_until_id bigint;
     v_from timestamptz := coalesce(p_from, '-infinity');
@@ -259,6 +260,7 @@ begin
 
     perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
     v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
+    v_direction := wallet._direction(v_page.reads_down);
     v_after_id := v_page.above_id;
     v_until_id := v_page.until_id;
     -- For an account, the times select a part of its history. (A bound key must not read that of another account.)
@@ -291,9 +293,9 @@ begin
         v_index := 'metadata';
     end if;
 
-    v_order := format(v_by, v_page.direction);
+    v_order := format(v_by, v_direction);
     v_found := format(
-        'select source.* from (%s limit $3) as source', wallet._payments_by_index(v_index, v_page.direction)
+        'select source.* from (%s limit $3) as source', wallet._payments_by_index(v_index, v_direction)
     );
     v_narrows := num_nonnulls(
             p_refunded_payment_id, p_hold_id, p_reference, p_buyer_account_id, p_seller_account_id, p_account_id
@@ -354,7 +356,7 @@ begin
         from (%s order by %s limit $15) as source
         join ledger.currency as currency on currency.id = source.currency_id
         order by %s',
-        v_found, v_order, format(v_by, p_order)
+        v_found, v_order, format(v_by, wallet._direction(v_page.is_descending))
     )
     using v_after_id, v_until_id, v_look_at, v_key, p_reference, p_hold_id, v_from, v_to,
         v_currency_id, p_min, p_max, p_buyer_account_id, p_seller_account_id, p_account_id, p_limit, v_bound_ids,

@@ -98,7 +98,10 @@ def asked_schemas(document: Node, operation: Operation) -> Iterator[tuple[Field,
     """The fields of an operation that are passed to its function, each with its schema."""
     if operation.function:
         described = document["paths"][operation.path][operation.method.lower()]
-        parameters = {parameter["name"]: parameter["schema"] for parameter in described.get("parameters", [])}
+        parameters = {
+            parameter["name"]: parameter.get("content", {}).get("application/json", parameter)["schema"]
+            for parameter in described.get("parameters", [])
+        }
         if operation.body is not None:
             name = f"{operation.name[0].upper()}{operation.name[1:]}Request"
             parameters |= document["components"]["schemas"][name]["properties"]

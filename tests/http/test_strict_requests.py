@@ -95,7 +95,7 @@ def test_a_header_that_looks_like_the_idempotency_key_is_refused_by_name(
     assert api.get(f"/account/{pair['BuyerAccountID']}").json() == before
 
 
-@pytest.mark.parametrize("parameter", ["acount=1", "since=2020-01-01T00:00:00Z", "order=desc", "Limit%20=1", "=1", "x"])
+@pytest.mark.parametrize("parameter", ["acount=1", "since=2020-01-01T00:00:00Z", "sort=desc", "Limit%20=1", "=1", "x"])
 def test_a_misspelt_parameter_lists_nothing(api: httpx2.Client, parameter: str) -> None:
     response = api.get(f"/payments?{parameter}")
     assert refusal(response)[:2] == (400, "WH022")

@@ -157,6 +157,7 @@ class Reader:
         while True:
             page, more = self(limit=limit, order=order, **begin)
             assert len(page) <= limit
+            assert page not in pages
             pages.append(page)
             if not more:
                 return pages

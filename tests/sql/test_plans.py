@@ -221,6 +221,7 @@ def test_what_narrows_and_finds_nothing_looks_at_so_many_says_where_to_go_on_and
         assert {name for name, value in marker.items() if value is not None} == {"id", "more"}
         assert marker["more"] is True
         seen.append(marker["id"])
+        assert len(seen) <= number // LOOKED_AT
         place = {"order": place["order"], side: marker["id"]}
     assert seen == sorted(set(seen), reverse=not upwards)
     assert len(seen) == number // LOOKED_AT
@@ -441,9 +442,9 @@ def test_what_narrows_and_finds_no_hold_looks_at_so_many_says_where_to_go_on_and
         assert {name for name, value in marker.items() if value is not None} == {"id", "more"}
         assert marker["more"] is True
         seen.append(marker["id"])
+        assert len(seen) <= 4 * number // LOOKED_AT
         place = {"order": place["order"], side: marker["id"]}
     assert seen == sorted(set(seen), reverse=not upwards)
-    assert len(seen) <= 4 * number // LOOKED_AT
 
 
 def test_an_account_of_very_many_open_holds_is_as_quick_as_any(admin: Connection) -> None:
