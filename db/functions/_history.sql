@@ -232,5 +232,5 @@ as $$
 $$;
 
 comment on function wallet._history_of_several(bigint[], bigint, bigint, timestamptz, timestamptz, bigint, text) is
-    'The payments of several accounts by id, in a direction, asc or desc: after one id and up to another, from one moment '
-    'until before another, at most p_limit (NULL: all).';
+    'The payments of several accounts by id, in a direction, asc or desc: after one id and up to another, from one '
+    'moment until before another, at most p_limit (NULL: all).';

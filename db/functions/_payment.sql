@@ -40,16 +40,14 @@ create or replace function wallet._request_refusal(
     returns text
     language sql immutable
 as $$
-    select case
-        when p_idempotency_key is not null and wallet._key_form_refusal(p_idempotency_key) is not null then
-            wallet._key_form_refusal(p_idempotency_key)
+    select coalesce(wallet._key_form_refusal(p_idempotency_key), case
         when p_buyer_account_id = p_seller_account_id then 'WB001'
         when (p_amount > 0) is not true then 'WB002'
         when wallet._is_amount(p_amount) is not true then 'WB003'
         when (p_description is null or char_length(p_description) between 1 and 255) is not true then 'WB016'
         when (p_reference is null or char_length(p_reference) between 1 and 255) is not true then 'WB017'
         when (p_metadata is null or wallet._is_metadata(p_metadata)) is not true then 'WB020'
-    end
+    end)
 $$;
 
 comment on function wallet._request_refusal(bigint, bigint, numeric, text, text, text, jsonb) is

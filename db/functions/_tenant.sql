@@ -55,8 +55,8 @@ end
 $$;
 
 comment on function wallet._key_of_tenant(text, bigint, text) is
-    'An idempotency key as it is stored for the tenant of an API key or, without an API key, for p_tenant. Raises refusals '
-    'of the key and of p_tenant.';
+    'An idempotency key as it is stored for the tenant of an API key or, without an API key, for p_tenant. Raises '
+    'refusals of the key and of p_tenant.';
 
 -- Does not refuse keys: in a batch, each payment has its own refusal.
 create or replace function wallet._keys_of_tenants(p_idempotency_keys text[], p_api_key_ids bigint[], p_tenant text)

@@ -1,8 +1,9 @@
 -- wallet.capture_hold(p_hold_id, p_amount, p_idempotency_key, p_api_key_id, p_final, p_up_to, p_balances, p_tenant)
 --
 -- Captures a hold: pays its amount or a part of it, and releases the rest, or keeps it held for further captures
--- (p_final => false). The captures of a hold together never exceed it. The one that leaves nothing is always the last. The
--- payment has the hold's description, reference and metadata. A key that is bound to the buyer and not to the seller may not do so.
+-- (p_final => false). The captures of a hold together never exceed it. The one that leaves nothing is always the last.
+-- The payment has the hold's description, reference and metadata. An API key that is bound to the buyer, and not to the
+-- seller, may not capture.
 --
 -- Returns: the payment, one row; replayed is true if it was made before, otherwise NULL. The balances as in make_payment
 -- Locks:   both accounts FOR NO KEY UPDATE, in id order, before it checks the hold, until the transaction ends; captures
@@ -56,8 +57,8 @@ as $$
 $$;
 
 comment on function wallet._final_refusal(ledger.payment, boolean, numeric, ledger.hold) is
-    'Checks that a capture, before which p_left was left of its hold, was final if p_final, or took all that was left: the '
-    'code of the refusal, or NULL.';
+    'Checks that a capture, before which p_left was left of its hold, was final if p_final, or took all that was left: '
+    'the code of the refusal, or NULL.';
 
 create or replace function wallet.capture_hold(
     p_hold_id bigint,
@@ -170,11 +171,11 @@ end
 $$;
 
 comment on function wallet.capture_hold(bigint, numeric, text, bigint, boolean, boolean, boolean, text) is
-    'Captures a hold: pays an amount of it (above 0; NULL: all that is left), releases the rest, and returns the payment. '
-    'With p_final => false, it keeps the rest held, for further captures. With p_up_to, it pays at most p_amount, and at '
-    'most what is left. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the '
-    'same payment with replayed true. If p_balances is true, it returns both balances after the payment, those that the '
-    'API key may read.';
+    'Captures a hold: pays an amount of it (above 0; NULL: all that is left), releases the rest, and returns the '
+    'payment. With p_final => false, it keeps the rest held, for further captures. With p_up_to, it pays at most '
+    'p_amount, and at most what is left. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect '
+    'once; a repeated call returns the same payment with replayed true. If p_balances is true, it returns both '
+    'balances after the payment, those that the API key may read.';
 
 grant execute on function wallet.capture_hold(
     bigint, numeric, text, bigint, boolean, boolean, boolean, text

@@ -113,7 +113,7 @@ $$;
 
 comment on function wallet.create_account(text, numeric, bigint, text, bigint, jsonb, text) is
     'Creates an account with a name (1 to 255 characters, unique, stored in normalization form C), an opening balance '
-    '(0 or more; NULL: 0), a currency and metadata (NULL: none), and returns it. Under an idempotency key of p_tenant (1 to 255 characters) it takes '
-    'effect once; a repeated call returns the same account with replayed true.';
+    '(0 or more; NULL: 0), a currency and metadata (NULL: none), and returns it. Under an idempotency key of p_tenant '
+    '(1 to 255 characters) it takes effect once; a repeated call returns the same account with replayed true.';
 
 grant execute on function wallet.create_account(text, numeric, bigint, text, bigint, jsonb, text) to wallet_app, wallet_ops;

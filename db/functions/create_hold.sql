@@ -145,10 +145,10 @@ $$;
 comment on function wallet.create_hold(
     bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb, text
 ) is
-    'Holds an amount (as in make_payment) on the buyer''s account for a payment to the seller, for p_expires_in '
-    'seconds (1 to 31536000; default: a week), and returns the hold. p_buyer_may_void: API keys that are bound to the '
-    'buyer may void it. p_metadata is that of the captures, too. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the '
-    'hold in its present state, with replayed true.';
+    'Holds an amount (as in make_payment) on the buyer''s account for a payment to the seller, for p_expires_in seconds '
+    '(1 to 31536000; default: a week), and returns the hold. p_buyer_may_void: API keys that are bound to the buyer '
+    'may void it. p_metadata is that of the captures, too. Under an idempotency key of p_tenant (1 to 255 characters) '
+    'it takes effect once; a repeated call returns the hold in its present state, with replayed true.';
 
 grant execute on function wallet.create_hold(
     bigint, bigint, numeric, bigint, text, text, text, bigint, boolean, jsonb, text

@@ -95,12 +95,12 @@ $$;
 comment on function wallet.get_statement(
     bigint, bigint, bigint, timestamptz, timestamptz, bigint, bigint, text
 ) is
-    'An account''s statement: the balance before its oldest line, then the payments in the order in which they changed the '
-    'balance, or the newest first with p_order => ''desc'', with the signed amount and the balance after each. Only '
+    'An account''s statement: the balance before its oldest line, then the payments in the order in which they changed '
+    'the balance, or the newest first with p_order => ''desc'', with the signed amount and the balance after each. Only '
     'payments after an id (NULL: all), from a moment (p_from) until before another (p_to); at most p_limit, 1 to 1000 '
-    '(NULL: all). p_before_id instead of p_after_id: the page just before an id; with both, those between. more: whether '
-    'further rows follow, after the last payment_id; with p_before_id alone, whether others precede, before the first '
-    'payment_id. Raises a refusal if there is no such account.';
+    '(NULL: all). p_before_id instead of p_after_id: the page just before an id; with both, those between. more: '
+    'whether further rows follow, after the last payment_id; with p_before_id alone, whether others precede, before '
+    'the first payment_id. Raises a refusal if there is no such account.';
 
 grant execute on function wallet.get_statement(
     bigint, bigint, bigint, timestamptz, timestamptz, bigint, bigint, text

@@ -62,10 +62,10 @@ end
 $$;
 
 comment on function wallet.list_account_changes(bigint, bigint, bigint, bigint, bigint, text) is
-    'Changes of an account''s status and credit limit, oldest first, or newest first with p_order => ''desc'', and who made '
-    'them: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all). p_before_id instead: the page just before an '
-    'id; with both, those between. more: whether further rows follow, after the last row''s id; with p_before_id alone, '
-    'whether others precede, before the first row''s id.';
+    'Changes of an account''s status and credit limit, oldest first, or newest first with p_order => ''desc'', and who '
+    'made them: after an id (NULL: all), at most p_limit, 1 to 1000 (NULL: all). p_before_id instead: the page just '
+    'before an id; with both, those between. more: whether further rows follow, after the last row''s id; with '
+    'p_before_id alone, whether others precede, before the first row''s id.';
 
 grant execute on function wallet.list_account_changes(bigint, bigint, bigint, bigint, bigint, text)
     to wallet_app, wallet_ops, wallet_reporting;

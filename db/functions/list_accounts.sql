@@ -139,10 +139,10 @@ comment on function wallet.list_accounts(
     bigint, bigint, text, text, text, text, bigint, bigint, text, jsonb
 ) is
     'Accounts by id, the highest first with p_order => ''desc'', with their balances: after an id (NULL: all), at most '
-    'p_limit, 1 to 1000 (NULL: all), with a name, a prefix of the name, a currency (id or name), a status, whose metadata '
-    'contains an object. p_before_id instead of p_after_id: the page just before an id; with both, those between. more: '
-    'whether further rows follow, after the last row''s id; with p_before_id alone, whether others precede, before the '
-    'first row''s id. That row is not an account if it has only id and more.';
+    'p_limit, 1 to 1000 (NULL: all), with a name, a prefix of the name, a currency (id or name), a status, whose '
+    'metadata contains an object. p_before_id instead of p_after_id: the page just before an id; with both, those '
+    'between. more: whether further rows follow, after the last row''s id; with p_before_id alone, whether others '
+    'precede, before the first row''s id. That row is not an account if it has only id and more.';
 
 grant execute on function wallet.list_accounts(
     bigint, bigint, text, text, text, text, bigint, bigint, text, jsonb

@@ -212,10 +212,11 @@ $$;
 
 comment on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text, jsonb) is
     'Holds by id, the newest first with p_order => ''desc'', as get_hold shows them: after an id (NULL: all), at most '
-    'p_limit, 1 to 1000 (NULL: all), of an account (on either side), of a status (open, captured, voided or expired), with a '
-    'reference, expiring before a moment, whose metadata contains an object. p_before_id instead of p_after_id: the page just before an id; with both, those '
-    'between. more: whether further rows follow, after the last row''s id; with p_before_id alone, whether others precede, '
-    'before the first row''s id. That row is not a hold if it has only id and more.';
+    'p_limit, 1 to 1000 (NULL: all), of an account (on either side), of a status (open, captured, voided or expired), '
+    'with a reference, expiring before a moment, whose metadata contains an object. p_before_id instead of p_after_id: '
+    'the page just before an id; with both, those between. more: whether further rows follow, after the last row''s '
+    'id; with p_before_id alone, whether others precede, before the first row''s id. That row is not a hold if it has '
+    'only id and more.';
 
 grant execute on function wallet.list_holds(bigint, bigint, bigint, text, text, timestamptz, bigint, bigint, text, jsonb)
     to wallet_app, wallet_ops, wallet_reporting;

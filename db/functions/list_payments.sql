@@ -371,13 +371,12 @@ comment on function wallet.list_payments(
     bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint,
     bigint, text, bigint, jsonb
 ) is
-    'Payments, oldest first, or newest first with p_order => ''desc'': after an id (NULL: all), at most p_limit, 1 to 1000 '
-    '(NULL: all), of an account, a buyer, a seller, a currency (id or name), from a moment (p_from) until before another '
-    '(p_to), of an amount from p_min to p_max, with a reference, that refund a payment, that capture a hold, or whose '
-    'metadata contains an object. '
-    'p_before_id instead of p_after_id: the page just before an id; with both, those between. more: whether further rows '
-    'follow, after the last row''s id; with p_before_id alone, whether others precede, before the first row''s id. That row '
-    'is not a payment if it has only id and more.';
+    'Payments, oldest first, or newest first with p_order => ''desc'': after an id (NULL: all), at most p_limit, 1 to '
+    '1000 (NULL: all), of an account, a buyer, a seller, a currency (id or name), from a moment (p_from) until before '
+    'another (p_to), of an amount from p_min to p_max, with a reference, that refund a payment, that capture a hold, '
+    'or whose metadata contains an object. p_before_id instead of p_after_id: the page just before an id; with both, '
+    'those between. more: whether further rows follow, after the last row''s id; with p_before_id alone, whether others '
+    'precede, before the first row''s id. That row is not a payment if it has only id and more.';
 
 grant execute on function wallet.list_payments(
     bigint, bigint, bigint, bigint, bigint, text, timestamptz, timestamptz, numeric, numeric, text, bigint, bigint,

@@ -11,9 +11,10 @@
 -- Writes:  ledger.payment (one row), ledger.account (two balances); ledger.hold (expired holds of the accounts)
 -- Raises:  refusals of the API key, the idempotency key and the payment
 
--- For speed, this function does not call _lock_parties and, for a plain payment, _write_payment, but has their statements:
--- a call that passes rows takes PostgreSQL as long as a statement. A test in tests/sql/test_make_payments.py proves that
--- the results are the same.
+-- For speed, this function does not call _lock_parties and, for a plain payment, _write_payment, but has their
+-- statements: a call that passes rows takes PostgreSQL as long as a statement. Conditions of the options stand where a
+-- plain payment does not come, or in one with others: each transaction prepares every expression anew. A test in
+-- tests/sql/test_make_payments.py proves that the results are the same.
 create or replace function wallet.make_payment(
     p_buyer_account_id bigint,
     p_seller_account_id bigint,
@@ -74,9 +75,17 @@ begin
         end if;
         if (
             v_buyer.held = 0 and v_seller.held = 0 and v_buyer.changed_at is not null and v_seller.changed_at is not null
+            and p_up_to is not true
         ) is not true then
             v_buyer := wallet._brought_up_to_date(v_buyer);
             v_seller := wallet._brought_up_to_date(v_seller);
+            if p_up_to then
+                v_up_to := p_amount;
+                p_amount := wallet._up_to(
+                    v_up_to, v_buyer.currency_scale,
+                    wallet._available(v_buyer.balance, v_buyer.credit_limit, v_buyer.held)
+                );
+            end if;
         end if;
     end if;
 
@@ -90,24 +99,17 @@ begin
     end if;
     if replayed then
         v_refusal := wallet._key_refusal(
-            v_payment, p_buyer_account_id, p_seller_account_id, p_amount, p_description, p_reference,
-            p_up_to => case when p_up_to then p_amount end, p_metadata => p_metadata
+            v_payment, p_buyer_account_id, p_seller_account_id, coalesce(v_up_to, p_amount), p_description, p_reference,
+            p_up_to => v_up_to, p_metadata => p_metadata
         );
     elsif v_refusal is null then
-        if p_up_to then
-            v_up_to := p_amount;
-            p_amount := wallet._up_to(
-                p_amount, v_buyer.currency_scale,
-                wallet._available(v_buyer.balance, v_buyer.credit_limit, v_buyer.held)
-            );
-        end if;
         v_refusal := wallet._parties_refusal(p_amount, v_buyer, v_seller);
     end if;
     if v_refusal is not null then
         perform wallet._refuse(v_refusal, wallet._party_to_blame(v_refusal, v_buyer.id is not null));
     end if;
 
-    if p_idempotency_key is null and v_up_to is null and p_metadata is null then
+    if p_idempotency_key is null and v_up_to is null and p_metadata is null and p_balances is not true then
         insert into ledger.payment as payment (
             currency_id, buyer_account_id, seller_account_id, amount, buyer_balance, seller_balance, operation_timestamp,
             description, reference, api_key_id
@@ -122,11 +124,18 @@ begin
         set balance = case account.id when p_buyer_account_id then v_payment.buyer_balance else v_payment.seller_balance end,
             changed_at = v_payment.operation_timestamp
         where account.id in (p_buyer_account_id, p_seller_account_id);
-    elsif replayed is null then
-        v_payment := wallet._write_payment(
-            v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
-            p_up_to => v_up_to, p_metadata => p_metadata
-        );
+    else
+        if replayed is null then
+            v_payment := wallet._write_payment(
+                v_buyer, v_seller, p_amount, p_idempotency_key, p_description, p_reference, p_api_key_id,
+                p_up_to => v_up_to, p_metadata => p_metadata
+            );
+        end if;
+        metadata := v_payment.metadata;
+        if p_balances then
+            buyer_balance := wallet._balance_for(p_api_key_id, p_buyer_account_id, v_payment.buyer_balance);
+            seller_balance := wallet._balance_for(p_api_key_id, p_seller_account_id, v_payment.seller_balance);
+        end if;
     end if;
     id := v_payment.id;
     currency_id := v_payment.currency_id;
@@ -136,13 +145,6 @@ begin
     operation_timestamp := v_payment.operation_timestamp;
     description := v_payment.description;
     reference := v_payment.reference;
-    if p_metadata is not null then
-        metadata := v_payment.metadata;
-    end if;
-    if p_balances then
-        buyer_balance := wallet._balance_for(p_api_key_id, p_buyer_account_id, v_payment.buyer_balance);
-        seller_balance := wallet._balance_for(p_api_key_id, p_seller_account_id, v_payment.seller_balance);
-    end if;
     return next;
 end
 $$;
@@ -151,10 +153,10 @@ comment on function wallet.make_payment(
     bigint, bigint, numeric, text, text, text, bigint, boolean, jsonb, boolean, text
 ) is
     'Makes one payment of an amount (above 0, at most 15 integer digits and 15 decimals, no more than the currency '
-    'has) from the buyer''s account to the seller''s, of the same currency, and returns it, or raises a refusal. '
-    'Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the same payment '
-    'with replayed true. If p_up_to is true, it pays as much as is available, at most the amount. It may have a '
-    'description and a reference, each of 1 to 255 characters, and metadata, a JSON object of at most 4096 bytes. If '
+    'has) from the buyer''s account to the seller''s, of the same currency, and returns it, or raises a refusal. Under '
+    'an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the same '
+    'payment with replayed true. If p_up_to is true, it pays as much as is available, at most the amount. It may have '
+    'a description and a reference, each of 1 to 255 characters, and metadata, a JSON object of at most 4096 bytes. If '
     'p_balances is true, it returns both balances after the payment, those that the API key may read.';
 
 grant execute on function wallet.make_payment(

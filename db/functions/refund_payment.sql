@@ -149,9 +149,9 @@ $$;
 
 comment on function wallet.refund_payment(bigint, numeric, text, text, text, bigint, jsonb, boolean, text) is
     'Refunds an amount of a payment (above 0; NULL: all that is left) from its seller to its buyer, and returns the '
-    'refund, a payment itself. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a repeated call '
-    'returns the same refund with replayed true. It may have metadata, as in make_payment. If p_balances is true, it '
-    'returns both balances after the refund, those that the API key may read.';
+    'refund, a payment itself. Under an idempotency key of p_tenant (1 to 255 characters) it takes effect once; a '
+    'repeated call returns the same refund with replayed true. It may have metadata, as in make_payment. If p_balances '
+    'is true, it returns both balances after the refund, those that the API key may read.';
 
 grant execute on function wallet.refund_payment(
     bigint, numeric, text, text, text, bigint, jsonb, boolean, text

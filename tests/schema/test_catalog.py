@@ -47,7 +47,7 @@ def test_each_file_begins_with_what_it_does_returns_locks_and_raises(file: Any) 
     text = file.read_text()
     header = re.match(r"(--.*\n)+", text)
     assert header is not None
-    assert f"wallet.{file.stem.lstrip('_')}" in header[0].replace("._", ".").replace("is_amount", "amount")
+    assert f"wallet.{file.stem.lstrip('_')}" in header[0].replace("._", ".").replace(".is_", ".")
     if not file.stem.startswith("_"):
         for word in ("Returns:", "Locks:", "Raises:"):
             assert word in header[0]
