@@ -131,7 +131,7 @@ def test_limits_hold_for_each_call(admin: Connection, database: str, pooler: PgB
 SLOW = """create or replace function wallet.get_account(
               p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
               returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
-                             status text, held numeric, available numeric, credit_limit numeric)
+                             status text, held numeric, available numeric, credit_limit numeric, metadata jsonb)
               language plpgsql stable security definer as $$ begin perform pg_sleep(20); end $$"""
 
 

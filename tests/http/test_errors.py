@@ -39,7 +39,7 @@ def pair(api: httpx2.Client) -> dict[str, object]:
         ("GET", "/payments?limit=0", None, "WB061", "limit"),
         ("GET", "/payments?currency=none", None, "WB013", "currency"),
         ("GET", "/payments?min=x", None, "WB062", None),
-        ("POST", "/accounts", b'{"Name":"errors","CurrencyID":9}', "WB013", "CurrencyID"),
+        ("POST", "/accounts", b'{"Name":"errors","CurrencyID":999999}', "WB013", "CurrencyID"),
         ("POST", "/accounts", b'{"Name":"errors buyer","CurrencyID":1}', "WC011", "Name"),
         ("POST", "/account/0/status", b'{"Status":"shut"}', "WB041", "Status"),
         ("POST", "/payment/0/refund", b"", "WN002", "id"),

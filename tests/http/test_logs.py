@@ -230,7 +230,7 @@ def test_a_traceback_is_a_field_of_one_line(admin: Connection, server: Server, a
     admin.execute("alter function wallet.get_account rename to _get_account")
     admin.execute(
         """create function wallet.get_account(p_account_id bigint, p_at timestamptz, p_api_key_id bigint)
-               returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric)
+               returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric, metadata jsonb)
                language plpgsql as 'begin raise ''bad %'', repeat(E''luck\n'', 10000); end'"""
     )
     response = api.get("/account/1", headers={"X-Request-ID": "unlucky"})

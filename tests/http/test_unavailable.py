@@ -121,7 +121,7 @@ def test_what_is_answered_is_durable_whatever_the_default_is(
         """create or replace function wallet.get_account(
                p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
                returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
-                              status text, held numeric, available numeric, credit_limit numeric)
+                              status text, held numeric, available numeric, credit_limit numeric, metadata jsonb)
                language plpgsql stable security definer as $$
            begin raise exception using errcode = 'WN001', message =
                current_setting('synchronous_commit') || ', ' || current_setting('client_min_messages'); end $$"""
@@ -214,8 +214,8 @@ def test_a_read_only_database(admin: Connection, database: str) -> None:
 
 NEWER = """create function wallet.get_account(
                p_account_id bigint, p_at timestamptz, p_api_key_id bigint, p_new text default null)
-    returns table (new_column text, id bigint, {columns} currency_id bigint, currency_name text, amount numeric)
-    language sql security definer as $$select 'new', 1, {values} 1, 'USD', 0.5$$"""
+    returns table (new_column text, id bigint, {columns} currency_id bigint, currency_name text, amount numeric, metadata jsonb)
+    language sql security definer as $$select 'new', 1, {values} 1, 'USD', 0.5, null::jsonb$$"""
 
 
 def test_a_function_with_new_columns_and_arguments_still_serves_earlier_callers(
@@ -238,7 +238,7 @@ def test_a_function_with_new_columns_and_arguments_still_serves_earlier_callers(
 FUNCTION = """create or replace function wallet.get_account(
                p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
     returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
-                   status text, held numeric, available numeric, credit_limit numeric)
+                   status text, held numeric, available numeric, credit_limit numeric, metadata jsonb)
     language plpgsql as $$ begin {body} end $$"""
 
 
@@ -265,7 +265,7 @@ def test_calls_are_made_as_the_role_that_can_touch_no_table(
 ) -> None:
     function_admin.execute(
         FUNCTION.format(
-            body="return query select 1::bigint, current_user::text, 1::bigint, '', 1.0, '', 0.0, 0.0, 0.0;"
+            body="return query select 1::bigint, current_user::text, 1::bigint, '', 1.0, '', 0.0, 0.0, 0.0, null::jsonb;"
         )
     )
     assert function_api.get("/account/1").json()["Name"] == "wallet_app"
@@ -319,7 +319,7 @@ def test_an_unexpected_error_is_500_for_the_client_and_a_line_in_the_log(admin: 
             """create or replace function wallet.get_account(
                p_account_id bigint, p_at timestamptz default null, p_api_key_id bigint default null)
                    returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric,
-                                  status text, held numeric, available numeric, credit_limit numeric)
+                                  status text, held numeric, available numeric, credit_limit numeric, metadata jsonb)
                    language plpgsql as 'begin raise division_by_zero using message = ''a secret of the house''; end'"""
         )
         assert_refused(api.get("/account/1"), "XX000")
