@@ -93,6 +93,7 @@ as $$
                 min_scale(account.opening_balance) <= currency.scale and min_scale(account.balance) <= currency.scale
                 and min_scale(account.credit_limit) <= currency.scale and min_scale(account.held) <= currency.scale
             ) is not true then 'An amount of it has more decimals than its currency'
+            when wallet._is_metadata(account.metadata) is false then 'Its metadata is not an object of at most 4096 bytes'
         end as problem
         from ledger.account as account
         left join ledger.currency as currency on currency.id = account.currency_id
@@ -187,6 +188,7 @@ as $$
             when (min_scale(payment.amount) <= buyer.currency_scale) is not true then
                 'The amount has more decimals than its currency'
             when (payment.amount <= payment.up_to) is false then 'The amount is above the most that was asked for'
+            when wallet._is_metadata(payment.metadata) is false then 'Its metadata is not an object of at most 4096 bytes'
         end as problem
         from ledger.payment as payment
         left join ledger.account as buyer on buyer.id = payment.buyer_account_id
@@ -277,6 +279,7 @@ as $$
                 'its currency is not that of its accounts'
             when (hold.amount > 0 and min_scale(hold.amount) <= buyer.currency_scale) is not true then
                 'its amount is not above zero, or has more decimals than its currency'
+            when wallet._is_metadata(hold.metadata) is false then 'its metadata is not an object of at most 4096 bytes'
             when hold.status = 'captured' and capture.total is null then 'it was captured, and there is no payment'
             when (capture.total <= hold.amount) is false then 'more was captured than it held'
             when hold.status = 'open' and capture.total = hold.amount then 'all of it was captured, and it is open'

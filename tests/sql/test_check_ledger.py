@@ -214,6 +214,7 @@ def made(buyer: str, seller: str, amount: object, after: int = 0, refunds: str =
 RANGE = "The credit limit, or what is held, is below zero"
 CHANGED = "Its status and credit limit are not those of its last change"
 SCALE = "Its currency has another number of decimals"
+METADATA = "metadata is not an object of at most 4096 bytes"
 FINER = "An amount of it has more decimals than its currency"
 BACK = "It does not give back what it says"
 Found = list[tuple[str | None, str | None, str]]
@@ -334,6 +335,13 @@ DAMAGES_TO_TERMS: list[tuple[str, Found]] = [
         "update ledger.payment set up_to = amount - 0.01 where id = {of_cents}",
         [(None, "of_cents", "The amount is above the most that was asked for")],
     ),
+    ("update ledger.payment set metadata = '[]' where id = {of_cents}", [(None, "of_cents", f"Its {METADATA}")]),
+    ("update ledger.account set metadata = '{{}}' where id = {cent}", []),
+    (
+        "update ledger.account set metadata = jsonb_build_object('a', repeat('x', 4096)) where id = {cent}",
+        [("cent", None, f"Its {METADATA}")],
+    ),
+    ("update ledger.hold set metadata = '17' where id = {voided}", [("one", None, f"Hold {{voided}}: its {METADATA}")]),
     (
         made("cent", "cent_too", "0.001"),
         [
