@@ -126,8 +126,8 @@ class Postgres(embedded._Cluster):
         self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-s")
 
     def close(self) -> None:
-        """Leaves nothing running, whatever state it is in."""
-        if self._postmaster() is not None:
+        """Leaves nothing running, whatever state it is in. The folder of one that was lost may be gone."""
+        if self.folder.exists() and self._postmaster() is not None:
             self.kill()
 
     def _be_followed_by(self, standby: Self) -> None:
