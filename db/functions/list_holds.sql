@@ -192,15 +192,16 @@ begin
             source.operation_timestamp, source.expires_at,
             wallet._hold_status(source.status, source.expires_at, $5),
             capture.id, coalesce(source.captured_amount, capture.amount), source.description, source.reference,
-            wallet._made_by(source.api_key_id, source.database_role),
-            wallet._made_by(source.ended_api_key_id, source.ended_database_role),
+            case when %5$s then wallet._made_by(source.api_key_id, source.database_role) end,
+            case when %5$s then wallet._made_by(source.ended_api_key_id, source.ended_database_role) end,
             source.buyer_may_void, $13, source.metadata
         from (
             select source.* from (%1$s limit $2) as source where %2$s order by source.id %3$s limit $12
         ) as source
         left join wallet._last_capture(source.id) as capture on true
         order by source.id %4$s',
-        v_candidates, v_matches, wallet._direction(v_page.reads_down), wallet._direction(v_page.is_descending)
+        v_candidates, v_matches, wallet._direction(v_page.reads_down), wallet._direction(v_page.is_descending),
+        wallet._may_see_makers(p_api_key_id)::text
     )
     using v_page.above_id, v_look_at, p_account_id, p_status, v_now, p_expires_before, v_bound_ids,
         p_reference, v_account_ids, v_statuses, v_page.until_id, p_limit, more, p_metadata;
