@@ -11,8 +11,8 @@
 -- Writes:  as make_payment; ledger.hold (what was captured, its end), ledger.account (held)
 -- Raises:  refusals of the API key, the idempotency key, the hold and the payment
 
--- Rules, with those of any request (p_request_refusal) in their place. With p_up_to, the amount was reduced to what is
--- left, so its decimals are checked here. _parties_refusal checks those of the payment.
+-- The rules of a capture, in the order in which they are checked. p_request_refusal is the result of _request_refusal.
+-- p_up_to is the most that was asked for: p_amount may be less, and its decimals say nothing about those of p_up_to.
 create or replace function wallet._capture_refusal(
     p_hold ledger.hold,
     p_amount numeric,

@@ -23,7 +23,7 @@
 --          account if p_wait is false, are returned as error_code, or, if p_atomic is true, raised with DETAIL
 --          "Index: n", counted from 0
 
-create or replace function wallet._outcomes_in_answer(p_answer jsonb, p_balances boolean[], p_api_key_id bigint)
+create or replace function wallet._outcomes_in_answer(p_answer jsonb, p_balances boolean[], p_api_key_ids bigint[])
     returns table (
         id bigint,
         currency_id bigint,
@@ -48,16 +48,18 @@ as $$
         payment.operation_timestamp, payment.description, payment.reference, true,
         outcome.kept ->> 'code', wallet._refusals() -> (outcome.kept ->> 'code') ->> 'message', outcome.kept ->> 'field',
         payment.metadata,
-        case when p_balances[outcome.number]
-            then wallet._balance_for(p_api_key_id, payment.buyer_account_id, payment.buyer_balance) end,
-        case when p_balances[outcome.number]
-            then wallet._balance_for(p_api_key_id, payment.seller_account_id, payment.seller_balance) end
+        case when request.balances
+            then wallet._balance_for(request.api_key_id, payment.buyer_account_id, payment.buyer_balance) end,
+        case when request.balances
+            then wallet._balance_for(request.api_key_id, payment.seller_account_id, payment.seller_balance) end
     from jsonb_array_elements(p_answer) with ordinality as outcome (kept, number)
+    left join unnest(p_balances, p_api_key_ids) with ordinality as request (balances, api_key_id, number)
+        on request.number = outcome.number
     left join ledger.payment as payment on payment.id = (outcome.kept ->> 'id')::bigint
     order by outcome.number
 $$;
 
-comment on function wallet._outcomes_in_answer(jsonb, boolean[], bigint) is
+comment on function wallet._outcomes_in_answer(jsonb, boolean[], bigint[]) is
     'The outcomes in a stored answer of make_payments, which has the id of each payment, or code and field of its '
     'refusal.';
 
@@ -186,8 +188,8 @@ as $$
     ) || case
         when true = any (p_up_to) or num_nonnulls(variadic p_metadata) > 0 then jsonb_build_array(
             array(
-                select coalesce(p_up_to[asked.number], false)
-                from generate_subscripts(p_amounts, 1) as asked (number)
+                select coalesce(asked.up_to, false)
+                from unnest(p_amounts, p_up_to) with ordinality as asked (amount, up_to, number)
                 order by asked.number
             ),
             case when num_nonnulls(variadic p_metadata) > 0 then p_metadata end
@@ -443,7 +445,7 @@ begin
         );
         if v_answer is not null then
             return query
-                select outcome.* from wallet._outcomes_in_answer(v_answer, p_balances, p_api_key_id) as outcome;
+                select outcome.* from wallet._outcomes_in_answer(v_answer, p_balances, v_api_key_ids) as outcome;
             return;
         end if;
     end if;

@@ -273,6 +273,36 @@ def test_a_batch_under_a_key_is_repeated_with_its_options(ops: Connection, parti
         assert refusal.value.sqlstate == "WK003"
 
 
+def test_of_a_batch_under_a_key_options_are_read_in_order_whatever_their_bounds(
+    ops: Connection, parties: tuple[int, int]
+) -> None:
+    buyer, seller = parties
+    query = """select amount, buyer_balance from wallet.make_payments(
+                   array[%s, %s], array[%s, %s], array[4, 50], p_idempotency_key => 'batch',
+                   p_up_to => %s::boolean[], p_balances => %s::boolean[])"""
+    asked: list[Any] = [buyer, buyer, seller, seller, "[0:1]={f,t}", "{{t},{f}}"]
+    made = ops.execute(query, asked).fetchall()
+    assert made == ops.execute(query, asked).fetchall() == [(4, 6), (6, None)]
+    assert ops.execute(query, [*asked[:4], "{{f},{t}}", "[7:8]={f,t}"]).fetchall() == [(4, None), (6, 0)]
+    with pytest.raises(psycopg.Error) as refusal, ops.transaction():
+        ops.execute(query, [*asked[:4], "{{t},{f}}", None])
+    assert refusal.value.sqlstate == "WK003"
+
+
+def test_of_a_batch_under_a_key_each_api_key_sees_what_it_may_read(ops: Connection, parties: tuple[int, int]) -> None:
+    buyer, seller = parties
+    of_buyer, of_all = (
+        row(ops, "create_api_key", name, ["pay", "read"], accounts)["id"]
+        for name, accounts in (("buyer", [buyer]), ("all", None))
+    )
+    query = """select buyer_balance, seller_balance from wallet.make_payments(
+                   array[%s, %s], array[%s, %s], array[1, 1], p_idempotency_key => 'batch',
+                   p_api_key_ids => array[%s, %s], p_balances => array[true, true])"""
+    asked = [buyer, buyer, seller, seller, of_buyer, of_all]
+    made = ops.execute(query, asked).fetchall()
+    assert made == ops.execute(query, asked).fetchall() == [(9, None), (8, 3)]
+
+
 # Balances
 
 

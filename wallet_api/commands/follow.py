@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import psycopg
-from psycopg.types.string import TextLoader
 
 from wallet_api.commands import wallet
-from wallet_api.database.pool import Rows
+from wallet_api.database.pool import Rows, load_as_text
 from wallet_api.http import codec
 from wallet_api.http.feed import FEED_END, LIST_FEED
 
@@ -26,8 +25,7 @@ def follow(conninfo: Callable[[], str], after: str | None, complain: Callable[[o
         try:
             with wallet(conninfo()) as connection:
                 connection.autocommit = True
-                for type_name in ("int8", "numeric", "timestamptz", "jsonb"):
-                    connection.adapters.register_loader(type_name, TextLoader)
+                load_as_text(connection)
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("set DateStyle = 'ISO'")
                 for end in _ends(connection, complain):

@@ -71,6 +71,12 @@ class ConnectionLost(Exception):
 _Unprepared = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
 
 
+def load_as_text(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
+    """Makes a connection return values as Rows has them."""
+    for type_name in ("int8", "numeric", "timestamptz", "jsonb"):
+        connection.adapters.register_loader(type_name, TextLoader)
+
+
 class _Connection(AsyncConnection[Any]):
     """A connection that remembers (`unsafe`) that one of its commits did not wait for the synchronous standby.
 
@@ -85,8 +91,7 @@ class _Connection(AsyncConnection[Any]):
     async def begin_session(self, settings: Settings) -> None:
         """Detects a pooler in transaction mode, and sets what calls need."""
         self.add_notice_handler(self._note)
-        for type_name in ("int8", "numeric", "timestamptz", "jsonb"):
-            self.adapters.register_loader(type_name, TextLoader)  # see Rows
+        load_as_text(self)
         # Statement names that are unique to this connection: if a pooler mixes up sessions after all, a statement is
         # missing instead of a wrong one being executed. psycopg has no other way to name them.
         self._prepared._prepared_idx = random.getrandbits(60)
