@@ -158,7 +158,7 @@ as $$
         "cause": "A list is in ascending or in descending order.",
         "cure": "Send asc, the default, or desc."},
     "WB065": {"message": "Before should come with a limit or with after", "argument": "before_id",
-        "cause": "Rows before a row are a page, and it is not said where the page begins.",
+        "cause": "The page ends before the row; without a limit, its beginning is not known.",
         "cure": "Send a limit for the page just before the row."},
     "WB071": {"message": "Name should have 1 to 64 characters", "argument": "name",
         "allowed": {"minLength": 1, "maxLength": 64},

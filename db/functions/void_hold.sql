@@ -89,7 +89,7 @@ end
 $$;
 
 comment on function wallet.void_hold(bigint, text, bigint, text) is
-    'Voids a hold: releases its amount, or what captures have left of it, and returns the hold. Under an idempotency key of p_tenant '
-    '(1 to 255 characters) it takes effect once; a repeated call returns the hold with replayed true.';
+    'Voids a hold: releases its amount, or what captures have left of it, and returns the hold. Under an idempotency '
+    'key of p_tenant (1 to 255 characters) it takes effect once; a repeated call returns the hold with replayed true.';
 
 grant execute on function wallet.void_hold(bigint, text, bigint, text) to wallet_app, wallet_ops;
