@@ -146,7 +146,7 @@ begin
     if v_other <> p_not_back_to
         and exists (select from ledger.rulebook as rulebook where rulebook.version = p_not_back_to)
     then
-        raise exception 'This program has version %, which this database has left for version %. Run that version; or, to go back, run: server.py migrate.',
+        raise exception 'This program has version %, which this database has left for version %. Run that version; or, to go back, run its migrate.',
             p_not_back_to, v_other;
     end if;
 

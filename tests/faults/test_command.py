@@ -236,7 +236,7 @@ def test_serve_does_not_bring_back_a_version_that_was_left(admin: Connection, da
     admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
     result = command("serve", DATABASE_URL=database, PORT="0")
     assert result.returncode == 1
-    assert "to go back, run: server.py migrate" in result.stderr
+    assert "to go back, run its migrate" in result.stderr
     assert command("migrate", DATABASE_URL=database).returncode == 0
     with serving(DATABASE_URL=database) as server, server.client() as api:
         assert api.get("/readyz").status_code == 200
@@ -314,15 +314,16 @@ def test_told_to_stop_before_it_serves_it_stops_too(tmp_path: Path) -> None:
 def test_a_signal_that_comes_while_a_finalizer_runs_is_not_lost() -> None:
     """Python drops an exception raised there: it did so about once in thirty starts, and the service went on."""
     program = """if True:
-        import os, signal, server
+        import os, signal
+        from wallet_api import command_line
         class Finalized:
             def __del__(self):
                 os.kill(os.getpid(), signal.SIGTERM)
         def parse():
             Finalized()
             print("still there")
-        server._parse = parse
-        server.main()"""
+        command_line._parse = parse
+        command_line.main()"""
     result = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

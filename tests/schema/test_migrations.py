@@ -19,14 +19,15 @@ from tests.conftest import Connection
 from tests.support import PROJECT, account, balance, ledger_problems, wait_until, waiting_for_locks
 from wallet_api.database import migrations
 from wallet_api.database.installer import MigrationRefused
+from wallet_api.settings import DB
 
-FILES = sorted(path.name for path in (migrations.DB / "migrations").glob("*.sql"))
+FILES = sorted(path.name for path in (DB / "migrations").glob("*.sql"))
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
     """A copy of db/ that the test may change."""
-    return Path(shutil.copytree(migrations.DB, tmp_path / "db"))
+    return Path(shutil.copytree(DB, tmp_path / "db"))
 
 
 def add_function(db: Path, name: str, columns: str, body: str, arguments: str = "") -> None:

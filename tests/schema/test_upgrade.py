@@ -46,6 +46,7 @@ from tests.support import (
 )
 from wallet_api.database import migrations
 from wallet_api.database.installer import MigrationRefused
+from wallet_api.settings import DB
 
 FOLDER = Path(__file__).parent
 # What a payment is answered with, and nothing else.
@@ -202,7 +203,7 @@ def expected_balances(accounts: list[int], made: list[Payment]) -> dict[int, Dec
 def test_the_version_before_goes_on_paying_while_the_database_is_migrated_and_after_it(
     admin: Connection, bare_database: str, old: Server, tmp_path: Path
 ) -> None:
-    unfinished = Path(shutil.copytree(migrations.DB, tmp_path / "db"))
+    unfinished = Path(shutil.copytree(DB, tmp_path / "db"))
     (unfinished / "functions/zz_fails.sql").write_text("select 1 / 0")
     with old.client() as before, ExitStack() as stack:
         accounts = [open_account(before, f"account {number}", OPENING) for number in range(4)]
@@ -293,7 +294,7 @@ def test_a_call_that_waits_during_the_migration_does_not_overlook_captures_of_th
 ) -> None:
     """In the version before, a hold was captured once, and held its whole amount until then."""
     before = Path(shutil.copytree(tmp_path / "old/db", tmp_path / "db"))
-    for path in migrations.DB.glob("migrations/*.sql"):
+    for path in DB.glob("migrations/*.sql"):
         if path.name < "0018":  # all but the last transaction
             shutil.copy(path, before / "migrations")
     migrations.migrate(bare_database, db=before)

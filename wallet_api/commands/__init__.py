@@ -1,4 +1,4 @@
-"""The commands of `server.py` that check the ledger and manage API keys."""
+"""The commands that check the ledger and manage API keys."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence

@@ -24,9 +24,7 @@ import psycopg
 from wallet_api.database import installer, roles, session
 from wallet_api.database.installer import NO_WALLET, MigrationRefused, SqlFile, call
 from wallet_api.database.roles import Roles
-from wallet_api.settings import PROJECT
-
-DB = PROJECT / "db"
+from wallet_api.settings import DB
 
 # Seconds to wait for the end of another migration, and between two attempts to begin.
 _TURN_LIMIT = 60.0

@@ -41,7 +41,7 @@ def check_password(connection: psycopg.Connection[Any], conninfo: str, app: str,
         raise MigrationRefused(
             f"The role {app} is used by other databases of this server, too ({', '.join(others)}), and they "
             "share its password. Give this database roles of its own (WALLET_ROLE_PREFIX, before its first migration), "
-            "or change the password for all: server.py migrate --shared-password."
+            "or change the password for all: migrate --shared-password."
         )
 
 
