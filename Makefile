@@ -26,7 +26,7 @@ EVENTS ?= 10000000
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test canary soak follow agree fuzz bench generate lint format lock clean
+.PHONY: help install run psql check test package canary soak follow agree fuzz bench generate lint format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -47,6 +47,12 @@ test: $(VENV)/installed-dev  ## run all tests on their own PostgreSQL
 ifneq ($(MACHINE_POSTGRES),)
 	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled" $(OTHER_POSTGRES_TESTS)
 endif
+
+# setuptools would put what is left in build/ into the package, too.
+package: $(VENV)/installed-dev  ## build the package into dist/, and try it in an empty environment
+	@rm -rf build dist
+	@$(VENV)/bin/python -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir dist .
+	@$(VENV)/bin/python -m tests.package
 
 canary:  ## run all tests on the newest versions of all dependencies, installed into .canary
 	$(PYTHON) -m venv --clear .canary
@@ -93,7 +99,7 @@ lock:  ## regenerate the lock files from pyproject.toml (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove generated files, except the data in .wallet
-	rm -rf $(VENV) .canary .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
+	rm -rf $(VENV) .canary build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
 
 # --clear discards an incomplete .venv, left by an interruption or by a missing python3-venv on Debian.
 $(VENV)/made:

@@ -144,7 +144,7 @@ def _serve(configuration: Settings, arguments: Namespace) -> int:
         except ImportError:
             raise settings.BadSetting(
                 "OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed: "
-                "pip install -r requirements-tracing.lock"
+                "pip install -r requirements-tracing.lock, or pip install '.[tracing]'"
             ) from None
     log.begin(configuration.log)
     with _database(configuration) as conninfo:

@@ -132,7 +132,7 @@ def test_the_recipe_for_who_waits_names_both(admin: Connection, database: str) -
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))]
+    "document", sorted(str(path.relative_to(PROJECT)) for path in [*PROJECT.glob("*.md"), *PROJECT.glob("d*/*.md")])
 )
 def test_links_lead_somewhere(document: str) -> None:
     path = PROJECT / document

