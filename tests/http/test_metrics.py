@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from starlette.datastructures import State
 from tests.conftest import Connection
 from tests.http.test_batching import REPLACED
 from tests.support import Server, account, pay, payment_body, serving, wait_until, waiting_for_locks
+from wallet_api import __version__
 from wallet_api.database.pool import ConnectionLost, Rows
 from wallet_api.http.sampling import sample
 
@@ -45,17 +47,27 @@ NAMES = {
     "wallet_info",
     "wallet_ledger_check_problems",
     "wallet_ledger_check_timestamp_seconds",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+    "process_start_time_seconds",
 }
 
 Metrics = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def scrape(server: Server) -> Metrics:
-    """All values, by name and labels."""
+def metrics_url(server: Server) -> str:
     assert server.url
     url = re.search(r"Metrics on (http://[^ \"]+)", server.log)
     assert url is not None
-    families = text_string_to_metric_families(httpx2.get(url[1]).text)
+    return url[1]
+
+
+def scrape(server: Server) -> Metrics:
+    """All values, by name and labels."""
+    families = text_string_to_metric_families(httpx2.get(metrics_url(server)).text)
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in families
@@ -79,7 +91,7 @@ def test_every_metric_has_its_name(admin: Connection, database: str, workers: st
         wait_until(lambda: {name for name, _ in scrape(server)} >= NAMES)
         wait_until(lambda: value(server, "wallet_database_writable") == 1)
         assert value(server, "wallet_retries_total", sqlstate="40001") == 1
-        assert value(server, "wallet_info", version=current_version(admin)) == 1
+        assert value(server, "wallet_info", version=__version__, db_version=current_version(admin)) == 1
 
 
 def current_version(admin: Connection) -> str:
@@ -221,6 +233,54 @@ def test_the_last_recorded_ledger_check_is_a_metric(admin: Connection, database:
     with serving(DATABASE_URL=database, WEB_CONCURRENCY=workers, **METERED) as server:
         wait_until(lambda: value(server, "wallet_ledger_check_problems") == 3)
         assert value(server, "wallet_ledger_check_timestamp_seconds") == pytest.approx(float(moment))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_processes_of_an_instance_are_measured_together(database: str, workers: str) -> None:
+    with serving(DATABASE_URL=database, WEB_CONCURRENCY=workers, **METERED) as server:
+        wait_until(lambda: len(serving_processes(server)) == int(workers))
+        wait_until(lambda: ("wallet_database_up", frozenset()) in scrape(server))
+        family = [server.process.pid, *children(server)]
+        resident = sum(memory(pid) for pid in family)
+        assert value(server, "process_resident_memory_bytes") == pytest.approx(resident, rel=0.1)
+        files = max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in family)
+        assert value(server, "process_open_fds") == pytest.approx(files, abs=3)
+        assert value(server, "process_max_fds") >= files
+        assert value(server, "process_start_time_seconds") == pytest.approx(time.time(), abs=300)
+        used = value(server, "process_cpu_seconds_total")
+        assert used > 0
+        if workers == "2":
+            victim = serving_processes(server)[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: victim not in children(server))
+            assert value(server, "process_cpu_seconds_total") >= used, "what the dead one had used is not forgotten"
+
+
+def children(server: Server) -> list[int]:
+    [listed] = [
+        path.read_text() for path in Path(f"/proc/{server.process.pid}/task").glob(f"{server.process.pid}/children")
+    ]
+    return list(map(int, listed.split()))
+
+
+def serving_processes(server: Server) -> list[int]:
+    """The process ids that the log has, of those that serve."""
+    return list(map(int, re.findall(r"Started server process \[(\d+)\]", server.log)))
+
+
+def memory(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_port_serves_the_metrics_only_and_does_not_say_by_what_software(database: str) -> None:
+    with serving(DATABASE_URL=database, **METERED) as server:
+        url = metrics_url(server)
+        found, elsewhere = httpx2.get(url), httpx2.get(url.removesuffix("metrics"))
+        posted = httpx2.post(url)
+    assert [found.status_code, elsewhere.status_code, posted.status_code] == [200, 404, 501]
+    assert [response.headers.get("server") for response in (found, elsewhere, posted)] == [None] * 3
+    assert found.headers["content-type"].startswith("text/plain; version=")
 
 
 def test_they_are_not_told_on_the_service_s_own_port_nor_without_being_asked_for(database: str) -> None:

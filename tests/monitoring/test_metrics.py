@@ -14,6 +14,7 @@ from tests.monitoring.test_alerts import ALERTS, MONITORING
 from tests.support import PROJECT, account, pay, serving, wait_until
 from wallet_api.observability import log, metrics
 from wallet_api.observability.record import Record
+from wallet_api.observability.scraping import Processes
 
 # Labels that Prometheus adds.
 ADDED = {"instance", "job"}
@@ -37,9 +38,10 @@ def wanted(text: str) -> Iterator[Wanted]:
     """What a query asks for, and what its legend or its annotations show of it."""
     shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
     grouped = {label for group in re.findall(r"\bby \(([\w, ]+)\)", text) for label in group.split(", ")}
-    for name, matchers in re.findall(r"\b(wallet_\w+)(?:\{([^}]*)\})?", text):
+    for name, matchers in re.findall(r"\b((?:wallet|process)_\w+)(?:\{([^}]*)\})?", text):
         labels = {*grouped, *shown, *re.findall(r"(\w+)[=!]", matchers)} - ADDED
-        yield Wanted(name, frozenset(labels), frozenset(re.findall(r'(\w+)="([^"]*)"', matchers)))
+        values = {(label, value) for label, value in re.findall(r'(\w+)="([^"]*)"', matchers) if label not in ADDED}
+        yield Wanted(name, frozenset(labels), frozenset(values))
 
 
 PANELS = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
@@ -90,8 +92,9 @@ def test_the_documentation_says_what_each_metric_and_each_field_of_the_log_is() 
     told = {
         f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in metrics.REGISTRY.collect()
     }
-    rows = "".join(re.findall(r"^\| `wallet_.*", document, re.MULTILINE))
-    assert set(re.findall(r"`(wallet_[a-z_]+)`", rows)) == told
+    told |= {sample.name for metric in Processes().collect() for sample in metric.samples}
+    rows = "".join(re.findall(r"^\| `(?:wallet|process)_.*", document, re.MULTILINE))
+    assert set(re.findall(r"`((?:wallet|process)_[a-z_]+)`", rows)) == told
     record = Record("id", "client", "GET", "/path")
     record.status, record.waited, record.database, record.batch = 200, 1, 1, 1
     record.code, record.payment_id, record.key = "WB006", "1", "shop"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import psycopg
 from starlette.datastructures import State
 
+from wallet_api import __version__
 from wallet_api.database.pool import ConnectionLost, Database
 from wallet_api.http import probes, refusals
 from wallet_api.observability import metrics
@@ -19,7 +20,7 @@ _LEDGER_CHECK = "select extract(epoch from checked_at), problems from wallet.las
 
 async def sample(state: State, clients: Callable[[], int]) -> None:
     """Samples an application and its number of clients, until cancelled."""
-    metrics.info.labels(state.version).set(1)
+    metrics.info.labels(__version__, state.version).set(1)
     task = asyncio.current_task()
     assert task is not None
     # Python 3.11 loses a cancellation that arrives together with the answer of the database (asyncio.wait_for).

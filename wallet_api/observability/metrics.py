@@ -1,21 +1,16 @@
 """The Prometheus metrics; docs/operations.md explains each.
 
-Labels have few values: routes instead of paths, and "other" for a method that a client makes up. Several worker
-processes write their values to files in a folder, and the parent process adds them up for each scrape.
+Labels have few values: routes instead of paths, and "other" for a method that a client makes up.
 """
 
 import functools
-import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from wallet_api.observability.record import Record
 
@@ -64,7 +59,7 @@ database_up = _least("wallet_database_up", "1 if the database answers, else 0")
 database_writable = _least("wallet_database_writable", "1 if the database accepts writes, else 0")
 
 _most = functools.partial(_gauge, multiprocess_mode="livemax")
-info = _most("wallet_info", "Always 1; the label is the version of db/", ["version"])
+info = _most("wallet_info", "Always 1; the labels are the versions of the wallet and of db/", ["version", "db_version"])
 ledger_check_problems = _most("wallet_ledger_check_problems", "Problems found by the last recorded ledger check")
 ledger_check_moment = _most("wallet_ledger_check_timestamp_seconds", "Time of the last recorded ledger check; 0: never")
 
@@ -103,20 +98,3 @@ def observe_call(query: str, seconds: float) -> str:
 def _function(query: str) -> str:
     found = _FUNCTION.search(query)
     return found[1] if found else ""
-
-
-class Workers(MultiProcessCollector):
-    """The sum over all worker processes, which write to the folder that FOLDER_VARIABLE names."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Adds up the metrics, without the gauges of ended workers."""
-        folder = Path(os.environ[FOLDER_VARIABLE])
-        for file in folder.glob("gauge_live*.db"):
-            try:
-                os.kill(int(file.stem.rpartition("_")[2]), 0)
-            except ProcessLookupError:
-                file.unlink(missing_ok=True)
-        # A starting worker's file may still be empty.
-        files = [str(file) for file in folder.glob("*.db") if file.stat().st_size > 0]
-        added_up: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return added_up

@@ -9,19 +9,17 @@ import resource
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
 
 import uvicorn
-from prometheus_client import CollectorRegistry, start_http_server
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from wallet_api import settings
 from wallet_api.http.application import connections_of_worker, create_app
-from wallet_api.observability import log, metrics
+from wallet_api.observability import log, metrics, scraping
 from wallet_api.observability.record import read_with
 from wallet_api.serving.protocol import Protocol
 from wallet_api.settings import Settings
@@ -87,19 +85,11 @@ def serve(configuration: Settings) -> None:
 def _serve_metrics(configuration: Settings, port: int, stack: contextlib.ExitStack) -> None:
     """Serves the metrics of this process, or of its future workers, until `stack` is closed."""
     host = configuration.metrics_host or configuration.host
-    registry = metrics.REGISTRY
     try:
-        if configuration.workers > 1:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-metrics-"))
-            os.environ[metrics.FOLDER_VARIABLE] = folder
-            registry = CollectorRegistry()
-            metrics.Workers(registry)  # type: ignore[no-untyped-call]
-        server, _ = start_http_server(port, host, registry)
+        port = scraping.serve(host, port, stack, has_workers=configuration.workers > 1)
     except OSError as error:
         raise ServingError(f"Cannot serve metrics on {host}, WALLET_METRICS_PORT {port}: {error.strerror}") from None
-    stack.callback(server.server_close)
-    stack.callback(server.shutdown)
-    logger.info("Metrics on %s/metrics", _url(host, server.server_port))
+    logger.info("Metrics on %s/metrics", _url(host, port))
 
 
 def _url(host: str, port: int) -> str:
