@@ -1,11 +1,11 @@
-FROM python:3.13-slim
+FROM python:3.13-slim-trixie
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8080
 WORKDIR /app
 
 # requirements-tracing.lock: with OpenTelemetry, for OTEL_EXPORTER_OTLP_ENDPOINT.
 ARG REQUIREMENTS=requirements.lock
-COPY requirements*.lock ./
+COPY "$REQUIREMENTS" ./
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
         --require-hashes -r "$REQUIREMENTS"
 
@@ -17,5 +17,5 @@ COPY db ./db
 USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/livez', timeout=2)"]
+    CMD ["python", "-m", "wallet_api.probe", "/livez"]
 CMD ["python", "server.py"]
