@@ -88,6 +88,26 @@ def test_a_database_of_another_version_is_not_ready(admin: Connection, database:
         assert_refused(api.get("/readyz"), "WU007")
 
 
+def test_who_asks_for_any_version_learns_whether_payments_go_on_after_a_migration(
+    admin: Connection, database: str
+) -> None:
+    pair = account(admin, "buyer", 10), account(admin, "seller")
+    with serving(DATABASE_URL=database, WALLET_DRAIN_TIME="1") as server, server.client() as api:
+        assert api.get("/readyz?any_version=true").status_code == 200
+        admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
+        assert api.get("/readyz?any_version=true").status_code == 200
+        assert_refused(api.get("/readyz?any_version=false"), "WU007")
+        assert pay(api, *pair).status_code == 200
+        admin.execute(f"alter database {admin.info.dbname} set default_transaction_read_only = on")
+        admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'wallet'")
+        wait_until(lambda: api.get("/readyz?any_version=true").headers.get("error-code") == "WU006")
+        admin.execute("set default_transaction_read_only = off")
+        admin.execute(f"alter database {admin.info.dbname} reset default_transaction_read_only")
+        wait_until(lambda: api.get("/readyz?any_version=true").status_code == 200)
+        server.process.terminate()
+        wait_until(lambda: api.get("/readyz?any_version=true").headers.get("error-code") == "WU004")
+
+
 def test_a_database_that_accepts_no_changes_is_not_ready_until_it_does(admin: Connection, database: str) -> None:
     buyer, seller = account(admin, "buyer", 10), account(admin, "seller")
     admin.execute(f"alter database {admin.info.dbname} set default_transaction_read_only = on")

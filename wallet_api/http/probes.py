@@ -26,16 +26,20 @@ async def live(operation: Operation, request: Request) -> Response:
 
 
 async def ready(operation: Operation, request: Request) -> Response:
-    """Succeeds if the database answers, accepts changes and is at this version, and the process is not stopping."""
+    """Succeeds if the database answers, accepts changes and is at this version, and the process is not stopping.
+
+    With any_version, the database may be at another version: the process makes payments until it is replaced.
+    """
     state = request.app.state
-    found = refusals.STOPPING if state.is_stopping() else await trouble(state)
+    any_version = (await operation.read(request))["any_version"]
+    found = refusals.STOPPING if state.is_stopping() else await trouble(state, any_version=bool(any_version))
     if found is not None:
         raise Refused(found)
     return messages.Answer("{}")
 
 
-async def trouble(state: State) -> Refusal | None:
-    """The reason why the application cannot use its database, or None.
+async def trouble(state: State, *, any_version: bool = False) -> Refusal | None:
+    """The reason why the application cannot use its database, or None. `any_version` accepts another version of it.
 
     After a failover, it replaces the connections.
     """
@@ -53,7 +57,7 @@ async def trouble(state: State) -> Refusal | None:
         state.stale = False
         for database in state.databases:
             await database.renew()
-    if version != state.version:
+    if version != state.version and not any_version:
         return refusals.OTHER_VERSION
     usable = await asyncio.gather(*[database.is_usable(_PATIENCE) for database in state.databases])
     return None if all(usable) else refusals.POOL_EMPTY
