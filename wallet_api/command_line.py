@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 from wallet_api import __version__, settings
 from wallet_api.commands import CommandRefused, check, follow, key
 from wallet_api.database import embedded, installer, migrations
+from wallet_api.database.outage import outage
 from wallet_api.database.roles import Roles
 from wallet_api.observability import log
 from wallet_api.serving import processes
@@ -154,7 +155,7 @@ def _serve(configuration: Settings, arguments: Namespace) -> int:
                 _bring_up(conninfo, configuration, back=configuration.database_url is None)
         except psycopg.OperationalError as error:
             # Serve anyway: the database may return at this version. Until then, requests get 503.
-            logger.warning("The database is not reachable yet: %s", error)
+            outage.failed("Cannot connect to the database", error)
         processes.serve(configuration)
     return 0
 

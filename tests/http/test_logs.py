@@ -1,6 +1,7 @@
 """Each request is a line, in JSON or for people, and so is whatever else happens; every answer tells the request's id."""
 
 import contextlib
+import itertools
 import json
 import os
 import pty
@@ -243,6 +244,35 @@ def test_a_traceback_is_a_field_of_one_line(admin: Connection, server: Server, a
     assert the_request(server, request_id="unlucky")["code"] == "P0001"
 
 
+def test_in_a_text_log_a_traceback_has_lines_of_its_own_none_of_which_looks_like_another_event(
+    admin: Connection, database: str
+) -> None:
+    admin.execute("alter function wallet.get_account rename to _get_account")
+    admin.execute(
+        r"""create function wallet.get_account(p_account_id bigint, p_at timestamptz, p_api_key_id bigint)
+               returns table (id bigint, name text, currency_id bigint, currency_name text, amount numeric, metadata jsonb)
+               language plpgsql as 'begin raise ''bad %'', E''luck\n2026-11-23T00:00:00.000Z INFO    forged\033[31m''; end'"""
+    )
+    with serving(DATABASE_URL=database, WALLET_LOG="text") as server, server.client() as api:
+        assert api.get("/account/1").status_code == 500
+    event = next(number for number, line in enumerate(server.lines) if "Cannot answer GET /account/1" in line)
+    trace = list(itertools.takewhile(lambda line: line.startswith("    "), server.lines[event + 1 :]))
+    assert trace[0] == "    Traceback (most recent call last):"
+    assert re.fullmatch(r'      File ".*/wallet_api/http/errors.py", line \d+, in \w+', trace[1])
+    assert "    psycopg.errors.RaiseException: bad luck" in trace
+    assert r"    2026-11-23T00:00:00.000Z INFO    forged\x1b[31m" in trace
+    assert not [line for line in server.lines if line.startswith("2026-11-23")]
+    assert all(line.isprintable() for line in server.lines)
+
+
+def test_in_a_text_log_an_event_of_several_lines_has_them() -> None:
+    with serving(DATABASE_URL="host=127.0.0.1 port=1", WALLET_LOG="text") as server:
+        pass
+    event = next(number for number, line in enumerate(server.lines) if "Cannot connect to the database" in line)
+    assert server.lines[event].endswith("Connection refused")
+    assert server.lines[event + 1] == "        Is the server running on that host and accepting TCP/IP connections?"
+
+
 def test_without_lines_for_requests_they_still_have_ids(database: str) -> None:
     with serving(DATABASE_URL=database, WALLET_ACCESS_LOG="off") as server, server.client() as api:
         assert re.fullmatch(MADE, api.get("/livez").headers["x-request-id"])
@@ -267,7 +297,9 @@ def test_a_connection_that_is_lost_and_made_again_is_told(
         "where datname = current_database() and application_name = 'wallet'"
     )
     wait_until(lambda: api.get("/account/1").status_code == 404)
-    wait_until(lambda: any(line["event"] == "Connected to the database again, for calls" for line in lines(server)))
+    wait_until(lambda: any(line["event"].startswith("Connected to the database again") for line in lines(server)))
+    [lost] = [line for line in lines(server) if line["level"] == "warning"]
+    assert lost["event"].startswith("Lost the connection to the database: ")
 
 
 def test_lines_of_several_workers_are_whole_and_none_is_lost(database: str) -> None:

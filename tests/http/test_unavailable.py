@@ -73,6 +73,8 @@ def test_without_a_database_it_lives_is_not_ready_and_says_so() -> None:
         for response in (api.get("/accounts"), api.get("/account/1"), pay(api, 1, 2)):
             assert_refused(response, "WU001")
     assert "secret" not in server.log
+    [warning] = [line["event"] for line in map(json.loads, server.lines) if line["level"] == "warning"]
+    assert warning.startswith("Cannot connect to the database: ")
 
 
 def test_bad_input_is_told_without_a_database() -> None:
@@ -183,6 +185,8 @@ def test_all_connections_busy_and_their_queue_full(admin: Connection, database: 
             assert_refused(response, code)
         holder.rollback()
         assert first.result().status_code == 200
+    assert "couldn't get a connection after 1.00 sec" in server.log
+    assert "TooManyRequests" in server.log
 
 
 def test_the_queue_of_payments_is_full(admin: Connection, database: str) -> None:

@@ -18,6 +18,7 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 from wallet_api.database import session
+from wallet_api.database.outage import outage
 from wallet_api.database.session import GRACE
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record
@@ -35,6 +36,8 @@ _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, 
 _BEGIN_READING = "begin isolation level repeatable read"
 # The server function that warns (no more than that) that a commit did not wait for its synchronous standby.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
+# How the log names the loss of a connection.
+_LOST = "Lost the connection to the database"
 
 
 class Rows(NamedTuple):
@@ -87,9 +90,12 @@ class _Connection(AsyncConnection[Any]):
     shared = False
     local_settings = ""
     server_pid = 0
+    # When it was made, as a value of perf_counter().
+    made = 0.0
 
     async def begin_session(self, settings: Settings) -> None:
         """Detects a pooler in transaction mode, and sets what calls need."""
+        self.made = perf_counter()
         self.add_notice_handler(self._note)
         load_as_text(self)
         # Statement names that are unique to this connection: if a pooler mixes up sessions after all, a statement is
@@ -145,7 +151,6 @@ class Database:
         self._keeps = keeps
         self._kept: _Connection | None = None
         self._settings = settings
-        self._connected = 0
         self._connections: WeakSet[_Connection] = WeakSet()
         self._pool = AsyncConnectionPool(
             conninfo,
@@ -280,9 +285,11 @@ class Database:
         except TimeoutError:
             # The server enforces statement_timeout, so it must be unreachable.
             await connection.close()
+            outage.failed(_LOST, "no answer in time", self.name, connection.made)
             raise ConnectionLost("no answer in time") from None
         except psycopg.OperationalError as error:
             if connection.closed:
+                outage.failed(_LOST, error, self.name, connection.made)
                 raise ConnectionLost(str(error)) from error
             raise
         finally:
@@ -291,8 +298,10 @@ class Database:
             if record is not None:
                 record.database += ended - began
                 record.add_step(function or query, began, ended)
+        outage.answered(began, ended)
         if connection.unsafe:
             await connection.close()
+            logger.warning("A commit stopped waiting for the standby")
             raise ConnectionLost("the commit stopped waiting for the standby")
         return rows
 
@@ -300,9 +309,13 @@ class Database:
         began = perf_counter()
         try:
             if self._kept is not None and _has_news(self._kept):
+                self._tell_closed(self._kept)
                 await self._return_kept()  # the pool replaces it
             kept, self._kept = self._kept, None
             return kept or await self._pool.getconn()
+        except psycopg_pool.PoolTimeout as error:
+            outage.waited(error, began)
+            raise
         finally:
             ended = perf_counter()
             if record is not None:
@@ -323,16 +336,19 @@ class Database:
         with each closed connection that it meets.
         """
         if _has_news(connection):
+            self._tell_closed(connection)
             await connection.close()
             await self._pool.drain()
             raise psycopg.OperationalError("the server has closed an idle connection")
 
+    def _tell_closed(self, connection: _Connection) -> None:
+        outage.failed(_LOST, "the server has closed an idle connection", self.name, connection.made)
+
     async def _configure(self, connection: _Connection) -> None:
         await connection.begin_session(self._settings)
         self._connections.add(connection)
-        self._connected += 1
-        if self._connected > self._settings.pool_size:
-            logger.info("Connected to the database again, for %s", self.name)
+        if sum(not other.closed for other in self._connections) >= self._settings.pool_size:
+            outage.connected(self.name, connection.made)
 
 
 def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:

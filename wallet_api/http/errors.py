@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from wallet_api.database.batching import Full, Verdict
+from wallet_api.database.outage import outage
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import refusals
 from wallet_api.http.codec import encode
@@ -39,6 +40,9 @@ _LOST_STATES = ("08", "57P")
 
 # SQLSTATE classes: the cause is the state of the database, not the request.
 _ENVIRONMENT = ("0A", "25", "3F", "53", "57")
+
+# What the pool raises if it has no connection for a request.
+_NO_CONNECTION = (psycopg_pool.TooManyRequests, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed)
 
 _PROBLEM = "application/problem+json"
 _WEIGHT = re.compile(r"[01](\.[0-9]*)?")
@@ -108,9 +112,13 @@ def judge(error: Exception) -> Verdict:
 
 
 def log_retry(error: Exception) -> None:
-    """Logs and counts that a call is retried, and why: a lost connection counts as 08006, connection failure."""
+    """Logs and counts that a call is retried, and why: a lost connection counts as 08006, connection failure.
+
+    The loss itself is in the log already.
+    """
     state = _sqlstate(error) or "08006"
-    logger.warning("Retrying a call: %s %s", state, error)
+    if not isinstance(error, ConnectionLost):
+        logger.warning("Retrying a call: %s %s", state, error)
     metrics.retries.labels(state).inc()
 
 
@@ -132,8 +140,8 @@ def _response(scope: Scope, error: BaseException) -> Response:
             return refused(scope, come_back_later(scope, refusals.TOO_BUSY))
         case ClientDisconnect():
             return refused(scope, Refused(refusals.BODY_CUT))
-        case ConnectionLost():
-            logger.warning("%s %s: %s", scope["method"], scope["path"], error)
+        case ConnectionLost():  # it is in the log already
+            outage.refused += 1
             return refused(scope, Refused(refusals.UNKNOWN_OUTCOME))
         case asyncio.CancelledError():  # the shutdown timeout has passed
             return refused(scope, Refused(refusals.UNKNOWN_OUTCOME))
@@ -156,8 +164,12 @@ def _database_response(scope: Scope, error: psycopg.Error) -> Response:
         field = scope[FIELD_NAMES].get(error.diag.column_name, "")
         sentence = error.diag.message_primary or ""
         return answer(scope, Error(status, state, sentence, field, int(index[1]) if index else None))
-    words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
-    logger.warning("%s %s: %s %s", scope["method"], scope["path"], state or type(error).__name__, words)
+    may_be_outage = isinstance(error, _NO_CONNECTION) or state.startswith(_LOST_STATES)
+    if may_be_outage and outage.explains(record.started):
+        outage.refused += 1
+    else:
+        words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
+        logger.warning("%s %s: %s %s", scope["method"], scope["path"], state or type(error).__name__, words)
     if isinstance(error, psycopg_pool.TooManyRequests):
         return _response(scope, Full())
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):

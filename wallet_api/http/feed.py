@@ -6,12 +6,14 @@ The readers of a process that wait share one watch: it finds the end of the feed
 import asyncio
 import logging
 from contextvars import Context
+from time import perf_counter
 from typing import Self
 
 import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wallet_api.database.outage import outage
 from wallet_api.database.pool import ConnectionLost, Database, Rows
 from wallet_api.http import codec, refusals
 from wallet_api.http.authentication import KEY_ID
@@ -89,10 +91,12 @@ class Feed:
 
     async def _look_once(self) -> float:
         """Passes the end on to those that wait if it has moved. Returns the time until the next look."""
+        began = perf_counter()
         try:
             [(end, self._looks, waits_for)] = (await self._database.call(FEED_END, [self._looks])).values
         except (psycopg.Error, ConnectionLost) as error:
-            logger.warning("Cannot find the end of the feed: %s", error)
+            if not outage.explains(began):
+                logger.warning("Cannot find the end of the feed: %s", error)
             return _PAUSE
         if waits_for is not None and waits_for != self._waits_for:
             logger.warning("The feed waits for the end of a transaction: %s", waits_for)

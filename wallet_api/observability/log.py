@@ -103,15 +103,22 @@ def _fitting(fields: dict[str, object]) -> str:
 
 
 def _text(fields: dict[str, object]) -> str:
-    """A text line: the event, then the other fields by name. A traceback follows in its usual form."""
+    """A text line: the event, then the other fields by name.
+
+    Further lines of the event, and a traceback, follow in their usual form. They are indented, so that nothing in them,
+    such as the text of an exception, can be taken for a line of the log.
+    """
     others = fields.copy()
     moment, level, event = [str(others.pop(name)) for name in ("time", "level", "event")]
+    more = str(others.pop("traceback", "")).splitlines()
     if event == "request":
         method, route, status = [str(others.pop(name)) for name in ("method", "route", "status")]
         event = f"{method} {others.pop('path', route)} {status}"
-    trace = str(others.pop("traceback", ""))
+    elif not event.isprintable():
+        event, *following = event.splitlines()
+        more = [*following, *more]
     words = [moment, f"{level.upper():<7}", event, *[f"{name}={value}" for name, value in others.items()]]
-    return "\n".join(map(printable, (" ".join(words), *trace.splitlines())))
+    return "\n".join((printable(" ".join(words)), *[f"    {printable(line.expandtabs(4))}" for line in more]))
 
 
 def printable(text: str) -> str:

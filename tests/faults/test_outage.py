@@ -1,0 +1,77 @@
+"""The log of an outage of the database: one warning, and a line when it is over. Other causes have their own lines."""
+
+import json
+import threading
+from typing import Any
+
+from tests.faults.postgres import Postgres
+from tests.support import Server, account, pay, serving, wait_until
+
+CLIENTS = 16
+
+
+def events(server: Server, level: str) -> list[str]:
+    """What the log tells, except for requests."""
+    lines: list[dict[str, Any]] = list(map(json.loads, server.lines))
+    return [line["event"] for line in lines if line["level"] == level and line["event"] != "request"]
+
+
+def refusals(server: Server) -> int:
+    return sum('"event":"request"' in line and '"status":503' in line for line in server.lines)
+
+
+def test_one_outage_is_one_warning_however_many_requests_it_refuses(primary: Postgres) -> None:
+    with primary.admin() as admin:
+        pair = account(admin, "buyer", 1_000_000), account(admin, "seller")
+    settings = {"WALLET_ACCESS_LOG": "on", "WALLET_POOL_TIMEOUT": "3", "WALLET_COALESCE_TIMEOUT": "3"}
+    with serving(DATABASE_URL=primary.conninfo(), **settings) as server:
+        stopped = threading.Event()
+
+        def use(number: int) -> None:
+            with server.client() as api:
+                while not stopped.is_set():
+                    pay(api, *pair, 1, key=f"{id(api)} {number}" if number % 2 else None)
+                    api.get("/account/1")
+                    api.get("/accounts")
+                    stopped.wait(0.01)
+
+        clients = [threading.Thread(target=use, args=[number]) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        try:
+            with server.client() as api:
+                wait_until(lambda: pay(api, *pair, 1).status_code == 200)
+            for outages in (1, 2):
+                outage(server, primary)
+                assert (len(warnings := events(server, "warning")), len(ends(server))) == (outages, outages), warnings
+        finally:
+            stopped.set()
+            for client in clients:
+                client.join()
+
+
+def outage(server: Server, primary: Postgres) -> None:
+    """Kills PostgreSQL under the load, and starts it again when clients have felt it."""
+    over, refused = len(ends(server)), refusals(server)
+    primary.kill()
+    wait_until(lambda: refusals(server) > refused + 3 * CLIENTS)
+    primary.start()
+    wait_until(lambda: len(ends(server)) > over)
+
+
+def ends(server: Server) -> list[str]:
+    return [event for event in events(server, "info") if event.startswith("Connected to the database again after ")]
+
+
+def test_another_trouble_right_after_an_outage_has_its_own_line(primary: Postgres) -> None:
+    with serving(DATABASE_URL=primary.conninfo()) as server, server.client() as api:
+        wait_until(lambda: api.get("/account/1").status_code == 404)
+        primary.kill()
+        assert api.get("/account/1").status_code == 503
+        primary.start()
+        wait_until(lambda: api.get("/account/1").status_code == 404 and len(ends(server)) == 1)
+        with primary.admin() as admin:
+            admin.execute("alter function wallet.get_account rename to gone")
+        assert api.get("/account/1").status_code == 503
+        [_, other] = events(server, "warning")
+        assert other.startswith("GET /account/1: 42883 ")
