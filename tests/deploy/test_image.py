@@ -1,19 +1,25 @@
-"""The image and docker compose: what the health checks ask, what is built anew, and which Debian release it is."""
+"""The image and docker compose: health checks, settings, what is built anew, which Debian release, and people."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
-from tests.faults.postgres import free_port
+from tests.deploy.environment import assert_time_to_stop, settings_of
+from tests.faults.postgres import Postgres, free_port
+from tests.faults.test_backup import DOCKER, commands
 from tests.support import PROJECT, sentence, serving
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()
 COMPOSE = (PROJECT / "docker-compose.yml").read_text()
+MONITORING = (PROJECT / "docker-compose.monitoring.yml").read_text()
 
 # The two health checks, as words.
 [OF_IMAGE] = re.findall(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
@@ -72,3 +78,72 @@ def test_all_images_of_debian_name_its_release_and_the_same_one() -> None:
         *re.findall(r"^ +image: (\S+)", COMPOSE, re.MULTILINE),
     ]
     assert images == ["python:3.13-slim-trixie", "postgres:17-trixie", "haproxy:3.0-trixie"]
+
+
+def services(text: str) -> dict[str, Any]:
+    """The services of a compose file that run the program."""
+    found = yaml.safe_load(text)["services"]
+    return {name: service for name, service in found.items() if name in ("migrate", "wallet", "check")}
+
+
+@pytest.mark.parametrize("file", [COMPOSE, MONITORING], ids=["wallet", "monitoring"])
+def test_every_variable_of_a_service_is_a_setting_with_a_valid_value(tmp_path: Path, file: str) -> None:
+    for name in ("postgres_password", "wallet_app_password"):
+        (tmp_path / name).write_text("secret\n")
+    for service in services(file).values():
+        environment = {}
+        for name, value in service["environment"].items():
+            with_default = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", str(value))
+            environment[name] = with_default.replace("/run/secrets", str(tmp_path))
+        settings_of(environment)
+
+
+def test_an_instance_has_time_to_drain_and_to_finish() -> None:
+    wallet = services(COMPOSE)["wallet"]
+    assert_time_to_stop(
+        settings_of({"WALLET_DRAIN_TIME": str(wallet["environment"]["WALLET_DRAIN_TIME"])}),
+        float(wallet["stop_grace_period"].removesuffix("s")),
+    )
+
+
+def test_the_check_of_the_ledger_runs_the_image_that_is_built_for_the_instances() -> None:
+    check = services(MONITORING)["check"]
+    assert ("build" in check, check["image"], check["pull_policy"]) == (
+        False,
+        "${COMPOSE_PROJECT_NAME}-wallet",
+        "never",
+    )
+    assert services(COMPOSE)["wallet"]["build"] == "."
+    assert "image" not in services(COMPOSE)["wallet"]
+
+
+def test_a_person_with_a_login_of_her_own_is_named_as_the_maker(tmp_path: Path, primary: Postgres) -> None:
+    create, enter = commands("People in psql")
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{primary.programs}:{os.environ['PATH']}",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(primary.port),
+    }
+
+    def typed(script: str, lines: str = "") -> str:
+        quiet = script.rstrip("\n") + " --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1"
+        done = subprocess.run(
+            ["sh", "-ec", quiet], env=environment, input=lines, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    typed(create)
+    said = typed(
+        enter,
+        """select id from create_account('buyer', 10, 1);
+           select id from create_account('seller', 0, 1);
+           set role wallet_ops;
+           select id from make_payment(1, 2, 5);
+           select made_by from get_payment(1);
+           select made_by from list_account_changes(2);""",
+    )
+    assert said.split() == ["1", "2", "1", "anna", "anna"]
