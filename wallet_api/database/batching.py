@@ -56,8 +56,9 @@ class Verdict(enum.Enum):
 Judge = Callable[[Exception], Verdict]
 # Receives the error for which requests are sent again.
 Tell = Callable[[Exception], None]
-# Receives the start and the end of a call and, for each of its requests, its record and since when it has waited.
-Watch = Callable[[float, float, Sequence[tuple[Any, float]]], None]
+# Receives the start and the end of a call, for each of its requests its record and since when it has waited, and the
+# error of the call.
+Watch = Callable[[float, float, Sequence[tuple[Any, float]], Exception | None], None]
 
 
 @dataclass(slots=True)
@@ -252,13 +253,17 @@ class Batcher(Generic[Request, Outcome]):
     async def _call(
         self, call: Call[Request, Outcome], entries: Sequence[_Entry[Request, Outcome]]
     ) -> Sequence[Outcome]:
-        began = perf_counter()
+        began, failure = perf_counter(), None
         try:
             return await repeated(call, [entry.request for entry in entries], self.judge, self.tell)
+        except Exception as error:
+            failure = error
+            raise
         finally:
             ended = perf_counter()
             if self.watch is not None:
-                self.watch(began, ended, [(entry.record, entry.waits_since) for entry in entries])
+                self.watch(began, ended, [(entry.record, entry.waits_since) for entry in entries], failure)
+            failure = None  # or the error's traceback, which has this frame, would refer to itself
             for entry in entries:
                 entry.first_call = entry.first_call or began
                 entry.waits_since = ended

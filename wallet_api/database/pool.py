@@ -276,7 +276,7 @@ class Database:
     async def _run(
         self, connection: _Connection, query: str, arguments: Sequence[object] = (), record: Record | None = None
     ) -> Rows:
-        began = perf_counter()
+        began, failure = perf_counter(), ""
         try:
             async with asyncio.timeout(self._settings.statement_timeout + GRACE):
                 cursor = await connection.run(query, arguments)
@@ -284,11 +284,13 @@ class Database:
                 rows = Rows(columns, await cursor.fetchall() if columns else [])
         except TimeoutError:
             # The server enforces statement_timeout, so it must be unreachable.
+            failure = "timeout"
             await connection.close()
             outage.failed(_LOST, "no answer in time", self.name, connection.made)
             raise ConnectionLost("no answer in time") from None
-        except psycopg.OperationalError as error:
-            if connection.closed:
+        except psycopg.Error as error:
+            failure = error.sqlstate or type(error).__name__
+            if connection.closed and isinstance(error, psycopg.OperationalError):
                 outage.failed(_LOST, error, self.name, connection.made)
                 raise ConnectionLost(str(error)) from error
             raise
@@ -297,7 +299,7 @@ class Database:
             function = metrics.observe_call(query, ended - began)
             if record is not None:
                 record.database += ended - began
-                record.add_step(function or query, began, ended)
+                record.add_step(function or query, began, ended, failure)
         outage.answered(began, ended)
         if connection.unsafe:
             await connection.close()

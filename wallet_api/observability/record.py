@@ -56,9 +56,9 @@ class Record:
     outcome = ""
     # The name of its API key.
     key = ""
-    # Its span if tracing is on, and then its waits and calls: name, start and end of each.
+    # Its span if tracing is on, and then its waits and calls: name, start, end, and for calls, what failed or "".
     span: Any = None
-    steps: tuple[tuple[str, float, float], ...] = ()
+    steps: tuple[tuple[str, float, float, str | None], ...] = ()
 
     def __init__(self, id_: str, client: str, method: str = "", path: str = "") -> None:
         self.id = id_
@@ -67,10 +67,13 @@ class Record:
         self.path = path
         self.started = perf_counter()
 
-    def add_step(self, name: str, began: float, ended: float) -> None:
-        """Adds a step, which becomes a child span. `began` and `ended` are values of perf_counter()."""
+    def add_step(self, name: str, began: float, ended: float, failure: str | None = None) -> None:
+        """Adds a step, which becomes a child span. `began` and `ended` are values of perf_counter().
+
+        If the step is a database call, `failure` is the SQLSTATE or the type of its error, or "".
+        """
         if self.span is not None:
-            self.steps += ((name, began, ended),)
+            self.steps += ((name, began, ended, failure),)
 
 
 def begin(scope: Scope) -> Record:

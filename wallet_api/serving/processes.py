@@ -111,7 +111,7 @@ def application() -> ASGIApp:
     if configuration.otlp_endpoint is not None:
         from wallet_api.observability.tracing import Tracing  # OpenTelemetry may not be installed
 
-        traces = Tracing(configuration.coalesce_most)
+        traces = Tracing(configuration.coalesce_most, configuration.database_url or "")
 
     async def finish() -> None:
         await Protocol.abort_all()
