@@ -23,6 +23,9 @@ SECONDS ?= 600
 # Number of events that make follow reads.
 EVENTS ?= 10000000
 
+# Options of psql. Not from the environment, where PSQL may be the name of a program.
+PSQL =
+
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
@@ -36,8 +39,8 @@ install: $(VENV)/installed  ## install the pinned dependencies into .venv
 run: install  ## serve on http://127.0.0.1:8080 (settings such as PORT: server.py --help)
 	@$(VENV)/bin/python server.py
 
-psql: install  ## open psql on the embedded database as role wallet_ops
-	@$(VENV)/bin/python server.py psql
+psql: install  ## open psql as role wallet_ops, or with options of psql: make psql PSQL="-U anna"
+	@$(VENV)/bin/python server.py psql $(PSQL)
 
 check: install  ## check the ledger of the embedded database
 	@$(VENV)/bin/python server.py check

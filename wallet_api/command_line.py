@@ -6,8 +6,8 @@ import functools
 import importlib
 import logging
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -20,7 +20,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from wallet_api import __version__, settings
-from wallet_api.commands import CommandRefused, check, follow, key
+from wallet_api.commands import CommandRefused, check, follow, key, psql
 from wallet_api.database import embedded, installer, migrations
 from wallet_api.database.outage import outage
 from wallet_api.database.roles import Roles
@@ -94,11 +94,11 @@ def _parse() -> Namespace:
     follow.add_argument("--after", metavar="CURSOR", help="begin after the event with this Cursor; default: all events")
     _parse_key(commands.add_parser("key", help="create, list and revoke API keys"))
     # Arguments that begin with - belong to psql.
-    psql = commands.add_parser(
-        "psql", prefix_chars="\0", add_help=False, help="open psql on the embedded database as role wallet_ops"
+    parser_of_psql = commands.add_parser(
+        "psql", prefix_chars="\0", add_help=False, help="open psql, by default as role wallet_ops; takes its options"
     )
-    psql.set_defaults(run=_psql)
-    psql.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser_of_psql.set_defaults(run=_psql)
+    parser_of_psql.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser.parse_args()
 
 
@@ -231,12 +231,25 @@ def _key(configuration: Settings, arguments: Namespace) -> int:
 
 
 def _psql(configuration: Settings, arguments: Namespace) -> int:
-    if configuration.database_url is not None:
-        return _complain("psql is for the embedded database; for DATABASE_URL use your own psql", 2)
-    programs = configuration.postgres_bin or embedded.wheel_programs()
+    user = os.environ.get("PGUSER")  # read first: the embedded database drops the variables of libpq
+    program = _psql_program(configuration)
     with _database(configuration) as conninfo:
-        if migrations.installed_version(conninfo) is None:
-            _bring_up(conninfo, configuration)
-        target = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles Ctrl-C
-        return subprocess.run([programs / "psql", target, *arguments.arguments], check=False).returncode
+        if configuration.database_url is None:
+            if migrations.installed_version(conninfo) is None:
+                _bring_up(conninfo, configuration)
+            conninfo = make_conninfo(conninfo, user=Roles(configuration.role_prefix).ops)
+        return psql.run(program, conninfo, user, arguments.arguments)
+
+
+def _psql_program(configuration: Settings) -> Path:
+    """The psql of the embedded PostgreSQL; for another one, that of this machine, which speaks TLS."""
+    if configuration.postgres_bin is not None:
+        return configuration.postgres_bin / "psql"
+    if configuration.database_url is not None and (found := shutil.which("psql")):
+        return Path(found)
+    try:
+        return embedded.wheel_programs() / "psql"
+    except embedded.EmbeddedError:
+        if configuration.database_url is None:
+            raise
+        raise CommandRefused("psql is not installed: apt-get install postgresql-client") from None

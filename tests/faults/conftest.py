@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from tests.conftest import postgres_programs
 from tests.faults import contradictions, postgres, scene
 from tests.faults.postgres import Postgres
 from tests.faults.scene import Scene
 from tests.pgbouncer import pgbouncer
+from wallet_api.database import embedded
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +45,14 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, primary: Postgres) -> 
         if mode != "direct":
             conninfo = stack.enter_context(pgbouncer(tmp_path, conninfo, mode)).conninfo()
         yield stack.enter_context(scene.scene(tmp_path, conninfo))
+
+
+@pytest.fixture
+def protected(tmp_path: Path) -> Iterator[str]:
+    """A PostgreSQL of the test's own, where all but its superuser need a password: a connection string for that one."""
+    with embedded.running(tmp_path / "data", postgres_programs()) as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            [rules] = admin.execute("show hba_file").fetchone() or [""]
+            Path(rules).write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+            admin.execute("select pg_reload_conf()")
+        yield conninfo

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,9 +13,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.conftest import Connection, postgres_programs
+from tests.conftest import Connection
 from tests.support import PROJECT, Server, serving, wait_until
-from wallet_api.database import embedded, migrations
+from wallet_api.database import migrations
 from wallet_api.settings import Settings, file_variable, variable
 
 
@@ -107,17 +106,6 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(database: str, variable: str,
     [line] = result.stderr.splitlines()
     assert line.startswith(f"server.py: {variable} should ")
     assert "hunter2" not in line
-
-
-@pytest.fixture
-def protected(tmp_path: Path) -> Iterator[str]:
-    """A PostgreSQL of the test's own, where all but its superuser need a password: a connection string for that one."""
-    with embedded.running(tmp_path / "data", postgres_programs()) as conninfo:
-        with psycopg.connect(conninfo, autocommit=True) as admin:
-            [rules] = admin.execute("show hba_file").fetchone() or [""]
-            Path(rules).write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-            admin.execute("select pg_reload_conf()")
-        yield conninfo
 
 
 def test_secrets_may_come_from_files_and_are_never_shown(tmp_path: Path, protected: str) -> None:

@@ -23,6 +23,8 @@ from wallet_api.database import embedded
 # A command on a line of its own, and what it gives on the lines below it: "$ curl …", or in psql "wallet=> …", and
 # "wallet=# …" where a superuser says it.
 STEP = re.compile(r"^(?:\$ (curl .*)|wallet=([>#]) (.*))\n((?:(?!\$ |wallet=[>#] |```).*\n)*)", re.MULTILINE)
+# Opens psql for the rest of the section, as wallet_ops or as a person.
+LOGIN = re.compile(r"^\$ (?:PGUSER=(\w+) )?make psql$", re.MULTILINE)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -60,14 +62,17 @@ def psql(database: str, user: str, query: str) -> str:
 
 def replayed(client: httpx2.Client, database: str, text: str) -> int:
     """Replays the steps of a session, each of which gives what the text shows; returns how many there were."""
-    steps = STEP.findall(text)
+    steps = list(STEP.finditer(text))
     shown_moments: dict[str, str] = {}
-    for command, prompt, query, shown in steps:
+    for step in steps:
+        command, prompt, query, shown = step.groups(default="")
         if command:
             status, answer = curl(client, command)
             assert status == 200 or '{"Error"' in shown or "error-" in shown
         else:
-            answer = psql(database, {">": "wallet_ops", "#": "postgres"}[prompt], query)
+            section = text[: step.start()].rpartition("\n#")[2]
+            person = ["", *LOGIN.findall(section)][-1] or "wallet_ops"
+            answer = psql(database, person if prompt == ">" else "postgres", query)
         # Moments are all that differs: equal ones in the text are equal in the session.
         for then, now in zip(MOMENT.findall(shown), MOMENT.findall(answer), strict=True):
             assert shown_moments.setdefault(then, now) == now

@@ -1,4 +1,4 @@
-"""The commands that check the ledger and manage API keys."""
+"""The commands that check and print the ledger, manage API keys, and open psql."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
