@@ -59,16 +59,45 @@ def number(convert: Callable[[str], N], low: float, high: float) -> Kind[N]:
     return Kind(f"{name} from {low} to {high}", within)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip().lower() for word in text.split(",") if word.strip())
+
+
 def _list_of(form: str, pattern: str) -> Kind[tuple[str, ...]]:
-    def words(text: str) -> tuple[str, ...]:
-        return tuple(word.strip().lower() for word in text.split(",") if word.strip())
-
-    return Kind(f"{form}, separated by commas", words, lambda words: all(re.fullmatch(pattern, word) for word in words))
+    form = f"{form}, separated by commas"
+    return Kind(form, _words, lambda words: all(re.fullmatch(pattern, word) for word in words))
 
 
-def _is_conninfo(text: str) -> bool:
-    ports = str(conninfo_to_dict(text).get("port", ""))
-    return text != "" and all(0 < int(port) < 65536 for port in ports.split(",") if port)
+def _are_networks(words: tuple[str, ...]) -> bool:
+    return words == ("*",) or all(ipaddress.ip_network(word) for word in words)
+
+
+def _conninfo(text: str) -> str:
+    """Checks a connection string. Raises ArgumentTypeError, which names the wrong part, but repeats no secret."""
+    scheme, is_url, rest = text.partition("://")
+    # Credentials and keywords contain = or @, so what matches is none.
+    if is_url and scheme not in ("postgresql", "postgres") and re.fullmatch(r"[\w+.:'\"-]{1,40}", scheme):
+        raise ArgumentTypeError(f"should begin with postgresql://, not with {scheme}://")
+    try:
+        found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
+    except psycopg.ProgrammingError as error:
+        said = str(error)
+        options = rest.rpartition("?")[2] if "?" in rest else ""
+        # Options with an @ may be a part of the password.
+        if "@" in options or re.match("invalid percent|forbidden value|unexpected spaces", said):
+            raise ArgumentTypeError(_ENCODED) from None
+        if unknown := re.match(r'invalid URI query parameter: "(\w+)"', said):
+            raise ArgumentTypeError(f"should not have the option {unknown[1]}, which libpq does not know") from None
+        if "key/value separator" in said:
+            raise ArgumentTypeError("should have options of the form ?name=value&name=value") from None
+        raise
+    is_valid = all(port.isdecimal() and 0 < int(port) < 65536 for port in found.get("port", "").split(",") if port)
+    # libpq ends the password at the first @, and the address at the first /.
+    if is_url and ("@" in found.get("host", "")[1:] or (not is_valid and "@" in found.get("dbname", ""))):
+        raise ArgumentTypeError(_ENCODED)
+    if not is_valid:
+        raise ArgumentTypeError("should have a port from 1 to 65535")
+    return text
 
 
 def _path(text: str) -> Path:
@@ -81,12 +110,16 @@ def _has_programs(path: Path) -> bool:
     return all(os.access(path / program, os.X_OK) for program in ("initdb", "pg_ctl", "postgres", "psql"))
 
 
+_ENCODED = (
+    "should have special characters percent-encoded, above all in the password: "
+    "@ as %40, / as %2F, % as %25, a blank as %20"
+)
 _TEXT = Kind("a text that is not empty", str, bool)
 # getaddrinfo() raises UnicodeError for a name that IDNA cannot encode.
 _HOST = Kind("a host name or an IP address", str, lambda text: text.encode("idna"))
 _COUNT = number(int, 1, 1_000_000)
 _SECONDS = number(float, 0.1, 3600)
-_CONNINFO = Kind("a libpq connection string, such as postgresql://user@host/database", str, _is_conninfo)
+_CONNINFO = Kind("a libpq connection string, such as postgresql://user@host/database", _conninfo, bool)
 _SWITCH = Kind("on or off", {"on": True, "off": False}.__getitem__)
 _AUTH = Kind("required or off", str, {"required", "off"}.__contains__)
 _LOG = Kind("auto, json or text", str, {"auto", "json", "text"}.__contains__)
@@ -192,8 +225,8 @@ def file_variable(setting: Field[Any]) -> str | None:
 def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
     """The raw text of a setting: from its variable, its file, or its default.
 
-    Drops one newline at the end of a file. Raises BadSetting, whose text never contains the content or the name of
-    the file: the operator may have put the secret itself in place of the name.
+    Raises BadSetting, whose text never contains the content or the name of the file: the operator may have put the
+    secret itself in place of the name.
     """
     file = file_variable(setting)
     default: str | None = setting.metadata["default"]
@@ -202,7 +235,7 @@ def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
     if variable(setting) in environment:
         raise BadSetting(f"{file} should not be set together with {variable(setting)}")
     try:
-        return Path(environment[file]).read_text("utf-8").removesuffix("\n")
+        return Path(environment[file]).read_text("utf-8")
     except OSError as error:
         raise BadSetting(f"{file} should name a file that can be read: {error.strerror}") from None
     except ValueError:
@@ -213,24 +246,29 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads all settings. Raises BadSetting, which names the variable, for an unusable value."""
     values: dict[str, Any] = {}
     for setting in fields(Settings):
-        kind, text = setting.metadata["kind"], _text_of(setting, environment)
+        kind, secret, text = setting.metadata["kind"], setting.metadata["secret"], _text_of(setting, environment)
+        if secret and text is not None:
+            text = text.rstrip("\r\n")  # editors and Kubernetes secrets have one at the end
         try:
-            values[setting.name] = None if text is None else kind.parse(text, secret=setting.metadata["secret"])
+            values[setting.name] = None if text is None else kind.parse(text, secret=secret)
         except ArgumentTypeError as error:
             raise BadSetting(f"{variable(setting)} {error}") from None
     return Settings(**values)
 
 
 def conninfo(environment: Mapping[str, str] = os.environ) -> str:
-    """The connection string from DATABASE_URL, which must be set, with the password from PGPASSWORD_FILE.
+    """The connection string from DATABASE_URL, which must be set, with the password from PGPASSWORD_FILE, if any.
 
     Call it for each new connection, because the files may have changed. Raises BadSetting.
     """
     configuration = from_environment(environment)
     assert configuration.database_url is not None
-    # libpq reads PGPASSWORD itself.
-    if "PGPASSWORD_FILE" in environment and "password" not in conninfo_to_dict(configuration.database_url):
-        return make_conninfo(configuration.database_url, password=configuration.database_password)
+    password = configuration.database_password
+    # libpq reads PGPASSWORD itself, but with a newline at its end.
+    if password not in (None, environment.get("PGPASSWORD")) and "password" not in conninfo_to_dict(
+        configuration.database_url
+    ):
+        return make_conninfo(configuration.database_url, password=password)
     return configuration.database_url
 
 

@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection
 from tests.support import PROJECT, Server, serving, wait_until
+from wallet_api import settings
 from wallet_api.database import migrations
 from wallet_api.settings import Settings, file_variable, variable
 
@@ -108,6 +109,62 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(database: str, variable: str,
     assert "hunter2" not in line
 
 
+ENCODED = "special characters percent-encoded, above all in the password: @ as %40, / as %2F, % as %25, a blank as %20"
+SCHEME, OPTION = "should begin with postgresql://, not with", "should not have the option"
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("postgresql+psycopg://user:hunter2@host/wallet", f"{SCHEME} postgresql+psycopg://"),
+        ("jdbc:postgresql://host/wallet?password=hunter2", f"{SCHEME} jdbc:postgresql://"),
+        ("mysql://user:hunter2@host/wallet", f"{SCHEME} mysql://"),
+        ('"postgresql://user:hunter2@host/wallet"', f'{SCHEME} "postgresql://'),
+        ("postgresql://user:hunter2@host/schema?schema=public", f"{OPTION} schema, which libpq does not know"),
+        (
+            "postgresql://user:hunter2@host/w?sslmode=prefer&pgbouncer=true",
+            f"{OPTION} pgbouncer, which libpq does not know",
+        ),
+        ("postgresql://user:hunter2@host/w?sslmode", "should have options of the form ?name=value&name=value"),
+        ("postgresql://user:hunter2@host:port/wallet", "should have a port from 1 to 65535"),
+        ("postgresql://user:hunter2@one:5432,two:0/wallet", "should have a port from 1 to 65535"),
+        # Characters in the password that end it early.
+        ("postgresql://user:x@hunter2@host/wallet", f"should have {ENCODED}"),
+        ("postgresql://user:x/hunter2@host/wallet", f"should have {ENCODED}"),
+        ("postgresql://user:x%hunter2@host/wallet", f"should have {ENCODED}"),
+        ("postgresql://user:x hunter2@host/wallet", f"should have {ENCODED}"),
+        ("postgresql://user:x/y?hunter2=x@host/wallet", f"should have {ENCODED}"),
+        ("postgresql://user:x@y?hunter2=x@host/wallet", f"should have {ENCODED}"),
+        # What may be a password.
+        ("hunter2=", "should be a libpq connection string, such as postgresql://user@host/database"),
+        (
+            "host=x password=y hunter2=z",
+            "should be a libpq connection string, such as postgresql://user@host/database",
+        ),
+    ],
+)
+def test_a_bad_database_url_is_told_by_its_part_and_without_its_password(url: str, complaint: str) -> None:
+    result = command("check", DATABASE_URL=url)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"server.py: DATABASE_URL {complaint}\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:x%40%2F%25%20y@/wallet",
+        "postgresql://user:x#?&=y@host/wallet",
+        "postgres://one:5432,two:5433/wallet?target_session_attrs=read-write",
+        "postgresql:///wallet?host=/run/postgresql&user=me@server",
+        "postgresql://%40abstract/wallet",
+        "host=@abstract dbname=a@b",
+        "service=wallet",
+    ],
+)
+def test_what_libpq_understands_is_a_database_url(url: str) -> None:
+    assert settings.conninfo({"DATABASE_URL": url}) == url
+
+
 def test_secrets_may_come_from_files_and_are_never_shown(tmp_path: Path, protected: str) -> None:
     password = "a sécret' \\ of the house"
     contents = {
@@ -134,6 +191,26 @@ def test_secrets_may_come_from_files_and_are_never_shown(tmp_path: Path, protect
         commands = subprocess.check_output(["ps", "-eo", "args"], text=True)
     assert "server.py" in commands
     assert "of the house" not in migrated.stdout + migrated.stderr + server.log + commands
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_newlines_at_the_end_of_a_secret_do_not_count(tmp_path: Path, protected: str, end: str) -> None:
+    """As Kubernetes secrets and files have them."""
+    password = "hunter2 \n hunter3"
+    migrated = command("migrate", DATABASE_URL=f"{protected}{end}", WALLET_APP_PASSWORD=f"{password}{end}")
+    assert migrated.returncode == 0, migrated.stderr
+    url = make_conninfo(protected, user="wallet_app")
+    psycopg.connect(url, password=password).close()
+    (tmp_path / "password").write_bytes(f"{password}{end}".encode())
+    (tmp_path / "url").write_bytes(f"{make_conninfo(url, password=password)}{end}".encode())
+    for environment in [
+        {"DATABASE_URL": f"{url}{end}", "PGPASSWORD": f"{password}{end}"},
+        {"DATABASE_URL": f"{make_conninfo(url, password=password)}{end}", "PGPASSWORD": "another"},
+        {"DATABASE_URL": url, "PGPASSWORD_FILE": str(tmp_path / "password")},
+        {"DATABASE_URL_FILE": str(tmp_path / "url")},
+    ]:
+        checked = command("check", **environment)
+        assert (checked.returncode, checked.stderr) == (0, ""), checked
 
 
 @pytest.mark.parametrize("place", ["PGPASSWORD_FILE", "DATABASE_URL_FILE"])
