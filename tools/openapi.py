@@ -22,10 +22,12 @@ _ABOUT = """Keeps the balances of accounts and makes payments between them.
 - Every error is `{"Error":"…"}`. The header `Error-Code` has the code of the error, which never changes. `Error-Field`
   names the field that caused it, if a single one did. With `Accept: application/problem+json`, the body follows
   RFC 9457.
-- An unknown path is 404 `Not found`. Another method is 405 `Method not allowed`, with the header `Allow`. HEAD is GET
-  without a body. After a 503, wait for the seconds in `Retry-After` before you retry.
+- An unknown path is 404 `Not found`; a slash at the end of a path does not count. Another method is 405 `Method not
+  allowed`, with the header `Allow`. HEAD is GET without a body. After a 503, wait for the seconds in `Retry-After`
+  before you retry.
 - If the service requires API keys, send `Authorization: Bearer` and the secret of a key with every request except those
-  for probes and documents. A missing or invalid key is 401; a key without the permission is 403.
+  for probes and documents. A missing or invalid key is 401; a key without the permission is 403. A key that is sent is
+  checked even if none is required.
 - `Idempotency-Key`, 1 to 255 characters of your choice, makes a request safe to repeat. It takes effect once; a
   repetition returns the same response with `Idempotency-Replayed: true`. A refused request does not use up its key."""
 
@@ -37,6 +39,7 @@ _REASONS = {
     408: "The body did not arrive in time.",
     409: "The name is taken, or the state of the resource does not allow the request.",
     413: "The body is too large.",
+    415: "The body is compressed.",
     422: "The idempotency key belongs to another request.",
     500: "An internal error. The log has the details.",
     503: "The request is valid. Retry it after the seconds in `Retry-After`.",
@@ -45,6 +48,11 @@ _CHALLENGE = {"description": "the authentication scheme", "required": True, "sch
 _ERROR_HEADERS = {
     "Error-Code": {"description": "the code of the error", "required": True, "schema": {"type": "string"}},
     "Error-Field": {"description": "the field or parameter that caused it", "schema": {"type": "string"}},
+}
+_ACCEPTED_CODING = {
+    "description": "how the service reads bodies",
+    "required": True,
+    "schema": {"type": "string", "enum": ["identity"]},
 }
 _RETRY_AFTER = {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}}
 
@@ -65,6 +73,7 @@ _EXAMPLES = {
     "name": '"Ammount"',
     "known": "Amount",
     "byte": 9,
+    "coding": '"gzip"',
     "reason": "Expecting value: line 1 column 1 (char 0)",
     "seconds": 10,
 }
@@ -322,7 +331,7 @@ def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
         about = "the next and the previous page, if there are any" if _is_list(declared) else "the events after these"
         headers["Link"] = {"description": about, "schema": link}
     if declared.location:
-        place = {"type": "string", "pattern": f"^{declared.location}[0-9]+$"}
+        place = {"type": "string", "pattern": f"{declared.location}[0-9]+$"}
         headers["Location"] = {"description": "the path of the new resource", "required": True, "schema": place}
     return "application/json", schema, headers
 
@@ -342,7 +351,11 @@ def _refused(status: int, sentences: dict[str, str], error: str) -> dict[str, An
         number = sum(key.split()[0] == code for key in examples)
         key = f"{code} {number + 1}" if number else code
         examples[key] = {"summary": sentence, "value": {"Error": sentence}}
-    others = {401: {"WWW-Authenticate": _CHALLENGE}, 503: {"Retry-After": _RETRY_AFTER}}.get(status, {})
+    others = {
+        401: {"WWW-Authenticate": _CHALLENGE},
+        415: {"Accept-Encoding": _ACCEPTED_CODING},
+        503: {"Retry-After": _RETRY_AFTER},
+    }.get(status, {})
     return {
         "description": _REASONS[status],
         "headers": _ERROR_HEADERS | others,
@@ -393,7 +406,7 @@ def _circumstances(declared: Operation) -> list[tuple[Refusal, str]]:
         found += [(refusals.NOT_A_PAYMENT, "")]
         found += [(wrong, field.name) for field in payment for wrong in _MALFORMED[field.type]]
     if declared.body is not None:
-        found += [(refusals.BODY_TOO_LARGE, ""), (refusals.BODY_LATE, "")]
+        found += [(refusals.BODY_TOO_LARGE, ""), (refusals.BODY_LATE, ""), (refusals.BODY_ENCODED, "")]
     if declared.function:
         found += [(refusals.NO_API_KEY, ""), (refusals.INTERNAL, "")]
         found += [(refusal, "") for refusal in errors.UNAVAILABLE]

@@ -129,6 +129,12 @@ _PREFIX = Kind(
 # A name or an IPv4 address; or an IPv6 address, which has at least two colons.
 _HOSTS = _list_of("host names without ports", r"[\w.-]+|([\w.-]*:){2}[\w.:-]*")
 _ORIGINS = _list_of("origins such as https://shop.example", r"https?://[\w.:\[\]-]+")
+_PROXIES = Kind("IP addresses or networks such as 10.0.0.0/8, separated by commas, or *", _words, _are_networks)
+_ROOT_PATH = Kind(
+    "a path such as /wallet, without a slash at its end",
+    str,
+    re.compile(r"(/(?!\.+(/|$))[\w.~-]+)*", re.ASCII).fullmatch,
+)
 _FOLDER = Kind("a folder", _path, lambda path: not path.is_file())
 _PROGRAMS = Kind("a folder that contains initdb, pg_ctl, postgres and psql", _path, _has_programs)
 
@@ -161,6 +167,13 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(
         "", _ORIGINS, "of web pages that may use the service; requires WALLET_AUTH=required"
     )
+    forwarded_allow_ips: tuple[str, ...] = _setting(
+        "127.0.0.1,::1",
+        _PROXIES,
+        "of proxies whose X-Forwarded-For is believed; *: everyone's",
+        variable="FORWARDED_ALLOW_IPS",
+    )
+    root_path: str = _setting("", _ROOT_PATH, "that a proxy removes from the URLs of requests; links begin with it")
     port: int = _setting("8080", number(int, 0, 65535), "port to listen on; 0 picks a free one", variable="PORT")
     workers: int = _setting("1", number(int, 1, 256), "worker processes", variable="WEB_CONCURRENCY")
     data_dir: Path = _setting(

@@ -141,6 +141,7 @@ def _pattern(code: str, example: Node) -> str:
 
 
 _TELLS_WHAT_WAS_SENT = {
+    refusals.BODY_ENCODED,
     refusals.BODY_NOT_JSON,
     refusals.BODY_NOT_UTF8,
     refusals.UNKNOWN_FIELD,

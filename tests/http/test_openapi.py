@@ -153,4 +153,4 @@ def test_docs_needs_nothing_from_elsewhere(api: httpx2.Client) -> None:
     assert "unsafe" not in policy
     assert not re.search(r"<script|<img|<iframe|\ssrc=|@import|url\(|\son\w+=", page.text)
     links = set(re.findall(r'href="([^"#]+)"', page.text))
-    assert links == {"openapi.json", "data:,"}
+    assert links == {"/openapi.json", "data:,"}

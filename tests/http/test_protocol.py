@@ -125,6 +125,43 @@ def test_connect_is_refused(api_url: str) -> None:
     assert answer.endswith(refusal_body("WH004"))
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        ("1.1", ["localhost"], 200),
+        ("1.1", [], 400),
+        ("1.1", ["localhost", "localhost"], 400),
+        ("1.1", ["localhost", "127.0.0.1"], 400),
+        ("1.0", ["localhost"], 200),
+        ("1.0", [], 200),
+        ("1.0", ["localhost", "localhost"], 400),
+    ],
+)
+@pytest.mark.parametrize("offer", ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["", "with an upgrade"])
+def test_http_1_1_names_its_host_exactly_once(
+    api_url: str, offer: str, version: str, hosts: list[str], status: int
+) -> None:
+    head = f"GET /livez HTTP/{version}\r\nX: x\r\n{offer}X: x\r\n"
+    asked = head + "".join(f"hOST: {host}\r\n" for host in hosts) + "\r\n"
+    with connect(api_url) as client:
+        client.sendall(asked.encode())
+        client.shutdown(socket.SHUT_WR)
+        answer = read_all(client)
+    assert statuses(answer) == [status]
+    if status == 400:
+        assert b"\r\nerror-code: WH007\r\n" in answer
+        assert answer.endswith(refusal_body("WH007"))
+
+
+def test_the_connection_goes_on_after_a_request_without_a_host(
+    admin: Connection, url: str, pair: tuple[int, int]
+) -> None:
+    with connect(url) as client:
+        client.sendall(payment(pair).replace(b"Host: localhost\r\n", b"") + payment(pair, "Connection: close"))
+        assert statuses(read_all(client)) == [400, 200]
+    assert balance(admin, pair[1]) == 1
+
+
 def test_requests_sent_at_once_are_answered_in_order(admin: Connection, url: str, pair: tuple[int, int]) -> None:
     with connect(url) as client:
         client.sendall(payment(pair) + payment(pair, path="/nowhere") + payment(pair, "Connection: close"))

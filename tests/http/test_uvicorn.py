@@ -106,6 +106,18 @@ def test_a_later_transport_carries_the_answers() -> None:
     run(test)
 
 
+def test_a_later_client_is_that_of_each_request() -> None:
+    async def test() -> None:
+        protocol = Protocol()
+        protocol.client = ("192.0.2.1", 7)
+        protocol.data_received(GET)
+        moved = "A client that was replaced is not in the scope: Protocol.connection_made leaves IPv4 written as IPv6"
+        assert protocol.scope["client"] == ("192.0.2.1", 7), moved
+        await settle()
+
+    run(test)
+
+
 def test_the_head_of_an_answer_is_one_write_and_its_body_follows() -> None:
     async def test() -> None:
         protocol = Protocol()

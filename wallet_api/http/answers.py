@@ -43,7 +43,8 @@ async def _one(operation: Operation, request: Request, values: dict[str, Any]) -
         record.outcome, record.payment_id = "replayed" if replayed else "made", row[0]
     headers = [REPLAYED] if replayed else []
     if operation.location:
-        return messages.Answer("{}", (b"location", f"{operation.location}{row[0]}".encode()), *headers)
+        location = f"{messages.root_path(request.scope)}{operation.location}{row[0]}"
+        return messages.Answer("{}", (b"location", location.encode()), *headers)
     [text] = codec.objects(rows._replace(columns=rows.columns[: len(columns)]))
     return messages.Answer(text, *headers)
 
@@ -91,6 +92,6 @@ def _links(
     replaced = {"after"} if values["after"] is not None and values["before"] is not None else {"after", "before"}
     parts = request.scope["query_string"].decode().split("&")
     kept = [quote(part, "%=+:,/-._~") for part in parts if unquote_plus(part.partition("=")[0]).lower() not in replaced]
-    path = operation.path.format_map(values)
+    path = messages.root_path(request.scope) + operation.path.format_map(values)
     links = [f'<{path}?{"&".join(filter(None, [*kept, cursor]))}>; rel="{to}"' for to, cursor in cursors.items()]
     return [(b"link", ", ".join(links).encode())] if links else []

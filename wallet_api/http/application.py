@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from wallet_api.database import migrations
 from wallet_api.database.batching import Batcher, Watch
 from wallet_api.database.pool import Database
-from wallet_api.http import errors, payments
+from wallet_api.http import errors, messages, payments
 from wallet_api.http.authentication import Keys
 from wallet_api.http.entry import Entry
 from wallet_api.http.feed import Feed
@@ -47,7 +47,7 @@ def create_app(
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
         app.state.settings = settings
         app.state.version = migrations.version()
         app.state.is_stopping = is_stopping
@@ -89,7 +89,7 @@ def create_app(
             for resource in (*app.state.databases, app.state.readiness, app.state.payments, app.state.feed):
                 await stack.enter_async_context(resource)
             sampling = asyncio.create_task(sample(app.state, clients)) if settings.metrics_port is not None else None
-            yield
+            yield {messages.ROOT_PATH: settings.root_path}  # in the state of each request's scope
             if sampling is not None:
                 sampling.cancel()
                 await asyncio.gather(sampling, return_exceptions=True)

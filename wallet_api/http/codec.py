@@ -62,7 +62,7 @@ class Fields:
         if self._values.keys() <= known:
             return
         name = next(name for name, _ in self.pairs if name.lower() not in known)
-        raise Refused(refusal, name, name=_printable(name), known=", ".join(shown) or "none")
+        raise Refused(refusal, name, name=printable(name), known=", ".join(shown) or "none")
 
 
 _DECODER = json.JSONDecoder(
@@ -101,7 +101,7 @@ def decode_query(query: bytes) -> Fields:
     return Fields(pairs)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name as an ASCII JSON string, truncated if it is long."""
     return json.dumps(name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…")
 

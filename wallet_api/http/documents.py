@@ -25,9 +25,12 @@ _HEADERS = {
 
 async def openapi(operation: Operation, request: Request) -> Response:
     """The OpenAPI document."""
-    return messages.Answer(_OPENAPI)
+    root_path = messages.root_path(request.scope)
+    return messages.Answer(_OPENAPI.replace('"url": "/"', f'"url": "{root_path or "/"}"'))
 
 
 async def docs(operation: Operation, request: Request) -> Response:
     """The same as an HTML page without scripts or external resources."""
-    return HTMLResponse(_PAGE, headers=_HEADERS)
+    # Not a relative link: it would lead elsewhere from /docs/.
+    link = f'href="{messages.root_path(request.scope)}/openapi.json"'
+    return HTMLResponse(_PAGE.replace('href="openapi.json"', link), headers=_HEADERS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Collection
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,12 +11,12 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from wallet_api.http import answers, documents, errors, feed, payments, probes, refusals
 from wallet_api.http.authentication import KEY_ID, Keys
-from wallet_api.http.messages import CLIENT
+from wallet_api.http.messages import CLIENT, root_path
 from wallet_api.http.operations import ROUTES, Operation
 from wallet_api.http.origins import AllowedOrigins, OwnPages
 from wallet_api.http.probes import ALWAYS
 from wallet_api.http.refusals import Refused
-from wallet_api.observability.record import GONE, RECORD, begin, end
+from wallet_api.observability.record import GONE, HEADERS, RECORD, begin, end
 from wallet_api.settings import Settings
 
 # The operations that are more than one call of their function.
@@ -65,13 +66,18 @@ class Entry:
             end(record)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        """The response of the request's operation. If API keys are required, one that calls a function needs one."""
-        if scope[CLIENT].is_late() and scope["path"] not in ALWAYS:
+        """The response of the request's operation. If it calls a function, the request may need an API key."""
+        if scope[CLIENT].is_late() and scope["path"].removesuffix("/") not in ALWAYS:
             raise errors.come_back_later(scope, refusals.TOO_MANY_CLIENTS)
+        headers = scope[HEADERS]
+        if _host_is_wrong(scope, headers):
+            raise Refused(refusals.HOST_NOT_ONCE, "Host")
         if self._own_pages is not None:
             self._own_pages.check(scope)
         if self._origins is not None and (preflight := self._origins.preflight(scope)) is not None:
             return preflight
+        if scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and errors.prefers(scope, "text/html"):
+            return Response(status_code=307, headers={"Location": f"{root_path(scope)}/docs"})
         operation = _operation(scope)
         scope[RECORD].route = operation.path
         scope[errors.FIELD_NAMES] = operation.argument_names
@@ -84,15 +90,29 @@ class Entry:
         return await _HANDLERS.get(operation.name, answers.respond)(operation, Request(scope, receive))
 
 
+def _host_is_wrong(scope: Scope, headers: Collection[bytes]) -> bool:
+    """Whether Host is repeated, or is missing where HTTP/1.1 requires it."""
+    if b"host" not in headers:
+        return bool(scope["http_version"] == "1.1")
+    has_repeated = len(headers) < len(scope["headers"])
+    return has_repeated and [name for name, _ in scope["headers"]].count(b"host") > 1
+
+
 def _operation(scope: Scope) -> Operation:
-    """Finds the operation of a request, whose scope has the ID in its path from now on. Raises a 404 or a 405."""
+    """Finds the operation of a request, whose scope has the ID in its path from now on. Raises a 404 or a 405.
+
+    Ignores a slash at the end of the path.
+    """
     path = scope["path"]
     if path not in _FIXED and (match := _WITH_ID.fullmatch(path)):
         path = f"{match[1]}{{id}}{match[3]}"
         scope["path_params"] = {"id": match[2]}
     by_method = ROUTES.get(path)
     if by_method is None:
-        raise Refused(refusals.NOT_FOUND)
+        if not scope["path"].endswith("/") or scope["path"].endswith("//"):
+            raise Refused(refusals.NOT_FOUND)
+        scope["path"] = scope["path"][:-1]
+        return _operation(scope)
     operation = by_method.get(scope["method"])
     if operation is None:
         raise Refused(refusals.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(by_method)})

@@ -17,7 +17,7 @@ from wallet_api.database.outage import outage
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import refusals
 from wallet_api.http.codec import encode
-from wallet_api.http.messages import CLIENT
+from wallet_api.http.messages import CLIENT, root_path
 from wallet_api.http.refusals import Error, Refusal, Refused
 from wallet_api.observability import metrics
 from wallet_api.observability.record import RECORD, Record
@@ -64,10 +64,11 @@ def answer(scope: Scope | None, error: Error, headers: dict[str, str] | None = N
     if scope is not None:
         record: Record = scope[RECORD]
         record.code = record.code or error.code
-        if _accepts_problem(scope):
+        if prefers(scope, _PROBLEM):
             media_type = _PROBLEM
             title = http.HTTPStatus(error.status).phrase
-            body = {"type": f"/docs#{error.code}", "title": title, "status": error.status, "detail": error.sentence}
+            page = f"{root_path(scope)}/docs"
+            body = {"type": f"{page}#{error.code}", "title": title, "status": error.status, "detail": error.sentence}
             body |= {"code": error.code} | ({"field": error.field} if "Error-Field" in about else {})
     if error.index is not None:
         body["Index" if media_type != _PROBLEM else "index"] = error.index
@@ -79,15 +80,15 @@ def refused(scope: Scope | None, refused: Refused) -> Response:
     return answer(scope, refused.error, refused.headers)
 
 
-def _accepts_problem(scope: Scope) -> bool:
-    """Whether Accept names application/problem+json, and does not prefer application/json."""
-    weights = {"application/json": 0.0, _PROBLEM: 0.0}
+def prefers(scope: Scope, wanted: str) -> bool:
+    """Whether Accept names this media type, and does not prefer application/json."""
+    weights = {"application/json": 0.0, wanted: 0.0}
     for choice in ",".join(Headers(scope=scope).getlist("accept")).lower().split(","):
         media_type, *parameters = [part.strip() for part in choice.split(";")]
         if media_type in weights:
             weight = next((value[2:] for value in parameters if value.startswith("q=")), "1")
             weights[media_type] = float(weight) if _WEIGHT.fullmatch(weight) else 0.0
-    return weights[_PROBLEM] > 0 and weights[_PROBLEM] >= weights["application/json"]
+    return weights[wanted] > 0 and weights[wanted] >= weights["application/json"]
 
 
 def _sqlstate(error: Exception) -> str:

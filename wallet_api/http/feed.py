@@ -17,7 +17,7 @@ from wallet_api.database.outage import outage
 from wallet_api.database.pool import ConnectionLost, Database, Rows
 from wallet_api.http import codec, refusals
 from wallet_api.http.authentication import KEY_ID
-from wallet_api.http.messages import CLIENT, Answer
+from wallet_api.http.messages import CLIENT, Answer, root_path
 from wallet_api.http.operations import ALL, Operation, about_field
 from wallet_api.http.refusals import Refused
 from wallet_api.observability import metrics
@@ -130,7 +130,7 @@ async def list_feed(operation: Operation, request: Request) -> Response:
     query = "&".join(f"{name}={value}" for name, value in parameters.items() if value is not None)
     objects = codec.objects(page)
     text = f'{{"{operation.list_name}":[{",".join(objects)}]}}' if objects else "{}"
-    return Answer(text, (b"link", f'<{operation.path}?{query}>; rel="next"'.encode()))
+    return Answer(text, (b"link", f'<{root_path(request.scope)}{operation.path}?{query}>; rel="next"'.encode()))
 
 
 async def _page(request: Request, after: str | None, limit: int | None, end: str | None) -> Rows:

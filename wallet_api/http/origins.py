@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Scope
 
 from wallet_api.http import errors, messages, refusals
 from wallet_api.http.refusals import Refused
+from wallet_api.observability.record import HEADERS
 
 _OWN_PAGES = (b"same-origin", b"none")
 _READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Traceparent", "X-Request-ID")
@@ -36,7 +37,7 @@ class OwnPages:
 
     def check(self, scope: Scope) -> None:
         """Raises Refused for a request from a foreign page."""
-        headers = dict(scope["headers"])
+        headers = scope[HEADERS]
         host = headers.get(b"host")
         if host is not None and not self._is_ours(host, scope["server"][0]):
             raise Refused(refusals.FOREIGN_HOST)

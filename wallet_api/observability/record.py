@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
@@ -17,6 +17,8 @@ from starlette.types import Scope
 
 # The key of the record in a request's scope.
 RECORD = "wallet.record"
+# The key of a request's headers by name in its scope. If a header is repeated, it is the last one.
+HEADERS = "wallet.headers"
 # The route of a request that matches none.
 NO_ROUTE = "other"
 # The status if the client disconnected before the answer, as in nginx's log.
@@ -90,17 +92,17 @@ def record_in(scope: Scope) -> Record:
     record: Record | None = scope.get(RECORD)
     if record is None:
         client = scope["client"]
-        record = Record(request_id(scope["headers"]), client[0] if client else "", scope["method"], scope["path"])
+        headers = scope[HEADERS] = dict(scope["headers"])
+        record = Record(request_id(headers), client[0] if client else "", scope["method"], scope["path"])
         scope[RECORD] = record
     return record
 
 
-def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def request_id(headers: Mapping[bytes, bytes]) -> str:
     """The request id: a well-formed X-Request-ID, or else the trace id in traceparent, or else a new one."""
-    found = dict(headers)
-    if (given := found.get(b"x-request-id")) and _GIVEN_ID.fullmatch(given):
+    if (given := headers.get(b"x-request-id")) and _GIVEN_ID.fullmatch(given):
         return given.decode()
-    if (parent := found.get(b"traceparent")) and (trace := _TRACEPARENT.fullmatch(parent)):
+    if (parent := headers.get(b"traceparent")) and (trace := _TRACEPARENT.fullmatch(parent)):
         return trace[1].decode()
     return f"{_PREFIX}{next(_number)}"
 

@@ -65,7 +65,9 @@ def serve(configuration: Settings) -> None:
         access_log=False,
         log_config=None,  # wallet_api.observability.log writes both logs
         server_header=False,
-        proxy_headers=configuration.access_log,  # for the client address in the access log
+        # for the client's address in the log and in traces
+        proxy_headers=configuration.access_log or configuration.otlp_endpoint is not None,
+        forwarded_allow_ips=[*configuration.forwarded_allow_ips],
         timeout_keep_alive=configuration.idle_timeout,
         timeout_graceful_shutdown=configuration.shutdown_timeout,
     )
@@ -93,6 +95,9 @@ def _serve_metrics(configuration: Settings, port: int, stack: contextlib.ExitSta
 
 
 def _url(host: str, port: int) -> str:
+    """The URL of an address on this machine. That of all addresses is no address that every browser opens."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = "localhost"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -170,7 +175,8 @@ def _listen(configuration: Settings) -> socket.socket:
     host, port = configuration.host, configuration.port
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        is_dual = address[0] == "::" and socket.has_dualstack_ipv6()  # all addresses, also those of IPv4
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ServingError(f"Cannot listen on HOST {host}, PORT {port}: {reason}") from None

@@ -7,7 +7,8 @@ It relies on these private or undocumented parts of uvicorn (checked with 0.54).
 listed with their names. tests/http/test_uvicorn.py has a test for each part.
 
 - HttpToolsProtocol, RequestResponseCycle: uvicorn exports neither.
-- connection_made() sets transport, flow and client. A later replacement of transport carries all answers.
+- connection_made() sets transport, flow and client. A later replacement of transport carries all answers; one of client
+  is in all scopes.
 - An answer's head is one write(); its body follows. "100 Continue" is the one other write() before the head, exactly
   the bytes of _CONTINUE.
 - on_message_begin() creates the scope of each request. scope["headers"] and headers are the same list.
@@ -130,6 +131,8 @@ class Protocol(HttpToolsProtocol):
         """Starts a connection."""
         super().connection_made(transport)
         self.transport = _Transport(transport)  # type: ignore[assignment]
+        if self.client is not None:  # on a socket for both IPv6 and IPv4, an IPv4 address is written as one of IPv6
+            self.client = self.client[0].removeprefix("::ffff:"), self.client[1]
         self._open.add(self)
         # Whether this connection exceeds the limit. Older connections are served.
         self._late = len(self._open) > self.most_connections
@@ -272,7 +275,7 @@ class Protocol(HttpToolsProtocol):
         if scope is not None:
             record = record_in(scope)
         else:  # its head is refused
-            record = Record(request_id(self.headers or ()), self.client[0] if self.client else "")
+            record = Record(request_id(dict(self.headers or ())), self.client[0] if self.client else "")
             end(record)
         response = errors.refused(scope, refused)
         record.status = response.status_code
