@@ -246,6 +246,79 @@ def test_payments_of_several_keys_at_once_are_each_of_its_own(keyed_url: str, ke
                     )
 
 
+# Where no key is required, a key that is sent is checked.
+
+
+@pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: str(operation.name))
+def test_a_key_that_is_sent_where_none_is_required_is_checked(
+    api: httpx2.Client, keeper: Connection, operation: Operation
+) -> None:
+    for header, code in [
+        ("Bearer wallet_none", INVALID),
+        ("Bearer", MISSING),
+        ("bearer", MISSING),
+        ("wallet_none", MISSING),
+        ("Token wallet_none", MISSING),
+        ("", MISSING),
+    ]:
+        response = ask(api, operation, Authorization=header)
+        assert_refused(response, code)
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="wallet"'
+    allowed = {
+        scope: ask(api, operation, Authorization=f"Bearer {key(keeper, scope)['secret']}").status_code != 403
+        for scope in ("read", "pay", "admin")
+    }
+    assert list(allowed.values()).count(True) == 1, allowed
+
+
+def test_a_key_that_is_revoked_or_has_expired_is_checked_too(api: httpx2.Client, keeper: Connection) -> None:
+    revoked, expired = key(keeper), key(keeper)
+    for made in (revoked, expired):
+        headers = {"Authorization": f"Bearer {made['secret']}"}
+        assert api.get("/currencies", headers=headers).status_code == 200
+    row(keeper, "revoke_api_key", revoked["id"])
+    with keeper.transaction():
+        keeper.execute("set local session_replication_role = replica")  # no trigger keeps it as it is
+        keeper.execute("update ledger.api_key set expires_at = statement_timestamp() where id = %s", [expired["id"]])
+    for made in (revoked, expired):
+        headers = {"Authorization": f"Bearer {made['secret']}"}
+        assert_refused(api.get("/currencies", headers=headers), INVALID)
+
+
+def test_a_key_that_is_sent_where_none_is_required_binds(api: httpx2.Client, keeper: Connection) -> None:
+    mine, other = account(keeper, "bound without need", 100), account(keeper, "free without need", 100)
+    bound = key(keeper, "read", "pay", accounts=[mine], tenant="bound without need")
+    headers = {"Authorization": f"Bearer {bound['secret']}", "Idempotency-Key": "without need"}
+    made = api.post("/payments", json=payment_body(mine, other), headers=headers)
+    assert made.status_code == 200
+    assert (
+        row(keeper, "get_payment", made.json()["ID"])["made_by"]
+        == f"wallet_app, API key {bound['id']} ({bound['name']})"
+    )
+    assert_refused(api.post("/payments", json=payment_body(other, mine), headers=headers), "WF002")
+    assert_refused(api.get(f"/account/{other}", headers=headers), "WF002")
+    # Without the key, the idempotency key is another one, and both accounts may pay.
+    del headers["Authorization"]
+    again = api.post("/payments", json=payment_body(mine, other), headers=headers)
+    assert (again.status_code, again.headers.get("idempotency-replayed")) == (200, None)
+    assert row(keeper, "get_payment", again.json()["ID"])["made_by"] == "wallet_app"
+    assert pay(api, other, mine).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Basic d2FsbGV0", "basic d2FsbGV0", "Digest username=x", "Negotiate x"])
+def test_what_a_proxy_in_front_asks_for_is_no_key(api: httpx2.Client, keyed_url: str, header: str) -> None:
+    headers = {"Authorization": header}
+    assert api.get("/currencies", headers=headers).status_code == 200
+    assert_refused(httpx2.get(f"{keyed_url}/currencies", headers=headers), MISSING)
+    with_key = [("Authorization", header), ("Authorization", "Bearer wallet_none")]
+    assert_refused(api.get("/currencies", headers=with_key), MISSING)
+
+
+@pytest.mark.parametrize("path", UNGUARDED)
+def test_probes_and_documents_check_none(api: httpx2.Client, path: str) -> None:
+    assert api.get(path, headers={"Authorization": "Bearer wallet_none"}).status_code == 200
+
+
 # Tenants, and their idempotency keys.
 
 
@@ -365,10 +438,6 @@ def test_clients_without_a_key_do_not_wait_for_others(database: str, admin: Conn
         assert api.get("/currencies").status_code == 503
         other.rollback()
         assert waiting.result().status_code == 200
-
-
-def test_where_keys_are_off_they_are_ignored(api: httpx2.Client) -> None:
-    assert api.get("/currencies", headers={"Authorization": "Bearer wallet_none"}).status_code == 200
 
 
 # What is remembered: with a look-up that is made up.

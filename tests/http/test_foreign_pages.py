@@ -43,6 +43,15 @@ def test_a_foreign_page_pays_nothing(api: httpx2.Client, pair: dict[str, Any], h
     assert api.get(f"/account/{pair['BuyerAccountID']}").json() == before
 
 
+def test_a_key_makes_no_foreign_page_ours(api: httpx2.Client, http_database: str, pair: dict[str, Any]) -> None:
+    with psycopg.connect(http_database, autocommit=True) as connection:
+        [(secret,)] = connection.execute("select secret from wallet.create_api_key('foreign', '{pay}')").fetchall()
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert api.post("/payments", json=pair, headers=headers).status_code == 200
+    for foreign in FOREIGN:
+        assert_refused(api.post("/payments", json=pair, headers=headers | foreign), "WF003")
+
+
 def test_the_form_trick_pays_nothing(api: httpx2.Client, pair: dict[str, Any]) -> None:
     """A form of enctype text/plain sends name=value; the equals sign becomes a part of the JSON."""
     body = "".join(f'"{name}":{value},' for name, value in pair.items())

@@ -29,9 +29,10 @@ class Client:
     def send(self, request: bytes) -> None:
         self._socket.sendall(request)
 
-    def pay(self, buyer: int, seller: int, secret: str = "none") -> None:
+    def pay(self, buyer: int, seller: int, secret: str | None = None) -> None:
         body = b'{"BuyerAccountID":%d,"SellerAccountID":%d,"Amount":1}' % (buyer, seller)
-        head = f"POST /payments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\nContent-Length: {len(body)}"
+        key = "" if secret is None else f"Authorization: Bearer {secret}\r\n"
+        head = f"POST /payments HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: {len(body)}"
         self.send(f"{head}\r\n\r\n".encode() + body)
 
     def answer(self) -> bytes:
@@ -61,7 +62,7 @@ def clients(server: Server, number: int) -> Iterator[list[Client]]:
 
 @contextlib.contextmanager
 def no_room(
-    admin: Connection, database: str, secret: str = "none", **environment: str
+    admin: Connection, database: str, secret: str | None = None, **environment: str
 ) -> Iterator[tuple[Server, tuple[int, int]]]:
     """A call is held up, and a second payment waits: as many as may."""
     pair = account(admin, "held", 10), account(admin, "seller")

@@ -83,7 +83,7 @@ class Entry:
         scope[errors.FIELD_NAMES] = operation.argument_names
         scope["app"] = self._app
         keys: Keys = self._app.state.keys
-        if operation.function and keys.required:
+        if operation.function and (keys.required or b"authorization" in headers):
             scope[KEY_ID], scope[RECORD].key = await keys.identify(scope)
         if scope["query_string"]:
             operation.refuse_unknown_parameters(scope["query_string"])
