@@ -29,7 +29,7 @@ PSQL =
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test package canary soak follow agree fuzz bench generate lint format lock clean
+.PHONY: help install run psql check test package canary soak follow agree fuzz bench generate lint clients format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -87,6 +87,13 @@ lint: $(VENV)/installed-dev  ## check style and types
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 
+clients: $(VENV)/installed-dev  ## lint the OpenAPI document, make a TypeScript client from it and use it (needs npm)
+	@command -v npm >/dev/null || { echo "make clients needs npm, and Node.js 20.19 or later" >&2; exit 1; }
+	@mkdir -p .clients
+	@cp tests/clients/*.json tests/clients/*.yaml tests/clients/*.ts .clients
+	@cd .clients && npm ci --ignore-scripts --no-audit --no-fund
+	@$(VENV)/bin/python -m tests.clients .clients
+
 format: $(VENV)/installed-dev  ## fix style and formatting
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -102,7 +109,7 @@ lock:  ## regenerate the lock files from pyproject.toml (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove generated files, except the data in .wallet
-	rm -rf $(VENV) .canary build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench
+	rm -rf $(VENV) .canary build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench .clients
 
 # --clear discards an incomplete .venv, left by an interruption or by a missing python3-venv on Debian.
 $(VENV)/made:

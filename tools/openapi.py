@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tools import rules
+from wallet_api import __version__
 from wallet_api.http import codec, errors, probes, refusals
 from wallet_api.http.fields import DECIMAL, MOST_PAYMENTS, Field
 from wallet_api.http.operations import ALL, FUNCTIONS, IN_PATH, TABLE, Operation, about_field
@@ -14,8 +15,8 @@ Schema = dict[str, Any]
 
 _ABOUT = """Keeps the balances of accounts and makes payments between them.
 
-- Amounts are exact decimals with up to 15 digits before and 15 after the point. Requests may use JSON numbers or
-  strings; responses use strings.
+- Amounts are exact decimals with up to 15 digits before and 15 after the point. They are strings, so that no program
+  calculates with binary fractions. Requests may also use JSON numbers, which are read exactly.
 - Field and parameter names are case-insensitive. If a name occurs twice, the last value wins. Unknown names are
   refused. An optional field may be null. The content type of a request is ignored.
 - Responses omit fields without a value. Later versions may add fields.
@@ -85,26 +86,32 @@ def _component(name: str) -> Schema:
 
 _ID = {"type": "integer", "format": "int64"}
 _DATE_TIME = {"type": "string", "format": "date-time"}
+# For programs that are generated from the document. The service also accepts a JSON number as an amount, but a program
+# should not have one: most languages read 0.1 as a binary fraction.
+_DECIMAL = {"type": "string", "format": "decimal"}
+_NULL = {"type": "null"}
 # What requests may send, by type.
 _SENT: dict[str, Schema] = {
     "bigint": _ID | {"minimum": -(2**63), "maximum": 2**63 - 1},
-    "numeric": {"type": ["number", "string"], "pattern": f"^({DECIMAL.pattern})$"},
+    "numeric": _DECIMAL | {"pattern": f"^({DECIMAL.pattern})$"},
     "text": {"type": "string", "pattern": "^[^\\u0000]*$"},
     "boolean": {"type": "boolean"},
     "timestamp with time zone": _DATE_TIME,
-    "jsonb": {"type": "object"},
+    "jsonb": _component("Metadata"),
     "payments": {"type": "array", "items": _component("MakePaymentRequest"), "maxItems": MOST_PAYMENTS},
 }
 # What responses have, by type.
 _SHOWN: dict[str, Schema] = {
     "bigint": _ID,
-    "numeric": {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"},
+    "numeric": _DECIMAL | {"pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"},
     "text": {"type": "string"},
     "boolean": {"type": "boolean"},
-    "jsonb": {"type": "object"},
+    "jsonb": _component("Metadata"),
     "timestamp with time zone": _DATE_TIME
     | {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"},
 }
+# An object in a URL. Generators ignore a parameter with `content`.
+_JSON_TEXT = {"type": "string", "contentMediaType": "application/json", "contentSchema": _component("Metadata")}
 # The refusals of malformed values, by type.
 _MALFORMED: dict[str, list[Refusal]] = {
     "bigint": [refusals.NOT_AN_INTEGER],
@@ -122,12 +129,12 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for declared in ALL.values():
         paths.setdefault(declared.path, {})[declared.method.lower()] = _operation(declared)
-    groups = dict.fromkeys(_entry(declared)["group"] for declared in ALL.values())
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Wallet", "version": "1", "description": _ABOUT},
+        "info": {"title": "Wallet", "version": __version__, "description": _ABOUT},
         "servers": [{"url": "/"}],
-        "tags": [{"name": group} for group in groups],
+        "tags": [{"name": group, "description": about} for group, about in TABLE["groups"].items()],
+        "security": [{"APIKey": []}, {}],
         "paths": paths,
         "components": {
             "schemas": _schemas(),
@@ -170,7 +177,8 @@ def _schemas() -> dict[str, Schema]:
         "detail": error,
         "code": code,
     }
-    schemas = {
+    schemas: dict[str, Schema] = {
+        "Metadata": {"type": "object", "additionalProperties": True},
         "Error": {"type": "object", "properties": {"Error": error}, "required": ["Error"]},
         "BatchError": {"type": "object", "properties": {"Error": error, "Index": index}, "required": ["Error"]},
         "Refused": {
@@ -188,7 +196,12 @@ def _schemas() -> dict[str, Schema]:
         if returns := _entry(declared).get("returns"):
             schemas.setdefault(returns, _object(returns, declared))
         if declared.body is not None:
-            schemas[_request_name(declared)] = _request(declared)
+            schemas[_name(declared, "Request")] = _request(declared)
+        if response := _own_response(declared):
+            schemas[_name(declared, "Response")] = response
+        for asked in (*declared.query, *(declared.body or ())):
+            if choices := about_field(declared.name, asked.name).get("choices"):
+                schemas[choices] = {key: value for key, value in _asked(asked, declared).items() if key != "pattern"}
     return schemas
 
 
@@ -207,19 +220,22 @@ def _object(name: str, declared: Operation) -> Schema:
     }
 
 
-def _request_name(declared: Operation) -> str:
-    return f"{declared.name[0].upper()}{declared.name[1:]}Request"
+def _name(declared: Operation, kind: str) -> str:
+    """The name of the schema of an operation's request or response."""
+    return f"{declared.name[0].upper()}{declared.name[1:]}{kind}"
 
 
 def _request(declared: Operation) -> Schema:
     """The schema of an operation's body. An optional field may be null."""
     properties = {}
     for field in declared.body or ():
-        schema = _asked(field, declared) | {"description": _about(declared, field)["about"]}
-        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        properties[field.name] = schema if field.required else schema | {"type": [*types, "null"]}
+        schema = _referred(field, declared)
+        if not field.required:
+            plain = "type" in schema
+            schema = schema | {"type": [schema["type"], "null"]} if plain else {"anyOf": [schema, _NULL]}
+        properties[field.name] = schema | {"description": _about(declared, field)["about"]}
     for name in declared.ignored:
-        properties[name] = {"description": "ignored"}
+        properties[name] = {"description": "ignored", "deprecated": True}
     required = [field.name for field in declared.body or () if field.required]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
@@ -231,6 +247,12 @@ def _asked(field: Field, declared: Operation) -> Schema:
     for code in _codes(declared):
         schema = schema | rules.allowed(code, field.argument)
     return schema
+
+
+def _referred(field: Field, declared: Operation) -> Schema:
+    """The schema of a field, or a reference to it if it has a name."""
+    name = about_field(declared.name, field.name).get("choices")
+    return _component(name) if name else _asked(field, declared)
 
 
 def _operation(declared: Operation) -> dict[str, Any]:
@@ -247,12 +269,11 @@ def _operation(declared: Operation) -> dict[str, Any]:
         example = {name: field["example"] for name, field in about.items() if "example" in field}
         described["requestBody"] = {
             "required": declared.needs_body,
-            "content": {"application/json": {"schema": _component(_request_name(declared)), "example": example}},
+            "content": {"application/json": {"schema": _component(_name(declared, "Request")), "example": example}},
         }
     described["responses"] = _responses(declared)
-    if declared.function:
-        described["security"] = [{"APIKey": []}, {}]
-    return {key: value for key, value in described.items() if value not in ("", [])}
+    described = {key: value for key, value in described.items() if value not in ("", [])}
+    return described if declared.function else described | {"security": []}
 
 
 def _is_list(declared: Operation) -> bool:
@@ -270,13 +291,17 @@ def _parameters(declared: Operation) -> list[dict[str, Any]]:
 
 
 def _parameter(name: str, place: str, field: Field, declared: Operation, about: dict[str, Any]) -> dict[str, Any]:
-    form = {"schema": _asked(field, declared)} | ({"example": about["example"]} if "example" in about else {})
-    return {
+    is_json = field.type == "jsonb"
+    described = {
         "name": name,
         "in": place,
         "description": about["about"],
         "required": place == "path",
-    } | ({"content": {"application/json": form}} if field.type == "jsonb" else form)
+        "schema": _JSON_TEXT if is_json else _referred(field, declared),
+    }
+    if "example" in about:
+        described["example"] = codec.encode(about["example"]) if is_json else about["example"]
+    return described
 
 
 def _responses(declared: Operation) -> dict[str, Any]:
@@ -303,28 +328,11 @@ def _responses(declared: Operation) -> dict[str, Any]:
 
 def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
     """The content type, the schema and the own headers of a successful response."""
-    returns = _component(_entry(declared).get("returns", ""))
-    headers: dict[str, Schema] = {}
-    schema: Schema = {"type": "object", "maxProperties": 0}
     if declared.name == "getDocs":
-        return "text/html", {"type": "string"}, headers
-    if declared.name == "getOpenAPI":
-        schema = {"type": "object", "required": ["openapi", "info", "paths"]}
-    elif declared.name == "makePayments":
-        results = {"type": "array", "items": {"anyOf": [_component("Payment"), _component("Refused")]}}
-        schema = {"type": "object", "properties": {"Results": results}, "required": ["Results"]}
-    elif declared.name == "getStatement":
-        properties = {
-            "AccountID": _ID | {"description": "the ID of the account"},
-            "OpeningAmount": _SHOWN["numeric"] | {"description": "the balance before the oldest line"},
-            declared.list_name: {"type": "array", "items": returns},
-        }
-        schema = {"type": "object", "properties": properties, "required": list(properties)}
-    elif declared.list_name:
-        rows = {"type": "array", "items": returns, "minItems": 1}
-        schema = {"type": "object", "properties": {declared.list_name: rows}}
-    elif declared.columns:
-        schema = returns
+        return "text/html", {"type": "string"}, {}
+    own = _own_response(declared) is not None
+    schema = _component(_name(declared, "Response") if own else _entry(declared)["returns"])
+    headers: dict[str, Schema] = {}
     if declared.is_paged:
         relations = "(next|prev)" if _is_list(declared) else "next"
         link = {"type": "string", "pattern": f'^</[^>]+>; rel="{relations}"(, </[^>]+>; rel="prev")?$'}
@@ -334,6 +342,29 @@ def _answer(declared: Operation) -> tuple[str, Schema, dict[str, Schema]]:
         place = {"type": "string", "pattern": f"{declared.location}[0-9]+$"}
         headers["Location"] = {"description": "the path of the new resource", "required": True, "schema": place}
     return "application/json", schema, headers
+
+
+def _own_response(declared: Operation) -> Schema | None:
+    """The schema of a successful response that only this operation has; None if it is one of `objects`, or a page."""
+    returns = _component(_entry(declared).get("returns", ""))
+    if declared.name == "getDocs":
+        return None
+    if declared.name == "getOpenAPI":
+        return {"type": "object", "additionalProperties": True}
+    if declared.name == "makePayments":
+        results = {"type": "array", "items": {"anyOf": [_component("Payment"), _component("Refused")]}}
+        return {"type": "object", "properties": {"Results": results}, "required": ["Results"]}
+    if declared.name == "getStatement":
+        properties = {
+            "AccountID": _ID | {"description": "the ID of the account"},
+            "OpeningAmount": _SHOWN["numeric"] | {"description": "the balance before the oldest line"},
+            declared.list_name: {"type": "array", "items": returns},
+        }
+        return {"type": "object", "properties": properties, "required": list(properties)}
+    if declared.list_name:
+        rows = {"type": "array", "items": returns, "minItems": 1}
+        return {"type": "object", "properties": {declared.list_name: rows}}
+    return None if declared.columns else {"type": "object", "maxProperties": 0}
 
 
 def _limit(refusal: Refusal, declared: Operation) -> int:

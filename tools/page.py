@@ -56,6 +56,7 @@ def _page(document: Node) -> Iterator[str]:
         ]
         for tag in document["tags"]
     }
+    abouts = {tag["name"]: tag["description"] for tag in document["tags"]}
     yield "<nav><h2>Operations</h2>"
     for group, found in groups.items():
         yield f"<h4>{escape(group)}</h4><ul>"
@@ -65,7 +66,7 @@ def _page(document: Node) -> Iterator[str]:
         yield "</ul>"
     yield "</nav><main>"
     for group, found in groups.items():
-        yield f"<section><h2>{escape(group)}</h2>"
+        yield f"<section><h2>{escape(group)}</h2><p>{escape(abouts[group])}.</p>"
         for method, path, described in found:
             yield from _operation(document, method, path, described)
         yield "</section>"
@@ -94,7 +95,7 @@ def _operation(document: Node, method: str, path: str, described: Node) -> Itera
     yield f'<article id="{described["operationId"]}"><h3>{_title(method, path)}</h3>'
     yield f"<p>{escape(described['summary'])}.</p>{_prose(described.get('description', ''))}"
     asked = [
-        (parameter["name"], parameter["in"], _schema(parameter), parameter.get("required"), parameter["description"])
+        (parameter["name"], parameter["in"], parameter["schema"], parameter.get("required"), parameter["description"])
         for parameter in described.get("parameters", [])
     ]
     if "requestBody" in described:
@@ -110,7 +111,7 @@ def _operation(document: Node, method: str, path: str, described: Node) -> Itera
                 [
                     f"<code>{escape(name)}</code>",
                     place,
-                    _type(schema),
+                    _type(document, schema),
                     _prose(about + ("" if required else " (optional)")),
                 ]
                 for name, place, schema, required, about in asked
@@ -139,7 +140,7 @@ def _member_rows(document: Node, schema: Node) -> list[list[str]]:
     return [
         [
             f"<code>{escape(name)}</code>",
-            _type(member),
+            _type(document, member),
             _prose(member.get("description", "") + ("" if always else " (may be missing)")),
         ]
         for name, member, always in _members(document, schema, "")
@@ -176,19 +177,13 @@ def _curl(method: str, path: str, described: Node) -> str:
     for parameter in described.get("parameters", []):
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
-        elif parameter["in"] == "query" and "example" in parameter:
+        elif parameter["in"] == "query" and "example" in parameter and "contentSchema" not in parameter["schema"]:
             query.append(f"{parameter['name']}={parameter['example']}")
     words = ["curl"]
     if method == "post":
         words += ["-d", json.dumps(described["requestBody"]["content"]["application/json"].get("example", {}))]
     words.append(f"http://localhost:8080{path}{'?' if query else ''}{'&'.join(query)}")
     return shlex.join(words)
-
-
-def _schema(parameter: Node) -> Node:
-    """The schema of a parameter, which may be JSON."""
-    schema: Node = parameter.get("content", {}).get("application/json", parameter)["schema"]
-    return schema
 
 
 def _resolved(document: Node, schema: Node) -> Node:
@@ -198,16 +193,19 @@ def _resolved(document: Node, schema: Node) -> Node:
     return found
 
 
-def _type(schema: Node) -> str:
-    """The type of a value, as HTML."""
+def _type(document: Node, schema: Node) -> str:
+    """The type of a value, as HTML. That an optional field may be null is said once, for all."""
+    schema = _resolved(document, next(iter(schema.get("anyOf", [])), schema))
     if "items" in schema:
         return f"array of up to {schema['maxItems']:,} objects" if "maxItems" in schema else "array of objects"
     if "enum" in schema:
         return " or ".join(f"<code>{escape(choice)}</code>" for choice in schema["enum"])
     if "type" not in schema:
         return "any"
-    if "number" in schema["type"]:
-        return "number or string"
+    if "contentSchema" in schema:
+        return "JSON object, as text"
+    if schema.get("format") == "decimal":
+        return "decimal, as a string"
     if schema.get("format") == "date-time":
         return "timestamp"
     if "string" in schema["type"]:

@@ -11,6 +11,7 @@ import jsonschema_rs
 import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+import wallet_api
 from tests.http.agreement import disagreements
 from tests.support import serving
 from tools import errors, rules
@@ -42,6 +43,24 @@ def described(document: Node) -> list[tuple[str, str, Node]]:
 def test_it_is_openapi_3_1(document: Node) -> None:
     assert document["openapi"] == "3.1.0"
     assert list(jsonschema_rs.validator_for(OPENAPI_31).iter_errors(document)) == []
+
+
+def test_its_version_is_that_of_the_package(document: Node) -> None:
+    assert document["info"]["version"] == wallet_api.__version__
+
+
+def test_an_amount_is_a_string_so_that_no_generated_client_has_a_float(document: Node) -> None:
+    """The service accepts a JSON number, too: test_decoding.py."""
+    asked = [
+        (field, schema)
+        for operation in operations.ALL.values()
+        for field, schema in asked_schemas(document, operation)
+        if field.type == "numeric"
+    ]
+    assert {field.name for field, _ in asked} == {"Amount", "min", "max"}
+    for field, schema in asked:
+        assert (schema["type"], schema["format"]) in [("string", "decimal"), (["string", "null"], "decimal")], field
+    assert "number" not in re.findall(r"'(number)'", str(document))
 
 
 def test_all_references_lead_somewhere_and_all_schemas_are_used(document: Node) -> None:
@@ -98,16 +117,20 @@ def asked_schemas(document: Node, operation: Operation) -> Iterator[tuple[Field,
     """The fields of an operation that are passed to its function, each with its schema."""
     if operation.function:
         described = document["paths"][operation.path][operation.method.lower()]
-        parameters = {
-            parameter["name"]: parameter.get("content", {}).get("application/json", parameter)["schema"]
-            for parameter in described.get("parameters", [])
-        }
+        parameters = {parameter["name"]: parameter["schema"] for parameter in described.get("parameters", [])}
         if operation.body is not None:
             name = f"{operation.name[0].upper()}{operation.name[1:]}Request"
             parameters |= document["components"]["schemas"][name]["properties"]
         for asked in (*operation.in_path, *operation.query, *(operation.body or ())):
             if asked.argument:
-                yield asked, parameters[asked.name]
+                yield asked, resolved(document, parameters[asked.name])
+
+
+def resolved(document: Node, schema: Node) -> Node:
+    if "$ref" not in schema:
+        return schema
+    found: Node = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return found
 
 
 def test_service_and_document_agree(database: str, tmp_path: Path) -> None:
@@ -135,7 +158,7 @@ def test_docs_shows_every_operation_field_and_refusal(api: httpx2.Client, docume
             for example in response["content"].get("application/json", {}).get("examples", {}).values():
                 assert escape(example["value"]["Error"]) in article
     for schema in document["components"]["schemas"].values():
-        for name in schema["properties"]:
+        for name in schema.get("properties", {}):
             assert name in page.text
 
 
