@@ -126,9 +126,11 @@ def test_the_password_of_database_url_is_for_its_user_and_is_not_shown(protected
         {"DATABASE_URL": url, "PGPASSWORD_FILE": str(tmp_path / "secret")},
     ):
         environment = {"WALLET_POSTGRES_BIN": settings(url, tmp_path)["WALLET_POSTGRES_BIN"]} | own
-        shown = command("psql", "-Atc", "select session_user", "-c", "\\! ps -o args= -p $PPID", **environment).stdout
+        shown = command(
+            "psql", "-Atc", "select session_user", "-c", "\\! cat /proc/$PPID/cmdline", **environment
+        ).stdout
         assert shown.startswith("wallet_app\n")
-        assert "/psql " in shown
+        assert "/psql\0" in shown
         assert "hunter2" not in shown
         other = command("psql", "-w", "-U", "wallet_ops", "-c", "select 1", **environment)
         assert "no password supplied" in other.stderr
