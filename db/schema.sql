@@ -210,7 +210,7 @@ COMMENT ON FUNCTION ledger.report_hold() IS 'Trigger: a new hold, and the end of
 
 CREATE TABLE ledger.currency (
     id bigint NOT NULL,
-    name text NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
     scale smallint DEFAULT 15 NOT NULL,
     api_key_id bigint,
     database_role text DEFAULT ledger.acting_role(),
@@ -232,7 +232,7 @@ COMMENT ON COLUMN ledger.currency.database_role IS 'The database role that creat
 
 CREATE TABLE ledger.api_key (
     id bigint NOT NULL,
-    name text NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
     secret_hash bytea NOT NULL,
     scopes text[] NOT NULL,
     account_ids bigint[],
@@ -279,7 +279,7 @@ COMMENT ON COLUMN ledger.api_key.tenant IS 'Keys of one tenant share their idemp
 
 CREATE TABLE ledger.account (
     id bigint NOT NULL,
-    name text NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
     currency_id bigint NOT NULL,
     opening_balance ledger.amount NOT NULL,
     balance ledger.amount NOT NULL,
@@ -632,7 +632,7 @@ ALTER TABLE ledger.hold ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 );
 
 CREATE TABLE ledger.installed_function (
-    signature text NOT NULL,
+    signature text NOT NULL COLLATE pg_catalog."C",
     checksum text NOT NULL
 );
 
@@ -682,7 +682,7 @@ ALTER TABLE ledger.ledger_check ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
 );
 
 CREATE TABLE ledger.migration (
-    name text NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
     checksum text NOT NULL,
     applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     applied_by text DEFAULT SESSION_USER NOT NULL
@@ -700,7 +700,7 @@ COMMENT ON COLUMN ledger.migration.applied_by IS 'The database user who applied 
 
 CREATE TABLE ledger.request (
     id bigint NOT NULL,
-    operation text NOT NULL,
+    operation text NOT NULL COLLATE pg_catalog."C",
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
     content_hash bytea NOT NULL,
     answer jsonb,
@@ -833,10 +833,6 @@ CREATE INDEX account_change_account_idx ON ledger.account_change USING btree (ac
 CREATE INDEX account_currency_idx ON ledger.account USING btree (currency_id, id);
 
 COMMENT ON INDEX ledger.account_currency_idx IS 'Accounts by currency.';
-
-CREATE INDEX account_name_prefix_idx ON ledger.account USING btree (name COLLATE "C");
-
-COMMENT ON INDEX ledger.account_name_prefix_idx IS 'Accounts whose names begin alike.';
 
 CREATE INDEX account_status_idx ON ledger.account USING btree (status, id) WHERE (status <> 'active'::text);
 

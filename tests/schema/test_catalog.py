@@ -136,6 +136,36 @@ def test_no_table_depends_on_a_function(catalog: Connection) -> None:
     assert names(catalog, dependent) == set()
 
 
+INDEXED_TEXTS = """
+    select index.indexrelid::regclass || ': ' || coalesce(attribute.attname, 'an expression') from pg_index as index
+    join pg_class as relation on relation.oid = index.indrelid
+    cross join lateral unnest(index.indcollation::oid[], index.indkey::int[]) as entry (ordering, attnum)
+    left join pg_attribute as attribute on attribute.attrelid = index.indrelid and attribute.attnum = entry.attnum
+    where relation.relnamespace = 'ledger'::regnamespace
+      and entry.ordering not in (0, 'pg_catalog."C"'::regcollation) and """
+
+
+def test_no_unique_index_depends_on_the_c_library(catalog: Connection) -> None:
+    assert names(catalog, INDEXED_TEXTS + "index.indisunique") == set()
+
+
+def test_the_other_indexes_that_do_are_on_a_few_words(catalog: Connection) -> None:
+    """Lower-case letters only, whose order every collation has."""
+    assert {text.partition(": ")[2] for text in names(catalog, INDEXED_TEXTS + "true")} == {"status"}
+
+
+def test_a_unique_text_compares_as_its_index_orders(catalog: Connection) -> None:
+    """Otherwise its constraint would not be found by its columns, nor the index by a comparison."""
+    different = """
+        select attribute.attrelid::regclass || '.' || attribute.attname from pg_index as index
+        join pg_class as relation on relation.oid = index.indrelid
+        cross join lateral unnest(index.indcollation::oid[], index.indkey::int[]) as entry (ordering, attnum)
+        join pg_attribute as attribute on attribute.attrelid = index.indrelid and attribute.attnum = entry.attnum
+        where relation.relnamespace = 'ledger'::regnamespace and index.indisunique
+          and attribute.attcollation <> entry.ordering and entry.ordering <> 0"""
+    assert names(catalog, different) == set()
+
+
 def test_plpgsql_check_finds_nothing(admin: Connection) -> None:
     if admin.execute("select from pg_available_extensions where name = 'plpgsql_check'").fetchone() is None:
         pytest.skip("this PostgreSQL has no plpgsql_check; Debian's postgresql-15-plpgsql-check has")

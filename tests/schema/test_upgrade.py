@@ -293,10 +293,14 @@ def test_a_call_that_waits_during_the_migration_does_not_overlook_captures_of_th
     admin: Connection, bare_database: str, old: Server, tmp_path: Path
 ) -> None:
     """In the version before, a hold was captured once, and held its whole amount until then."""
-    before = Path(shutil.copytree(tmp_path / "old/db", tmp_path / "db"))
+    before = Path(shutil.copytree(tmp_path / "old/db", tmp_path / "before"))
+    after = Path(shutil.copytree(DB, tmp_path / "after"))
+    shutil.copy(DB / "install.sql", before)  # this version's migrate calls its functions
     for path in DB.glob("migrations/*.sql"):
-        if path.name < "0018":  # all but the last transaction
+        if path.name < "0018":
             shutil.copy(path, before / "migrations")
+        elif path.name > "0019":  # 0020 locks accounts, and so would wait for these calls
+            (after / "migrations" / path.name).unlink()
     migrations.migrate(bare_database, db=before)
     buyer, seller, other = (account(admin, name, 100) for name in ("buyer", "seller", "other"))
     captured, voided, kept = (held(admin, buyer, seller, 10) for _ in range(3))
@@ -324,7 +328,7 @@ def test_a_call_that_waits_during_the_migration_does_not_overlook_captures_of_th
             )
         ]
         waiting_for_locks(admin, len(calls))
-        migrations.migrate(bare_database)
+        migrations.migrate(bare_database, db=after)
         for hold in (captured, voided, kept, expired):
             holder.execute("select wallet.capture_hold(%s, 4, p_final => false)", [hold])
         as_if_an_hour_ago(holder, expired)
@@ -336,6 +340,56 @@ def test_a_call_that_waits_during_the_migration_does_not_overlook_captures_of_th
         assert api.post(f"/hold/{captured}/capture", json={}).json()["Amount"] == "6"
         assert api.post(f"/hold/{voided}/void").json()["CapturedAmount"] == "4"
         assert api.get(f"/account/{buyer}?details=true").json()["Held"] == "6"
+
+
+def test_accounts_that_are_opened_while_the_indexes_on_names_are_exchanged(
+    admin: Connection, bare_database: str, tmp_path: Path
+) -> None:
+    """Calls name the constraint of the old index. The new indexes are those that were built before, concurrently."""
+    before = Path(shutil.copytree(DB, tmp_path / "before"))
+    (before / "migrations/0020_unique_in_byte_order.sql").unlink()
+    migrations.migrate(bare_database, db=before)
+    files = """select relname, relfilenode from pg_class
+               where relname in ('account', 'request', 'account_name_bytes_key', 'request_idempotency_bytes_key',
+                                 'account_name_key', 'request_idempotency_key_key')"""
+    built = dict(admin.execute(files).fetchall())
+
+    def opened(name: str) -> str | None:
+        with psycopg.connect(bare_database, user="wallet_app", autocommit=True) as connection:
+            try:
+                account(connection, name)
+            except psycopg.Error as error:
+                return error.sqlstate
+            return None
+
+    with ThreadPoolExecutor() as threads, psycopg.connect(bare_database) as holder:
+        account(admin, "taken")
+        holder.execute("lock table ledger.account in row share mode")
+        migration = threads.submit(migrations.migrate, bare_database)
+        waiting_for_locks(admin, 1)
+        calls = [threads.submit(opened, name) for name in ("new", "new", "taken")]
+        waiting_for_locks(admin, 1 + len(calls))
+        holder.rollback()
+        assert migration.result() == ["applied 0020_unique_in_byte_order.sql"]
+        assert sorted(str(call.result()) for call in calls) == ["None", "WC011", "WC011"]
+    assert dict(admin.execute(files).fetchall()) == {
+        "account": built["account"],
+        "request": built["request"],
+        "account_name_key": built["account_name_bytes_key"],
+        "request_idempotency_key_key": built["request_idempotency_bytes_key"],
+    }, "an index was built, or a table rewritten, while payments waited"
+
+
+def test_a_view_on_a_name_is_named_before_its_index_is_exchanged(
+    admin: Connection, bare_database: str, old: Server
+) -> None:
+    admin.execute("create view public.theirs as select name from ledger.account")
+    sentence = r"these views use them: view public\.theirs\. Drop them first(.|\n)*These files stay applied: .*0019_.*\.sql\. The"
+    with pytest.raises(MigrationRefused, match=sentence):
+        migrations.migrate(bare_database)
+    admin.execute("drop view public.theirs")
+    assert migrations.migrate(bare_database)[0] == "applied 0020_unique_in_byte_order.sql"
+    admin.execute("create view public.theirs as select name from ledger.account")
 
 
 def test_api_keys_of_the_version_before_keep_their_idempotency_keys(
