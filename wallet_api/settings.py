@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 _PACKAGE = Path(__file__).resolve().parent
 # The folder that contains this package: the source tree, or Python's folder of installed packages.
@@ -80,16 +81,9 @@ def _conninfo(text: str) -> str:
         raise ArgumentTypeError(f"should begin with postgresql://, not with {scheme}://")
     try:
         found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-    except psycopg.ProgrammingError as error:
-        said = str(error)
-        options = rest.rpartition("?")[2] if "?" in rest else ""
-        # Options with an @ may be a part of the password.
-        if "@" in options or re.match("invalid percent|forbidden value|unexpected spaces", said):
-            raise ArgumentTypeError(_ENCODED) from None
-        if unknown := re.match(r'invalid URI query parameter: "(\w+)"', said):
-            raise ArgumentTypeError(f"should not have the option {unknown[1]}, which libpq does not know") from None
-        if "key/value separator" in said:
-            raise ArgumentTypeError("should have options of the form ?name=value&name=value") from None
+    except psycopg.ProgrammingError:
+        if is_url:
+            raise ArgumentTypeError(_wrong_in_url(rest)) from None
         raise
     is_valid = all(port.isdecimal() and 0 < int(port) < 65536 for port in found.get("port", "").split(",") if port)
     # libpq ends the password at the first @, and the address at the first /.
@@ -98,6 +92,18 @@ def _conninfo(text: str) -> str:
     if not is_valid:
         raise ArgumentTypeError("should have a port from 1 to 65535")
     return text
+
+
+def _wrong_in_url(rest: str) -> str:
+    """What libpq does not understand in a URL, after its scheme."""
+    options = [option.partition("=") for option in rest.rpartition("?")[2].split("&")] if "?" in rest else []
+    if any("@" in word for option in options for word in option):
+        return _ENCODED  # the ? may be a part of the password
+    if any(not equals for _, equals, _ in options):
+        return "should have options of the form ?name=value&name=value"
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    unknown = [name for name, *_ in options if name not in known and re.fullmatch(r"\w+", name)]
+    return f"should not have the option {unknown[0]}, which libpq does not know" if unknown else _ENCODED
 
 
 def _path(text: str) -> Path:
