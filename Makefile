@@ -29,7 +29,8 @@ PSQL =
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test package canary soak follow agree fuzz bench generate lint clients format lock clean
+.PHONY: help install run psql check test package canary soak follow agree fuzz bench sql generate lint clients format lock \
+	clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -77,6 +78,9 @@ fuzz: $(VENV)/installed-dev  ## send malformed HTTP for SECONDS=600 and check th
 
 bench: $(VENV)/installed-dev  ## run the benchmark in about 6 minutes; writes a table and a plot in .bench (needs wrk)
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
+
+sql: install  ## write dist/wallet.sql: tables and functions as one file for psql (WALLET_ROLE_PREFIX applies)
+	@$(VENV)/bin/python -m tools.onefile
 
 generate: $(VENV)/installed-dev  ## write db/schema.sql, docs/errors.md, and the OpenAPI files of wallet_api/http
 	@$(VENV)/bin/python -m tools.generate

@@ -7,16 +7,27 @@
 
 -- The session's settings. An index build has no time limit, because it has to wait for other transactions; waits for
 -- tables are limited below. With client_connection_check_interval, the session of a killed process ends soon instead of
--- building its index to the end. Windows does not support it.
+-- building its index to the end. Windows does not support it. Older versions of PostgreSQL have no transaction_timeout.
+--
+-- Raises: if the user may not create the functions of this file
 
-select set_config('search_path', 'pg_catalog, pg_temp', false),
-       set_config('quote_all_identifiers', 'off', false),
-       set_config('lock_timeout', '0', false),
-       set_config('statement_timeout', '0', false),
-       set_config('client_connection_check_interval',
-                  case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false);
--- Older versions of PostgreSQL do not have it.
-select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout';
+do $$
+begin
+    if not has_database_privilege(current_database(), 'temporary') then
+        raise exception using message = format(
+            'The database user %I may not migrate this database. Nothing was changed. An administrator of the server '
+            'gives it the missing rights with:' || E'\n    grant temporary on database %I to %I;',
+            current_user, current_database(), current_user);
+    end if;
+    perform set_config('search_path', 'pg_catalog, pg_temp', false),
+            set_config('quote_all_identifiers', 'off', false),
+            set_config('lock_timeout', '0', false),
+            set_config('statement_timeout', '0', false),
+            set_config('client_connection_check_interval',
+                       case when version() ~ 'Visual C|mingw' then '0' else '1s' end, false);
+    perform set_config(name, '0', false) from pg_settings where name = 'transaction_timeout';
+end
+$$;
 
 -- pg_temp.take_turn()
 --
@@ -54,8 +65,6 @@ as $$
 begin
     perform set_config('role', 'wallet_owner', p_until_commit);
 exception
-    when insufficient_privilege then
-        raise exception 'This database user may not migrate: it should be a superuser or a member of the role wallet_owner.';
     when invalid_parameter_value then
         raise exception 'The ledger exists, but the role wallet_owner does not: was the database restored from another cluster? Copy the roles as well: pg_dumpall --roles-only.';
 end
@@ -81,6 +90,116 @@ begin
     if v_owner <> 'wallet_owner' and v_prefix is not null then
         raise exception 'The ledger of this database belongs to %: WALLET_ROLE_PREFIX should be ''%'', as it was at the first migration.',
             v_owner, v_prefix;
+    end if;
+end
+$$;
+
+-- pg_temp.missing_rights()
+--
+-- A first migration creates the roles, becomes a member of wallet_owner, and creates two schemas; each of the three only
+-- if an administrator has not done it before. A later one acts as wallet_owner, and no more.
+--
+-- Returns: the statements with which an administrator gives this user the rights that it lacks
+
+create function pg_temp.missing_rights()
+    returns setof text
+    language plpgsql
+as $$
+declare
+    v_is_first constant boolean
+        := not exists (select from pg_tables where schemaname = 'ledger' and tablename = 'migration');
+    v_may_create constant boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
+    -- Since version 16, members may act as a role only with an option, and a role's creator may add members.
+    v_has_options constant boolean := current_setting('server_version_num')::int >= 160000;
+    v_owner_exists constant boolean := exists (select from pg_roles where rolname = 'wallet_owner');
+    v_may_act boolean := false;
+begin
+    if v_owner_exists then
+        v_may_act := pg_has_role('wallet_owner', case when v_has_options then 'set' else 'member' end);
+        if v_is_first and v_has_options then
+            v_may_act := v_may_act or pg_has_role('wallet_owner', 'member with admin option');
+        elsif v_is_first then
+            v_may_act := v_may_act or v_may_create;
+        end if;
+    elsif v_is_first then
+        v_may_act := v_may_create;
+    else
+        return; -- become_owner says what is wrong.
+    end if;
+
+    if v_is_first and not v_may_create then
+        return query
+            select role.statement
+            from (values
+                ('wallet_owner', 'create role wallet_owner nologin;'),
+                ('wallet_app', 'create role wallet_app login;'),
+                ('wallet_ops', 'create role wallet_ops login;'),
+                ('wallet_reporting', 'create role wallet_reporting login;'),
+                ('wallet_reporting', 'alter role wallet_reporting set default_transaction_read_only = on;')
+            ) as role (name, statement)
+            where role.name not in (select rolname from pg_roles);
+    end if;
+    if not v_may_act then
+        return next format(
+            'grant wallet_owner to %I%s;', current_user, case when v_has_options then ' with inherit true, set true' end);
+    end if;
+    if v_is_first and not has_database_privilege(current_database(), 'create') then
+        return next format('grant create on database %I to %I;', current_database(), current_user);
+    end if;
+end
+$$;
+
+-- pg_temp.state(version)
+--
+-- Returns: how this database differs from p_version, and what a user who may not migrate it does then
+
+create function pg_temp.state(p_version text)
+    returns text
+    language plpgsql
+as $$
+declare
+    v_version text;
+begin
+    v_version := wallet.schema_version();
+    return format(
+        'The database is at version %s of the wallet, and this program at version %s: run migrate first, as the owner '
+        'of the database; or run the program of the other version.', v_version, p_version);
+exception
+    when invalid_schema_name or undefined_function then
+        return 'The database is not migrated yet: run migrate first, as its owner.';
+    when insufficient_privilege then
+        return format(
+            'The database has a wallet that %I may not use: serve as wallet_app, or as a member of it.', current_user);
+end
+$$;
+
+-- pg_temp.check_rights(version)
+--
+-- Raises: if this user lacks a right for a migration to p_version; the DETAIL is the state of the database
+
+create function pg_temp.check_rights(p_version text)
+    returns void
+    language plpgsql
+as $$
+declare
+    v_missing constant text := (
+        select string_agg(E'\n    ' || statement, '' order by number)
+        from pg_temp.missing_rights() with ordinality as missing (statement, number)
+    );
+begin
+    perform pg_temp.check_prefix();
+    if v_missing is not null then
+        raise exception using
+            message = case
+                -- They must not get the rights of the owner: see record_files.
+                when current_user in ('wallet_app', 'wallet_ops', 'wallet_reporting') then format(
+                    'The role %I may not migrate. Nothing was changed. Migrate as the owner of the database, or as a '
+                    'superuser.', current_user)
+                else format(
+                    'The database user %I may not migrate this database. Nothing was changed. An administrator of the '
+                    'server gives it the missing rights with:%s', current_user, v_missing)
+            end,
+            detail = pg_temp.state(p_version);
     end if;
 end
 $$;
@@ -462,6 +581,8 @@ $$;
 -- pg_temp.set_password(secret)
 --
 -- Sets the password of wallet_app, hashed by the caller.
+--
+-- Raises: if this user may not
 
 create function pg_temp.set_password(p_secret text)
     returns void
@@ -473,6 +594,9 @@ begin
             execute format('alter role wallet_app password %L', p_secret);
             return;
         exception
+            when insufficient_privilege then
+                raise exception '% may not change it. An administrator of the server sets it with "alter role wallet_app password …"; then run this again with the same WALLET_APP_PASSWORD, or with none.',
+                    current_user;
             when internal_error then
                 -- "tuple concurrently updated", by a migration of another database
                 if attempt = 20 then

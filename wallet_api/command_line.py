@@ -152,7 +152,12 @@ def _serve(configuration: Settings, arguments: Namespace) -> int:
         try:
             if migrations.installed_version(conninfo) != migrations.version():
                 # The embedded database may be downgraded; a shared one may have newer instances.
-                _bring_up(conninfo, configuration, back=configuration.database_url is None)
+                try:
+                    _bring_up(conninfo, configuration, back=configuration.database_url is None)
+                except installer.MigrationRefused as refusal:
+                    if refusal.state is None:
+                        raise
+                    raise installer.MigrationRefused(refusal.state) from None
         except psycopg.OperationalError as error:
             # Serve anyway: the database may return at this version. Until then, requests get 503.
             outage.failed("Cannot connect to the database", error)

@@ -4,7 +4,9 @@ Functions are replaced in place, so that the rights and views of others that dep
 lost, a note reports it, or the migration is refused. The SQL part is in db/install.sql.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import psycopg
@@ -20,7 +22,15 @@ _DEFINES = re.compile(r"^create or replace function wallet\.(\w+)", re.MULTILINE
 
 
 class MigrationRefused(Exception):
-    """The database and the files of db/ do not match; the text says why, and what to do."""
+    """The database and the files of db/ do not match; the text says why, and what to do.
+
+    `state` is there if the database user lacks a right for a migration: how the database differs from this version, and
+    what to do instead.
+    """
+
+    def __init__(self, text: str, state: str | None = None) -> None:
+        super().__init__(text)
+        self.state = state
 
 
 class SqlFile(NamedTuple):
@@ -32,13 +42,34 @@ class SqlFile(NamedTuple):
     checksum: str
 
 
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.RaiseException as error:
+        raise MigrationRefused(error.diag.message_primary or "", error.diag.message_detail) from error
+
+
+def begin(connection: psycopg.Connection[Any], text: str, version: str) -> None:
+    """Creates the functions of db/install.sql, its text, for this session.
+
+    Raises MigrationRefused if the database user lacks a right for a migration to `version`.
+    """
+    with _refusals():
+        connection.execute(text)
+    call(connection, "check_rights", version)
+
+
 def call(connection: psycopg.Connection[Any], function: str, *arguments: object) -> list[Any]:
     """Calls a function of db/install.sql, and returns its rows. Raises MigrationRefused with what it refuses."""
     query = f"select pg_temp.{function}({', '.join(['%s'] * len(arguments))})"
-    try:
+    with _refusals():
         return [row[0] for row in connection.execute(query, arguments).fetchall()]
-    except psycopg.errors.RaiseException as error:
-        raise MigrationRefused(error.diag.message_primary) from error
+
+
+def defined(file: SqlFile) -> list[str]:
+    """The names of the functions that a file of db/functions/ defines."""
+    return _DEFINES.findall(file.text)
 
 
 def execute(connection: psycopg.Connection[Any], file: SqlFile, text: str) -> None:
@@ -57,9 +88,8 @@ def install(connection: psycopg.Connection[Any], files: list[SqlFile], version: 
     notes = call(connection, "begin_install")
     names: list[str] = []
     for file in files:
-        defined = _DEFINES.findall(file.text)
-        _install_file(connection, file, defined)
-        names += defined
+        _install_file(connection, file, defined(file))
+        names += defined(file)
     notes += call(connection, "finish_install", names, version)
     connection.execute("reset role")
     return notes + call(connection, "set_search_path") + call(connection, "limit_connect")

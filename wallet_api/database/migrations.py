@@ -50,7 +50,7 @@ Result = TypeVar("Result")
 Tell = Callable[[str], None]
 
 
-def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
+def read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 - it is a constant
     """The files of a folder in order, with role names replaced by `names`."""
     files = []
     for path in sorted(folder.glob("*.sql")):
@@ -63,7 +63,7 @@ def _read(folder: Path, names: Roles = Roles()) -> list[SqlFile]:  # noqa: B008 
 def version(db: Path = DB) -> str:
     """The fingerprint of migrations and functions, which wallet.schema_version() returns once they are installed."""
     digest = hashlib.sha256()
-    for file in _read(db / "migrations") + _read(db / "functions"):
+    for file in read(db / "migrations") + read(db / "functions"):
         digest.update(f"db/{file.folder}/{file.name} {file.checksum}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -103,20 +103,27 @@ def migrate(
     other migrations, and giving up would leave the database in no better state.
 
     Raises MigrationRefused, or psycopg.OperationalError if the database cannot be reached. Then nothing has changed;
-    or, if indexes were built, the text says which files stay applied, and the functions are unchanged.
+    or, if indexes were built, the text says which files stay applied, and the functions are unchanged. If only the
+    password could not be set, the text says that the database is at this version.
     """
     names = Roles(role_prefix)
     try:
         with psycopg.connect(conninfo, client_encoding="utf8", autocommit=True) as connection:
             _check_database(connection, conninfo)
-            connection.execute(names.named((db / "install.sql").read_text("utf8")))
+            installer.begin(connection, names.named((db / "install.sql").read_text("utf8")), version(db))
             _take_turn(connection, tell)
             if app_password is not None and not shared_password:
                 roles.check_password(connection, conninfo, names.app, app_password)
             with _telling_waits(connection.info.backend_pid, conninfo, tell):
                 notes = _apply(connection, db, names, back)
             if app_password is not None:
-                roles.set_password(connection, names.app, app_password)
+                try:
+                    roles.set_password(connection, conninfo, names.app, app_password)
+                except (MigrationRefused, psycopg.Error) as error:
+                    for note in notes:
+                        tell(note)
+                    done = f"The database is at version {version(db)}, but the password of {names.app} was not set"
+                    raise MigrationRefused(f"{done}: {error}") from error
             connection.execute("discard temp")
     except psycopg.Error as error:
         if error.sqlstate is None:
@@ -181,9 +188,9 @@ def _telling_waits(pid: int, conninfo: str, tell: Tell) -> Iterator[None]:
 
 def _apply(connection: psycopg.Connection[Any], db: Path, names: Roles, back: bool) -> list[str]:
     """Applies all pending files and installs the functions. Returns notes."""
-    files, current = _read(db / "migrations", names), version(db)
+    files, current = read(db / "migrations", names), version(db)
     listed = [file.name for file in files], [file.checksum for file in files]
-    functions = _read(db / "functions", names)
+    functions = read(db / "functions", names)
     kept: list[str] = []
 
     def apply_together() -> tuple[list[SqlFile], list[SqlFile], list[str]]:

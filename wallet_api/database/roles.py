@@ -54,8 +54,15 @@ def _is_password(conninfo: str, role: str, password: str) -> bool:
         return False
 
 
-def set_password(connection: psycopg.Connection[Any], app: str, password: str) -> None:
-    """Sets the password of the role `app`, in a transaction of its own."""
+def set_password(connection: psycopg.Connection[Any], conninfo: str, app: str, password: str) -> None:
+    """Sets the password of the role `app`, in a transaction of its own.
+
+    Raises MigrationRefused if the database user may not, unless that is the password already.
+    """
     # Hashed here, so that the password itself is neither sent nor appears in the server's log.
     secret = connection.pgconn.encrypt_password(password.encode(), app.encode(), b"scram-sha-256").decode()
-    call(connection, "set_password", secret)
+    try:
+        call(connection, "set_password", secret)
+    except MigrationRefused:
+        if not _is_password(conninfo, app, password):
+            raise

@@ -1,0 +1,171 @@
+"""An owner who may not create roles: a DBA prepares the database by the statements of docs/operations.md.
+
+The DBA is no superuser either, as on a managed service. What the DBA leaves out, migrate asks for by the very statement.
+"""
+
+import re
+
+import psycopg
+import pytest
+
+from tests.faults.test_command import command
+from tests.schema.managed import Managed
+from tests.support import PROJECT, ledger_problems, open_account, pay, serving
+from wallet_api.database import migrations
+
+DONE = f"The database is at version {migrations.version()}.\n"
+
+
+def test_the_statements_of_the_document_are_enough_for_an_owner_without_createrole(managed: Managed) -> None:
+    managed.dba_runs(managed.statements)
+    migrated = command("migrate", DATABASE_URL=managed.owner)
+    applied = "".join(f"migrate: applied {path.name}\n" for path in sorted((PROJECT / "db/migrations").glob("*.sql")))
+    assert (migrated.returncode, migrated.stdout) == (0, DONE)
+    lost = r"migrate: took the right to connect from PUBLIC, and so from dba\n"
+    assert re.fullmatch(re.escape(applied) + f"(?:{lost})?", migrated.stderr), migrated.stderr
+    again = command("migrate", DATABASE_URL=managed.owner)
+    assert (again.returncode, again.stdout, again.stderr) == (0, DONE, "")
+
+    with psycopg.connect(managed.owner) as owner:
+        [rights] = owner.execute(
+            "select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = 'app_owner'"
+        ).fetchall()
+        assert rights == (False, False, False)
+    with serving(DATABASE_URL=managed.app) as service, service.client() as api:
+        assert api.get("/readyz").status_code == 200
+        buyer, seller = open_account(api, "buyer", 5), open_account(api, "seller")
+        assert pay(api, buyer, seller, 5).status_code == 200
+    checked = command("check", DATABASE_URL=managed.app)
+    assert checked.returncode == 0, checked.stdout
+    with psycopg.connect(managed.conninfo("wallet_ops", "of the operators"), autocommit=True) as ops:
+        assert ops.execute("select id, amount from get_payment(1)").fetchall() == [(1, 5)]
+        assert ledger_problems(ops) == []
+    with psycopg.connect(managed.conninfo("wallet_reporting", "of the reports"), autocommit=True) as reports:
+        assert reports.execute("show default_transaction_read_only").fetchall() == [("on",)]
+        assert reports.execute("select amount from get_payment(1)").fetchall() == [(5,)]
+
+
+LEFT_OUT = [
+    ["create role wallet_app"],
+    ["create role wallet_reporting", "alter role wallet_reporting"],
+    ["grant wallet_owner"],
+    ["create role wallet_", "grant wallet_owner", "alter role wallet_"],
+]
+
+
+@pytest.mark.parametrize("left_out", LEFT_OUT, ids=lambda left_out: left_out[0])
+def test_migrate_names_what_is_missing_by_the_statements_that_give_it(managed: Managed, left_out: list[str]) -> None:
+    def is_left_out(statement: str) -> bool:
+        return statement.startswith(tuple(left_out))
+
+    managed.dba_runs([statement for statement in managed.statements if not is_left_out(statement)])
+    refused = command("migrate", DATABASE_URL=managed.owner)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    first, *named = refused.stderr.splitlines()
+    assert first == (
+        "server.py: The database user app_owner may not migrate this database. Nothing was changed. "
+        "An administrator of the server gives it the missing rights with:"
+    )
+    # The document's statements, but for the passwords and what only makes typing easier.
+    expected = [re.sub(r" password '.*'", "", line) for line in managed.statements if is_left_out(line)]
+    assert [line.strip() for line in named] == sorted(
+        (line for line in expected if "search_path" not in line), key=lambda line: line.startswith("grant")
+    )
+    with psycopg.connect(managed.superuser, dbname="wallet") as admin:
+        schemas = "select from pg_namespace where nspname in ('ledger', 'wallet')"
+        assert admin.execute(schemas).fetchall() == []
+
+    managed.dba_runs(named)
+    assert command("migrate", DATABASE_URL=managed.owner).stdout == DONE
+
+
+@pytest.mark.parametrize(
+    ("takes", "gives"),
+    [
+        ("revoke temporary on database wallet from public", "grant temporary on database wallet to stranger;"),
+        ("revoke create on database wallet from public", "grant create on database wallet to stranger;"),
+    ],
+)
+def test_migrate_names_rights_on_the_database(managed: Managed, takes: str, gives: str) -> None:
+    managed.dba_runs(managed.statements)
+    with psycopg.connect(managed.superuser, dbname="postgres", autocommit=True) as admin:
+        admin.execute("create role stranger login password 's'")
+        try:
+            admin.execute("grant wallet_owner to stranger")
+            admin.execute(takes)
+            refused = command("migrate", DATABASE_URL=managed.conninfo("stranger", "s"))
+            assert refused.returncode == 1
+            assert [line.strip() for line in refused.stderr.splitlines()[1:]] == [gives]
+        finally:
+            admin.execute("drop database wallet with (force)")
+            admin.execute("drop role stranger")
+
+
+def test_a_membership_that_is_taken_away_later_is_named_too(managed: Managed) -> None:
+    managed.dba_runs(managed.statements)
+    assert command("migrate", DATABASE_URL=managed.owner).returncode == 0
+    managed.dba_runs(["revoke wallet_owner from app_owner;"])
+    refused = command("migrate", DATABASE_URL=managed.owner)
+    options = " with inherit true, set true" if managed.has_options else ""
+    assert refused.stderr.splitlines()[1:] == [f"    grant wallet_owner to app_owner{options};"]
+
+
+def test_a_membership_that_may_not_act_as_the_role_is_not_enough(managed: Managed) -> None:
+    if not managed.has_options:
+        pytest.skip("memberships have options since PostgreSQL 16")
+    managed.dba_runs(
+        [
+            re.sub("set true;", "set false;", line)
+            for line in managed.statements
+            if "current_user" not in line and "database" not in line
+        ]
+    )
+    managed.dba_runs(["grant app_owner to current_user with set true;", "create database wallet owner app_owner;"])
+    refused = command("migrate", DATABASE_URL=managed.owner)
+    assert refused.stderr.splitlines()[1:] == ["    grant wallet_owner to app_owner with inherit true, set true;"]
+
+
+def test_a_password_that_the_owner_may_not_set_is_told_from_a_migration_that_failed(managed: Managed) -> None:
+    managed.dba_runs(managed.statements)
+    told = command("migrate", DATABASE_URL=managed.owner, WALLET_APP_PASSWORD="another one")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "migrate: applied 0001_roles_and_schemas.sql\n" in told.stderr
+    assert told.stderr.splitlines()[-1] == (
+        f"server.py: The database is at version {migrations.version()}, but the password of wallet_app was not set: "
+        'app_owner may not change it. An administrator of the server sets it with "alter role wallet_app password …"; '
+        "then run this again with the same WALLET_APP_PASSWORD, or with none."
+    )
+    assert "another one" not in told.stderr
+    with psycopg.connect(managed.app) as app:
+        assert app.execute("select wallet.schema_version()").fetchall() == [(migrations.version(),)]
+    # The one that it has already is not a failure.
+    same = command("migrate", DATABASE_URL=managed.owner, WALLET_APP_PASSWORD="of the service")
+    assert (same.returncode, same.stdout, same.stderr) == (0, DONE, "")
+
+
+def serve_fails(conninfo: str) -> str:
+    result = command("serve", DATABASE_URL=conninfo, PORT="0")
+    assert (result.returncode, result.stdout) == (1, "")
+    [line] = result.stderr.splitlines()
+    return line
+
+
+def test_serve_says_whether_there_is_no_wallet_another_version_or_no_right(managed: Managed) -> None:
+    managed.dba_runs(managed.statements)
+    assert serve_fails(managed.app) == "server.py: The database is not migrated yet: run migrate first, as its owner."
+    assert command("migrate", DATABASE_URL=managed.owner).returncode == 0
+    with psycopg.connect(managed.superuser, dbname="wallet", autocommit=True) as admin:
+        admin.execute("create role stranger login password 's'")
+        try:
+            admin.execute("grant connect on database wallet to stranger")
+            assert serve_fails(managed.conninfo("stranger", "s")) == (
+                "server.py: The database has a wallet that stranger may not use: serve as wallet_app, or as a member of it."
+            )
+        finally:
+            admin.execute("drop owned by stranger")
+            admin.execute("drop role stranger")
+        admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
+    assert serve_fails(managed.app) == (
+        f"server.py: The database is at version of tomorrow of the wallet, and this program at version "
+        f"{migrations.version()}: run migrate first, as the owner of the database; or run the program of the other version."
+    )
