@@ -17,7 +17,7 @@ from tests.faults import test_backup as backup
 from tests.faults.postgres import Postgres, free_port
 from tests.support import PROJECT, wait_until
 
-DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md")), "db/README.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md")), "db/README.md"]
 
 # How a command begins in the documents: assignments, a program, and another word.
 COMMAND = re.compile(
@@ -48,6 +48,11 @@ NOT_RUN = [
     (".*", r"install --directory .*\n(.*\n)*docker compose", "needs Docker; the last test runs the rest"),
     (".*", "caddy |ssh ", "needs another machine"),
     (".*", "apt-get install ", "changes the machine"),
+    (".*", r"pip install ['.]|wallet ", "make package installs the package and runs its command"),
+    ("docs/clients.md", ".*", "tests/clients runs the commands and the programs"),
+    (".*", "kubectl ", "needs Kubernetes; tests/deploy runs what the manifests say"),
+    ("docs/operations.md", "python3 -m venv /opt|systemctl ", "needs root and systemd; tests/deploy runs the units"),
+    ("docs/operations.md", "create role wallet_owner|DATABASE_URL=postgresql://app_owner@", "tests/schema/test_dba.py"),
     (".*", r"(python )?server\.py\b", "names a command of the program, which other tests run"),
     ("docs/changing.md", "diff --|--- a/|--- /dev/null|git apply", "tests/http/test_documents.py applies the patches"),
     ("docs/changing.md", r"\.venv/bin/python -m pytest ", "tests/http/test_documents.py runs them on the changed tree"),

@@ -95,6 +95,7 @@ def test_a_request_is_a_part_of_its_client_s_trace(admin: Connection, database: 
     ids = account(admin, "buyer", 10), account(admin, "seller")
     with serving(DATABASE_URL=database, **collector.environment) as server, server.client() as api:
         api.headers |= {"traceparent": f"00-{TRACE}-{PARENT}-01", "User-Agent": "the shop/1.0"}
+        api.headers["X-Forwarded-For"] = "192.0.2.7"
         payment = pay(api, *ids, 1).json()["ID"]
         assert api.get(f"/account/{ids[0]}").status_code == 200
         assert api.get("/payments").status_code == 200
@@ -118,7 +119,7 @@ def test_a_request_is_a_part_of_its_client_s_trace(admin: Connection, database: 
         "network.protocol.version": "1.1",
         "server.address": "127.0.0.1",
         "server.port": urlsplit(server.url).port,
-        "client.address": "127.0.0.1",
+        "client.address": "192.0.2.7",
         "user_agent.original": "the shop/1.0",
         "wallet.request_id": TRACE,
         "wallet.payment_id": str(payment),
