@@ -53,6 +53,13 @@ NOT_RUN = [
     (".*", "kubectl ", "needs Kubernetes; tests/deploy runs what the manifests say"),
     ("docs/operations.md", "python3 -m venv /opt|systemctl ", "needs root and systemd; tests/deploy runs the units"),
     ("docs/operations.md", "create role wallet_owner|DATABASE_URL=postgresql://app_owner@", "tests/schema/test_dba.py"),
+    ("docs/operations.md", "psql --file=dist/wallet.sql ", "tests/schema/test_onefile.py installs the file"),
+    (
+        "docs/operations.md",
+        "pg_dump --dbname=wallet --create|psql --dbname=postgres .*/wallet.sql|psql --no-psqlrc .*(OLD|NEW)|until psql",
+        "tests/faults/test_postgres_upgrade.py runs them",
+    ),
+    ("CONTRIBUTING.md", r"\.venv/bin/python -m pytest ", "are tests themselves"),
     (".*", r"(python )?server\.py\b", "names a command of the program, which other tests run"),
     ("docs/changing.md", "diff --|--- a/|--- /dev/null|git apply", "tests/http/test_documents.py applies the patches"),
     ("docs/changing.md", r"\.venv/bin/python -m pytest ", "tests/http/test_documents.py runs them on the changed tree"),
@@ -65,7 +72,7 @@ NOT_RUN = [
 ]
 
 # Commands that take minutes, change the tree, or serve: "make -n" fails if their target is missing.
-LOOKED_UP = re.compile(r"make (test|lint|soak|agree|fuzz|follow|bench|generate|run)\b")
+LOOKED_UP = re.compile(r"make (test|lint|package|clients|soak|agree|fuzz|follow|bench|generate|run)\b")
 
 
 class Printed(NamedTuple):
