@@ -65,3 +65,11 @@ def test_a_byte_order_mark_does_not_count(api: httpx2.Client, pair: dict[str, An
     assert result["Amount"] == "1"
     twice = api.post("/payments", content=BOM_UTF8 * 2 + json.dumps(pair).encode())
     assert (twice.status_code, twice.headers["error-code"]) == (400, "WH016")
+
+
+@pytest.mark.parametrize("blank", [b"\x0c", b"\x0b", b"\x1f", "\u00a0".encode()])
+def test_only_blanks_of_json_are_an_empty_body(api: httpx2.Client, pair: dict[str, Any], blank: bytes) -> None:
+    hold = api.post("/holds", json=pair).json()["ID"]
+    response = api.post(f"/hold/{hold}/void", content=blank)
+    assert (response.status_code, response.headers["error-code"]) == (400, "WH016")
+    assert api.post(f"/hold/{hold}/void", content=b" \t\r\n").status_code == 200

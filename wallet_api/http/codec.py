@@ -70,9 +70,14 @@ _DECODER = json.JSONDecoder(
 )
 
 
+def is_empty(body: bytes) -> bool:
+    """Whether a body has nothing but JSON's blanks. strip() without them would remove others, too."""
+    return not body.strip(b" \t\r\n")
+
+
 def decode(body: bytes) -> Fields:
     """Parses a body. Refuses anything but one JSON object, and says what is wrong and where."""
-    if not body.strip():
+    if is_empty(body):
         raise Refused(refusals.BODY_EMPTY)
     try:
         value = _DECODER.decode(body.decode())

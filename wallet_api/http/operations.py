@@ -80,7 +80,7 @@ class Operation:
         values = self._read_url(request)
         if self.body is not None:
             body = await messages.body(request, self.body_limit)
-            fields = codec.decode(body if self.needs_body or body.strip() else b"{}")
+            fields = codec.decode(b"{}" if codec.is_empty(body) and not self.needs_body else body)
             values.update(zip(self.reader.names, self.reader.read(fields), strict=True))
             key = self.body[-1].name
             values[key] = idempotency_key(request, values[key])
