@@ -17,7 +17,13 @@ from tests.faults import test_backup as backup
 from tests.faults.postgres import Postgres, free_port
 from tests.support import PROJECT, wait_until
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md")), "db/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md")),
+    "db/README.md",
+]
 
 # How a command begins in the documents: assignments, a program, and another word.
 COMMAND = re.compile(
