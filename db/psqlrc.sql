@@ -16,7 +16,7 @@
 \if :{?wallet_hint}
 \echo 'You are' :USER 'in the database' :DBNAME'. What you make is recorded under this name (made_by).'
 \echo 'Each statement is a transaction, unless you begin one. After a refusal, \\errverbose shows its code.'
-\echo '\\df wallet.[a-z]* lists the functions, \\df+ wallet.make_payment describes one. Examples: docs/operations.md#recipes'
+\echo '\\df wallet.[a-z]* lists the functions, \\df+ wallet.make_payment describes one. Examples: docs/recipes.md'
 \unset wallet_hint
 \endif
 

@@ -19,7 +19,7 @@ _BEGIN = """\
 --
 --     psql --file=wallet.sql "dbname=wallet user=app_owner"
 --
--- The user is a superuser, or the owner of the database, with the rights that docs/operations.md names. It is one
+-- The user is a superuser, or the owner of the database, with the rights that docs/installation.md names. It is one
 -- transaction: all or nothing. A tool other than psql does without the lines that begin with a backslash.
 -- `make sql` writes this file; do not edit it.
 

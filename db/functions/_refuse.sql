@@ -242,7 +242,7 @@ as $$
         "cure": "list_currencies() shows the currencies."},
     "55P03": {"message": "An account is locked by somebody else", "argument": null,
         "cause": "Another transaction has locked the account for longer than the call waits. Nothing was done.",
-        "cure": "Try again. docs/operations.md shows how to find the transaction."}
+        "cure": "Try again. docs/recipes.md shows how to find the transaction."}
     }$registry$::jsonb
 $$;
 

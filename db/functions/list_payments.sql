@@ -12,7 +12,7 @@
 -- than the limit although others follow. But for a bound key and a reference, it reads all: an early end would reveal
 -- payments of other accounts.
 --
--- The index of the metadata is optional: docs/operations.md creates it. It has no order, so it gives the candidates only
+-- The index of the metadata is optional: docs/recipes.md creates it. It has no order, so it gives the candidates only
 -- if they are so few that each page can read all of them.
 --
 -- Returns: payments, oldest first, or newest first with p_order => 'desc': by id; by time and id if the index is that of

@@ -57,9 +57,13 @@ NOT_RUN = [
     (".*", r"pip install ['.]|wallet ", "make package installs the package and runs its command"),
     ("docs/clients.md", ".*", "tests/clients runs the commands and the programs"),
     (".*", "kubectl ", "needs Kubernetes; tests/deploy runs what the manifests say"),
-    ("docs/operations.md", "python3 -m venv /opt|systemctl ", "needs root and systemd; tests/deploy runs the units"),
-    ("docs/operations.md", "create role wallet_owner|DATABASE_URL=postgresql://app_owner@", "tests/schema/test_dba.py"),
-    ("docs/operations.md", "psql --file=dist/wallet.sql ", "tests/schema/test_onefile.py installs the file"),
+    ("docs/installation.md", "python3 -m venv /opt|systemctl ", "needs root and systemd; tests/deploy runs the units"),
+    (
+        "docs/installation.md",
+        "create role wallet_owner|DATABASE_URL=postgresql://app_owner@",
+        "tests/schema/test_dba.py",
+    ),
+    ("docs/installation.md", "psql --file=dist/wallet.sql ", "tests/schema/test_onefile.py installs the file"),
     (
         "docs/operations.md",
         "pg_dump --dbname=wallet --create|psql --dbname=postgres .*/wallet.sql|psql --no-psqlrc .*(OLD|NEW)|until psql",
@@ -69,10 +73,14 @@ NOT_RUN = [
     (".*", r"(python )?server\.py\b", "names a command of the program, which other tests run"),
     ("docs/changing.md", "diff --|--- a/|--- /dev/null|git apply", "tests/http/test_documents.py applies the patches"),
     ("docs/changing.md", r"\.venv/bin/python -m pytest ", "tests/http/test_documents.py runs them on the changed tree"),
-    ("docs/(changing|operations|tour).md", r"\$ |wallet=", "tests/http/test_documents.py replays the sessions"),
-    ("docs/operations.md", "import json", "tests/http/test_documents.py runs the program"),
+    ("docs/(changing|recipes|tour).md", r"\$ |wallet=", "tests/http/test_documents.py replays the sessions"),
+    ("docs/recipes.md", "import json", "tests/http/test_documents.py runs the program"),
     ("docs/operations.md", "|".join(map(re.escape, BACKUP)), "tests/faults/test_backup.py runs them"),
-    ("docs/operations.md", "pg_dumpall --no-role-passwords|psql --username", "is a variant of a command beside it"),
+    (
+        "docs/(operations|recipes).md",
+        "pg_dumpall --no-role-passwords|psql --username",
+        "is a variant of a command beside it",
+    ),
     ("docs/operations.md", "WALLET_APP_PASSWORD=… ", "has a password of the reader's"),
     (".*", r"\.venv/bin/python server\.py check --every", "never ends; tests/sql/test_check_ledger.py runs it"),
 ]
@@ -228,7 +236,7 @@ def test_it_serves_from_a_postgresql_of_ones_own(tree: Path, tmp_path: Path) -> 
 
 
 def test_the_files_for_docker_are_written(tree: Path, tmp_path: Path) -> None:
-    [block] = [item.text for item in printed("docs/operations.md") if item.text.startswith("install --directory")]
+    [block] = [item.text for item in printed("docs/installation.md") if item.text.startswith("install --directory")]
     (tmp_path / "docker").write_text("#!/bin/sh\n")
     (tmp_path / "docker").chmod(0o755)
     reader = Reader(tree, PATH=f"{tmp_path}:{os.environ['PATH']}")

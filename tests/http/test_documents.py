@@ -1,4 +1,4 @@
-"""The sessions of README, docs/tour.md and docs/operations.md give, on a new database, what is shown, byte for byte."""
+"""The sessions of README, docs/tour.md and docs/recipes.md give, on a new database, what is shown, byte for byte."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def client(database: str) -> Iterator[httpx2.Client]:
         yield client
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/tour.md", "docs/operations.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/tour.md", "docs/recipes.md"])
 def test_a_session(client: httpx2.Client, database: str, document: str) -> None:
     text = (PROJECT / document).read_text()
     steps = re.findall(r"^(\$ curl|wallet=[>#])", text, re.MULTILINE)
@@ -117,7 +117,7 @@ def test_a_worked_example_of_a_change(bare_database: str, tmp_path: Path, exampl
 
 
 def test_the_recipe_for_who_waits_names_both(admin: Connection, database: str) -> None:
-    section = (PROJECT / "docs/operations.md").read_text().partition("\n### Find who holds a lock\n")[2]
+    section = (PROJECT / "docs/recipes.md").read_text().partition("\n## Find who holds a lock\n")[2]
     [(_, _, query, _), *_] = STEP.findall(section)
     for name in ("buyer", "seller"):
         account(admin, name, 6)
@@ -164,8 +164,8 @@ def test_a_worker_keeps_as_many_connections_as_the_document_says(admin: Connecti
 
 
 def test_the_recipe_delivers_webhooks_in_order_and_at_least_once(client: httpx2.Client, tmp_path: Path) -> None:
-    text = (PROJECT / "docs/operations.md").read_text()
-    [program] = re.findall(r"### Deliver webhooks\n.*?```python\n(.*?)```", text, re.DOTALL)
+    text = (PROJECT / "docs/recipes.md").read_text()
+    [program] = re.findall(r"## Deliver webhooks\n.*?```python\n(.*?)```", text, re.DOTALL)
     received: list[str] = []
 
     class Hook(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A PostgreSQL as a DBA keeps it: the DBA, no superuser, prepares a database by the statements of docs/operations.md."""
+"""A PostgreSQL as a DBA keeps it: the DBA, no superuser, prepares a database by the statements of docs/installation.md."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from tests.conftest import postgres_programs
 from tests.support import PROJECT
 from wallet_api.database import embedded
 
-DOCUMENT = (PROJECT / "docs/operations.md").read_text()
+DOCUMENT = (PROJECT / "docs/installation.md").read_text()
 ROLES = ["app_owner", "wallet_app", "wallet_ops", "wallet_owner", "wallet_reporting"]
 
 

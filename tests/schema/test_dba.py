@@ -1,4 +1,4 @@
-"""An owner who may not create roles: a DBA prepares the database by the statements of docs/operations.md.
+"""An owner who may not create roles: a DBA prepares the database by the statements of docs/installation.md.
 
 The DBA is no superuser either, as on a managed service. What the DBA leaves out, migrate asks for by the very statement.
 """

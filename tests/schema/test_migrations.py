@@ -80,10 +80,10 @@ def test_what_is_in_the_ledger_stays(admin: Connection, database: str, db: Path)
 
 
 def test_the_optional_index_on_metadata_stays(admin: Connection, database: str, db: Path) -> None:
-    """The statement is that of docs/operations.md."""
+    """The statement is that of docs/recipes.md."""
     [statement] = re.findall(
         r"^wallet=# (create index .* payment_metadata_idx .*;)$",
-        (PROJECT / "docs/operations.md").read_text(),
+        (PROJECT / "docs/recipes.md").read_text(),
         re.MULTILINE,
     )
     admin.execute(statement)

@@ -218,6 +218,6 @@ def test_what_is_older_than_the_oldest_open_transaction_is_final_and_what_is_not
     assert row(admin, "get_account", one, asked)["amount"] == 989, "it was made before, and became visible after"
 
 
-# docs/operations.md has this, as a recipe.
+# docs/recipes.md has this, as a recipe.
 OLDEST = """select coalesce(min(xact_start), clock_timestamp()) from pg_stat_activity
             where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null"""
