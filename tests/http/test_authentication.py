@@ -423,7 +423,7 @@ def test_its_last_use_is_noted(keyed_url: str, keeper: Connection) -> None:
 def test_clients_without_a_key_do_not_wait_for_others(database: str, admin: Connection) -> None:
     frozen = account(admin, "frozen")
     made = key(admin)
-    one_connection = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "0.1"}
+    one_connection = {"WALLET_POOL_SIZE": "1", "WALLET_POOL_TIMEOUT": "1"}
     with (
         serving(DATABASE_URL=database, WALLET_AUTH="required", **one_connection) as server,
         psycopg.connect(database) as other,

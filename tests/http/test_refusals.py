@@ -131,7 +131,7 @@ def test_an_id_in_the_url_that_is_no_integer(api: httpx2.Client, text: str) -> N
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/account", "/account/", "/account/1/", "/account/1/2", "/accounts/", "/payment", "//accounts", "/%00"],
+    ["/", "/account", "/account/", "/account/1//", "/account/1/2", "/accounts//", "/payment", "//accounts", "/%00"],
 )
 def test_an_unknown_path(api: httpx2.Client, path: str) -> None:
     response = api.get(path)
