@@ -1,8 +1,12 @@
 """The log of an outage of the database: one warning, and a line when it is over. Other causes have their own lines."""
 
 import json
+import re
 import threading
+import time
 from typing import Any
+
+import httpx2
 
 from tests.faults.postgres import Postgres
 from tests.support import Server, account, pay, serving, wait_until
@@ -75,3 +79,20 @@ def test_another_trouble_right_after_an_outage_has_its_own_line(primary: Postgre
         assert api.get("/account/1").status_code == 503
         [_, other] = events(server, "warning")
         assert other.startswith("GET /account/1: 42883 ")
+
+
+def test_requests_that_gave_up_during_an_outage_do_not_keep_others_from_connecting(primary: Postgres) -> None:
+    """More of them than may wait, and an outage so long that the pool itself gives up."""
+    settings = {"WALLET_POOL_WAITING": "3", "WALLET_POOL_TIMEOUT": "0.2", "WALLET_METRICS_PORT": "0"}
+    with serving(DATABASE_URL=primary.conninfo(), **settings) as server, server.client() as api:
+        wait_until(lambda: api.get("/readyz").status_code == 200)
+        primary.kill()
+        end = time.monotonic() + 8  # longer than reconnect_timeout
+        while time.monotonic() < end:
+            assert [api.get(path).status_code for path in ("/account/1", "/accounts", "/readyz")] == [503] * 3
+        [metrics] = re.findall(r"Metrics on (http://[\w.:]+/metrics)", server.log)
+        wait_until(lambda: 'wallet_pool_waiting{pool="calls"} 0.0' in httpx2.get(metrics).text)
+        primary.start()
+        wait_until(lambda: api.get("/readyz").status_code == 200)
+        wait_until(lambda: api.get("/accounts").status_code == 200)
+        wait_until(lambda: api.get("/account/1").status_code == 404)

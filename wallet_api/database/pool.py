@@ -1,6 +1,7 @@
 """Pools of connections to PostgreSQL, as a role that may only call functions; and the call of a function."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import select
@@ -152,6 +153,10 @@ class Database:
         self._kept: _Connection | None = None
         self._settings = settings
         self._connections: WeakSet[_Connection] = WeakSet()
+        # How many requests wait for a connection. At most as many of them as there are connections wait within the
+        # pool: its queue keeps those that have given up until there is a connection again.
+        self._waiting = 0
+        self._turns = asyncio.Semaphore(settings.pool_size)
         self._pool = AsyncConnectionPool(
             conninfo,
             connection_class=_Connection,
@@ -163,8 +168,6 @@ class Database:
                 "application_name": "wallet",
             },
             min_size=settings.pool_size,
-            max_waiting=settings.pool_waiting,
-            timeout=settings.pool_timeout,
             # The pool gives up a connection that it cannot make within this many seconds; the next request tries again.
             reconnect_timeout=5,
             configure=self._configure,
@@ -215,7 +218,7 @@ class Database:
         """The numbers of used and idle connections, and of requests that wait for one."""
         stats = self._pool.get_stats()
         idle = stats["pool_available"] + (self._kept is not None)
-        return stats["pool_size"] - idle, idle, stats.get("requests_waiting", 0)
+        return stats["pool_size"] - idle, idle, self._waiting
 
     async def renew(self) -> None:
         """Replaces all connections. If DATABASE_URL names several servers, the new ones may reach another server."""
@@ -232,7 +235,7 @@ class Database:
         if any(not connection.closed for connection in self._connections):
             return True
         try:
-            await self._pool.putconn(await self._pool.getconn(seconds))
+            await self._pool.putconn(await self._take(seconds))
         except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed):
             return False
         return True
@@ -314,7 +317,7 @@ class Database:
                 self._tell_closed(self._kept)
                 await self._return_kept()  # the pool replaces it
             kept, self._kept = self._kept, None
-            return kept or await self._pool.getconn()
+            return kept or await self._take(self._settings.pool_timeout)
         except psycopg_pool.PoolTimeout as error:
             outage.waited(error, began)
             raise
@@ -323,6 +326,24 @@ class Database:
             if record is not None:
                 record.waited += ended - began
                 record.add_step("wait for a connection", began, ended)
+
+    async def _take(self, seconds: float) -> _Connection:
+        """Takes a connection from the pool within this many seconds. Raises PoolTimeout or TooManyRequests."""
+        if self._waiting >= self._settings.pool_waiting and not self._pool.get_stats()["pool_available"]:
+            raise psycopg_pool.TooManyRequests(f"{self._waiting} requests wait for a connection, for {self.name}")
+        deadline = perf_counter() + seconds
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds) if self._turns.locked() else contextlib.nullcontext():
+                await self._turns.acquire()
+            try:
+                return await self._pool.getconn(deadline - perf_counter())
+            finally:
+                self._turns.release()
+        except TimeoutError:
+            raise psycopg_pool.PoolTimeout(f"no connection after {seconds:g} s, for {self.name}") from None
+        finally:
+            self._waiting -= 1
 
     async def _put_back(self, connection: _Connection) -> None:
         is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
