@@ -76,8 +76,8 @@ def _are_networks(words: tuple[str, ...]) -> bool:
 def _conninfo(text: str) -> str:
     """Checks a connection string. Raises ArgumentTypeError, which names the wrong part, but repeats no secret."""
     scheme, is_url, rest = text.partition("://")
-    # Credentials and keywords contain = or @, so what matches is none.
-    if is_url and scheme not in ("postgresql", "postgres") and re.fullmatch(r"[\w+.:'\"-]{1,40}", scheme):
+    # Neither a password nor a keyword with its value can match: they come after : or =.
+    if is_url and scheme not in ("postgresql", "postgres") and re.fullmatch(r"['\"]?(jdbc:)?[\w+.-]{1,40}", scheme):
         raise ArgumentTypeError(f"should begin with postgresql://, not with {scheme}://")
     try:
         found = {name: str(value) for name, value in conninfo_to_dict(text).items()}
@@ -176,7 +176,7 @@ class Settings:
     forwarded_allow_ips: tuple[str, ...] = _setting(
         "127.0.0.1,::1",
         _PROXIES,
-        "of proxies whose X-Forwarded-For is believed; *: everyone's",
+        "of proxies whose X-Forwarded-For is believed; *: that of every client",
         variable="FORWARDED_ALLOW_IPS",
     )
     root_path: str = _setting("", _ROOT_PATH, "that a proxy removes from the URLs of requests; links begin with it")
