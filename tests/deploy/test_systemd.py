@@ -82,6 +82,12 @@ def test_all_services_have_the_same_limits() -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES)
+def test_a_service_may_read_how_much_it_uses(unit: str) -> None:
+    """Without /proc/stat, which ProcSubset=pid hides, there are no process_* metrics."""
+    assert lines(unit)["ProcSubset"] in ([], ["all"])
+
+
+@pytest.mark.parametrize("unit", SERVICES)
 def test_every_variable_is_a_setting_with_a_valid_value(tmp_path: Path, unit: str) -> None:
     write_secrets(tmp_path / "secrets", "postgresql://db.example/wallet")
     settings_of(environment(unit, tmp_path / "secrets"))
