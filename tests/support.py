@@ -91,12 +91,13 @@ class Server:
 
 @contextlib.contextmanager
 def serving(folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> Iterator[Server]:
-    """A server that is ready, and must stop gracefully at the end of the block."""
+    """A server that is ready, and must stop gracefully at the end of the block, unless killed there."""
     server = Server(folder, files, **environment)
     try:
         assert server.url
         yield server
-        assert server.stop() == 0, server.log
+        if server.process.poll() != -signal.SIGKILL:
+            assert server.stop() == 0, server.log
     finally:
         if server.process.poll() is None:
             server.kill()

@@ -12,10 +12,7 @@ from tests.support import account, pay, serving, wait_until
 from wallet_api import settings
 from wallet_api.settings import Settings, file_variable, variable
 
-# FORWARDED_ALLOW_IPS is read by uvicorn.
-KNOWN = {"FORWARDED_ALLOW_IPS"} | {
-    name for field in fields(Settings) for name in (variable(field), file_variable(field)) if name
-}
+KNOWN = {name for field in fields(Settings) for name in (variable(field), file_variable(field)) if name}
 SECRETS = ("app-url", "app-password", "owner-url", "owner-password")
 
 
@@ -53,7 +50,7 @@ def assert_it_serves(primary: Postgres, environment: Mapping[str, str], ready: s
 
     `ready` is the path that a load balancer asks for.
     """
-    here = {"HOST": "127.0.0.1", "PORT": "0", "WALLET_DRAIN_TIME": "2"}
+    here = {"HOST": "127.0.0.1", "PORT": "0", "WALLET_DRAIN_TIME": "3600"}
     if "WALLET_METRICS_PORT" in environment:
         here["WALLET_METRICS_PORT"] = "0"
     with primary.admin() as admin, serving(**{**environment, **here}) as server, server.client() as api:
@@ -66,6 +63,7 @@ def assert_it_serves(primary: Postgres, environment: Mapping[str, str], ready: s
         server.process.terminate()
         wait_until(lambda: api.get(ready).headers.get("error-code") == "WU004")
         assert pay(api, *pair).status_code == 200
+        server.kill()
 
 
 def assert_it_checks(arguments: Sequence[str], environment: Mapping[str, str]) -> None:

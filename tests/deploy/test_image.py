@@ -129,7 +129,7 @@ def test_the_check_of_the_ledger_runs_the_image_that_is_built_for_the_instances(
 
 
 def test_a_person_with_a_login_of_her_own_is_named_as_the_maker(tmp_path: Path, primary: Postgres) -> None:
-    create, enter = commands("People in psql")
+    create, enter = commands("People in psql", (PROJECT / "docs/installation.md").read_text())
     docker = tmp_path / "docker"
     docker.write_text(DOCKER)
     docker.chmod(0o755)

@@ -27,9 +27,9 @@ LOAD = 300
 DOCUMENT = (PROJECT / "docs/operations.md").read_text()
 
 
-def commands(heading: str) -> list[str]:
-    """The blocks of shell below a heading of the document."""
-    [section] = [part for part in re.split(r"^##+ ", DOCUMENT, flags=re.MULTILINE) if part.startswith(f"{heading}\n")]
+def commands(heading: str, document: str = DOCUMENT) -> list[str]:
+    """The blocks of shell below a heading of a document."""
+    [section] = [part for part in re.split(r"^##+ ", document, flags=re.MULTILINE) if part.startswith(f"{heading}\n")]
     return re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 

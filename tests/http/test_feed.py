@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Connection
-from tests.support import Server, account, open_account, pay, serving
+from tests.support import Server, account, open_account, pay, serving, wait_until
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -95,10 +95,11 @@ def test_a_wait_ends_without_an_event(client: httpx2.Client) -> None:
     assert following(response) == "/feed?after=0.2&wait=1"
 
 
-def test_a_stop_ends_the_wait(database: str) -> None:
+def test_a_stop_ends_the_wait(admin: Connection, database: str) -> None:
     with ThreadPoolExecutor() as threads, serving(DATABASE_URL=database) as server, server.client() as client:
         waiting = threads.submit(client.get, "/feed?wait=30")  # longer than stop() waits for the exit
-        time.sleep(0.5)
+        looks = "select from pg_stat_activity where application_name = 'wallet' and query like '%wallet.feed_end(%'"
+        wait_until(lambda: admin.execute(looks).rowcount > 0)
         assert server.stop() == 0
         assert waiting.result().text == "{}"
 

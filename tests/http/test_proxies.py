@@ -1,5 +1,6 @@
 """Behind a proxy: whose word on the client's address counts, and the prefix that the proxy removes; IPv6 and IPv4."""
 
+import itertools
 import json
 import socket
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from tests.http.test_foreign_pages import other_address
 from tests.support import Server, open_account, payment_body, serving, wait_until
 
 LOGGED = {"WALLET_ACCESS_LOG": "on", "WALLET_LOG": "json"}
+_NUMBERS = itertools.count()
 
 
 def clients(server: Server, *forwarded: str, host: str = "127.0.0.1") -> list[str]:
     """The clients' addresses in the log, for requests to `host` with these X-Forwarded-For."""
     port = server.url.rpartition(":")[2]
     shown = f"[{host}]" if ":" in host else host
-    asked = [f"{id(forwarded)}-{number}" for number in range(len(forwarded))]
+    asked = [f"{next(_NUMBERS)}" for _ in forwarded]
     for name, addresses in zip(asked, forwarded, strict=True):
         headers = [("X-Request-ID", name), *[("X-Forwarded-For", line) for line in addresses.split("|") if line]]
         assert httpx2.get(f"http://{shown}:{port}/livez", headers=headers).status_code == 200

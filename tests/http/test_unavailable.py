@@ -94,7 +94,7 @@ def test_who_asks_for_any_version_learns_whether_payments_go_on_after_a_migratio
     admin: Connection, database: str
 ) -> None:
     pair = account(admin, "buyer", 10), account(admin, "seller")
-    with serving(DATABASE_URL=database, WALLET_DRAIN_TIME="1") as server, server.client() as api:
+    with serving(DATABASE_URL=database, WALLET_DRAIN_TIME="3600") as server, server.client() as api:
         assert api.get("/readyz?any_version=true").status_code == 200
         admin.execute("insert into ledger.rulebook (version) values ('of tomorrow')")
         assert api.get("/readyz?any_version=true").status_code == 200
@@ -108,6 +108,7 @@ def test_who_asks_for_any_version_learns_whether_payments_go_on_after_a_migratio
         wait_until(lambda: api.get("/readyz?any_version=true").status_code == 200)
         server.process.terminate()
         wait_until(lambda: api.get("/readyz?any_version=true").headers.get("error-code") == "WU004")
+        server.kill()
 
 
 def test_a_database_that_accepts_no_changes_is_not_ready_until_it_does(admin: Connection, database: str) -> None:

@@ -354,20 +354,24 @@ def test_accounts_that_are_opened_while_the_indexes_on_names_are_exchanged(
                                  'account_name_key', 'request_idempotency_key_key')"""
     built = dict(admin.execute(files).fetchall())
 
-    def opened(name: str) -> str | None:
-        with psycopg.connect(bare_database, user="wallet_app", autocommit=True) as connection:
-            try:
-                account(connection, name)
-            except psycopg.Error as error:
-                return error.sqlstate
-            return None
+    def opened(connection: psycopg.Connection[Any], name: str) -> str | None:
+        try:
+            account(connection, name)
+        except psycopg.Error as error:
+            return error.sqlstate
+        return None
 
-    with ThreadPoolExecutor() as threads, psycopg.connect(bare_database) as holder:
+    with ThreadPoolExecutor() as threads, ExitStack() as stack:
+        holder = stack.enter_context(psycopg.connect(bare_database))
+        # Before the migration starts, which waits for its lock for no more than 3 seconds.
+        callers = [
+            stack.enter_context(psycopg.connect(bare_database, user="wallet_app", autocommit=True)) for _ in range(3)
+        ]
         account(admin, "taken")
         holder.execute("lock table ledger.account in row share mode")
         migration = threads.submit(migrations.migrate, bare_database)
         waiting_for_locks(admin, 1)
-        calls = [threads.submit(opened, name) for name in ("new", "new", "taken")]
+        calls = [threads.submit(opened, *asked) for asked in zip(callers, ("new", "new", "taken"), strict=True)]
         waiting_for_locks(admin, 1 + len(calls))
         holder.rollback()
         assert migration.result() == ["applied 0020_unique_in_byte_order.sql"]
