@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -134,6 +135,38 @@ def test_the_password_of_database_url_is_for_its_user_and_is_not_shown(protected
         assert "hunter2" not in shown
         other = command("psql", "-w", "-U", "wallet_ops", "-c", "select 1", **environment)
         assert "no password supplied" in other.stderr
+
+
+@pytest.mark.parametrize("asked", [["-qU", "wallet_ops"], ["--user=wallet_ops"], ["wallet_ops"]])
+def test_the_password_of_one_user_is_for_no_other(protected: str, tmp_path: Path, asked: list[str]) -> None:
+    """However the other one is asked for."""
+    assert command("migrate", DATABASE_URL=protected, WALLET_APP_PASSWORD="hunter2").returncode == 0
+    with psycopg.connect(protected, autocommit=True) as admin:
+        admin.execute("alter role wallet_ops password 'hunter2'")  # so that it would be let in
+    url = make_conninfo(protected, user="wallet_app")
+    for own in (
+        {"DATABASE_URL": url, "PGPASSWORD": "hunter2"},
+        {"DATABASE_URL": make_conninfo(url, password="hunter2")},
+    ):
+        environment = {"WALLET_POSTGRES_BIN": settings(url, tmp_path)["WALLET_POSTGRES_BIN"]} | own
+        assert command("psql", "-Atc", "select session_user", **environment).stdout == "wallet_app\n"
+        assert "no password supplied" in command("psql", "-wc", "select 1", *asked, **environment).stderr
+
+
+def test_a_secret_that_psql_would_show_is_refused(psql: Psql, database: str) -> None:
+    said = psql("select 1", DATABASE_URL=make_conninfo(database, sslpassword="hunter2"))
+    assert said == (
+        "server.py: psql would show sslpassword to all users of this machine: take it out of DATABASE_URL\n"
+    )
+
+
+def test_another_database_may_be_asked_for(psql: Psql) -> None:
+    asked = "select current_database(), session_user"
+    assert psql(asked, options=("-d", "postgres")) == "postgres|wallet_ops\n"
+
+
+def test_what_is_wrong_with_the_arguments_psql_says(database: str, tmp_path: Path) -> None:
+    assert "psql: option requires an argument -- 'U'" in command("psql", "-U", **settings(database, tmp_path)).stderr
 
 
 def test_without_a_psql_it_says_how_to_install_one(database: str, tmp_path: Path) -> None:
