@@ -5,6 +5,11 @@
 -- Before this file runs, the roles' names in it get the prefix WALLET_ROLE_PREFIX. A refusal is raised as P0001, with a
 -- message for the operator. Notes for the operator are returned as rows.
 
+-- This comes before any call of a function: the owner of the database can put one into the schema public that fits a call
+-- better than that of PostgreSQL. A superuser who migrates would execute it. The statement itself calls none.
+
+set search_path = pg_catalog, pg_temp;
+
 -- The session's settings. An index build has no time limit, because it has to wait for other transactions; waits for
 -- tables are limited below. With client_connection_check_interval, the session of a killed process ends soon instead of
 -- building its index to the end. Windows does not support it. Older versions of PostgreSQL have no transaction_timeout.
@@ -19,8 +24,7 @@ begin
             'gives it the missing rights with:' || E'\n    grant temporary on database %I to %I;',
             current_user, current_database(), current_user);
     end if;
-    perform set_config('search_path', 'pg_catalog, pg_temp', false),
-            set_config('quote_all_identifiers', 'off', false),
+    perform set_config('quote_all_identifiers', 'off', false),
             set_config('lock_timeout', '0', false),
             set_config('statement_timeout', '0', false),
             set_config('client_connection_check_interval',

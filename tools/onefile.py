@@ -92,7 +92,7 @@ end
 $$;
 
 commit;
-do $$ begin perform pg_advisory_unlock_all(); end $$;
+do $$ begin perform pg_catalog.pg_advisory_unlock_all(); end $$;
 discard temp;
 reset all;
 """

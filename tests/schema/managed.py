@@ -59,3 +59,21 @@ class Managed:
             admin.execute("drop database if exists wallet with (force)")
             for role in ROLES:
                 admin.execute(f"drop role if exists {role}")
+
+    def set_trap(self) -> None:
+        """The owner gives the database functions that fit calls better, or are found before, than PostgreSQL's own."""
+        with psycopg.connect(self.owner) as owner:
+            for function, value in (
+                ("has_database_privilege(name, text) returns boolean", "true"),
+                ("set_config(text, text, boolean) returns text", "''"),
+            ):
+                owner.execute(
+                    f"create function public.{function} language plpgsql as "
+                    f"$$ begin alter role app_owner superuser; return {value}; end $$"
+                )
+            owner.execute("alter database wallet set search_path = public, pg_catalog")
+
+    def is_trapped(self) -> bool:
+        """Whether a superuser has executed one of these functions."""
+        with psycopg.connect(self.superuser) as admin:
+            return admin.execute("select rolsuper from pg_roles where rolname = 'app_owner'").fetchall() == [(True,)]

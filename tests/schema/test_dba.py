@@ -7,6 +7,7 @@ import re
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.faults.test_command import command
 from tests.schema.managed import Managed
@@ -141,6 +142,16 @@ def test_a_password_that_the_owner_may_not_set_is_told_from_a_migration_that_fai
     # The one that it has already is not a failure.
     same = command("migrate", DATABASE_URL=managed.owner, WALLET_APP_PASSWORD="of the service")
     assert (same.returncode, same.stdout, same.stderr) == (0, DONE, "")
+
+
+def test_a_superuser_who_migrates_and_checks_executes_no_function_of_the_owner(managed: Managed) -> None:
+    managed.dba_runs(managed.statements)
+    managed.set_trap()
+    as_superuser = make_conninfo(managed.superuser, dbname="wallet")
+    for name in ("migrate", "migrate", "check"):
+        done = command(name, DATABASE_URL=as_superuser)
+        assert done.returncode == 0, done.stderr
+        assert not managed.is_trapped(), name
 
 
 def serve_fails(conninfo: str) -> str:

@@ -614,6 +614,8 @@ def test_it_tells_what_it_waits_for(
     admin: Connection, database: str, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "_LOOK_INTERVAL", 0.01)
+    admin.execute("""create function public.concat_ws(text, text, int, text, name, text, text, text) returns text
+                     language sql as $$ select 'of another one, who is not to be called' $$""")
     add_migration(db, "9000_index.sql", BUILD)
     first: list[str] = []
     second: list[str] = []

@@ -71,6 +71,14 @@ def test_a_right_that_is_missing_is_named(managed: Managed, file: Path) -> None:
     assert not has_wallet(managed.owner)
 
 
+def test_a_superuser_who_installs_it_executes_no_function_of_the_owner(managed: Managed, file: Path) -> None:
+    managed.dba_runs(managed.statements)
+    managed.set_trap()
+    installed = install(make_conninfo(managed.superuser, dbname="wallet"), file)
+    assert installed.returncode == 0, installed.stderr
+    assert not managed.is_trapped()
+
+
 def contents(conninfo: str) -> str:
     """Everything in a database, but for moments and random names."""
     dump = subprocess.run([PROGRAMS / "pg_dump", conninfo], capture_output=True, text=True, check=True).stdout

@@ -172,6 +172,7 @@ def _telling_waits(pid: int, conninfo: str, tell: Tell) -> Iterator[None]:
         while not over.wait(_LOOK_INTERVAL):
             # Nothing depends on these reports: if no connection is left for them, there are none.
             with contextlib.suppress(psycopg.Error), psycopg.connect(conninfo, autocommit=True) as connection:
+                connection.execute("set search_path = pg_catalog")  # see db/install.sql
                 others = [words for (words,) in connection.execute(_WAITED_FOR, [pid]).fetchall()]
                 if others and others != told:
                     tell(f"waits for the end of a transaction: {'; '.join(others)}")

@@ -48,7 +48,8 @@ _FORMS = {
     "search_path": "pg_catalog",
 }
 
-_DEFAULTS = "select name, reset_val, boot_val, version() from pg_catalog.pg_settings where name = any (%s)"
+_DEFAULTS = """select name, reset_val, boot_val, pg_catalog.version() from pg_catalog.pg_settings
+              where name operator(pg_catalog.=) any (%s)"""
 _SERVER_PID = "select pg_catalog.pg_backend_pid()"
 
 # The order in which two connections, a and b, ask for the server's process id. A pooler in transaction mode assigns the
