@@ -14,15 +14,44 @@ set search_path = pg_catalog, pg_temp;
 -- tables are limited below. With client_connection_check_interval, the session of a killed process ends soon instead of
 -- building its index to the end. Windows does not support it. Older versions of PostgreSQL have no transaction_timeout.
 --
+-- If migrate calls, wallet.program is the version of the program. wallet.state, the DETAIL of a refusal, then says how
+-- the database differs, and what a user who may not migrate it does. A superuser, who may, executes no function for it.
+--
 -- Raises: if the user may not create the functions of this file
 
 do $$
+declare
+    v_program constant text := current_setting('wallet.program', true);
+    v_state text := 'Then run this file again.';
 begin
+    if v_program <> '' and not (select rolsuper from pg_roles where rolname = current_user) then
+        begin
+            v_state := format(
+                'The database is at version %s of the wallet, and this program at version %s: run migrate first, as '
+                'the owner of the database; or run the program of the other version.',
+                wallet.schema_version(), v_program);
+        exception
+            when invalid_schema_name or undefined_function then
+                v_state := 'The database is not migrated yet: run migrate first, as its owner.';
+            when insufficient_privilege then
+                v_state := format(
+                    'The database has a wallet that %I may not use: serve as wallet_app, or as a member of it.',
+                    current_user);
+        end;
+    end if;
+    perform set_config('wallet.state', v_state, false);
     if not has_database_privilege(current_database(), 'temporary') then
-        raise exception using message = format(
-            'The database user %I may not migrate this database. Nothing was changed. An administrator of the server '
-            'gives it the missing rights with:' || E'\n    grant temporary on database %I to %I;',
-            current_user, current_database(), current_user);
+        raise exception using
+            message = case
+                when current_user in ('wallet_app', 'wallet_ops', 'wallet_reporting') then format(
+                    'The role %I may not migrate. Nothing was changed. Migrate as the owner of the database, or as a '
+                    'superuser.', current_user)
+                else format(
+                    'The database user %I may not migrate this database. Nothing was changed. An administrator of the '
+                    'server gives it the missing rights with:' || E'\n    grant temporary on database %I to %I;',
+                    current_user, current_database(), current_user)
+            end,
+            detail = v_state;
     end if;
     perform set_config('quote_all_identifiers', 'off', false),
             set_config('lock_timeout', '0', false),
@@ -100,7 +129,8 @@ $$;
 
 -- pg_temp.missing_rights()
 --
--- A first migration creates the roles, becomes a member of wallet_owner, and creates two schemas; each of the three only
+-- A first migration creates the roles, becomes a member of wallet_owner, and creates two schemas, for which it needs the
+-- rights of wallet_owner without acting as that role, by inheritance; each of the three only
 -- if an administrator has not done it before. A later one acts as wallet_owner, and no more.
 --
 -- Returns: the statements with which an administrator gives this user the rights that it lacks
@@ -115,13 +145,15 @@ declare
     v_may_create constant boolean := (select rolsuper or rolcreaterole from pg_roles where rolname = current_user);
     -- Since version 16, members may act as a role only with an option, and a role's creator may add members.
     v_has_options constant boolean := current_setting('server_version_num')::int >= 160000;
+    v_inherits constant boolean := (select rolsuper or rolinherit from pg_roles where rolname = current_user);
     v_owner_exists constant boolean := exists (select from pg_roles where rolname = 'wallet_owner');
     v_may_act boolean := false;
 begin
     if v_owner_exists then
         v_may_act := pg_has_role('wallet_owner', case when v_has_options then 'set' else 'member' end);
         if v_is_first and v_has_options then
-            v_may_act := v_may_act or pg_has_role('wallet_owner', 'member with admin option');
+            v_may_act := v_may_act and pg_has_role('wallet_owner', 'usage')
+                or v_inherits and pg_has_role('wallet_owner', 'member with admin option');
         elsif v_is_first then
             v_may_act := v_may_act or v_may_create;
         end if;
@@ -136,12 +168,15 @@ begin
             select role.statement
             from (values
                 ('wallet_owner', 'create role wallet_owner nologin;'),
-                ('wallet_app', 'create role wallet_app login;'),
-                ('wallet_ops', 'create role wallet_ops login;'),
-                ('wallet_reporting', 'create role wallet_reporting login;'),
+                ('wallet_app', 'create role wallet_app login password ''…'';'),
+                ('wallet_ops', 'create role wallet_ops login password ''…'';'),
+                ('wallet_reporting', 'create role wallet_reporting login password ''…'';'),
                 ('wallet_reporting', 'alter role wallet_reporting set default_transaction_read_only = on;')
             ) as role (name, statement)
             where role.name not in (select rolname from pg_roles);
+    end if;
+    if v_is_first and not v_inherits and (not v_has_options or v_may_create and not v_owner_exists) then
+        return next format('alter role %I inherit;', current_user);
     end if;
     if not v_may_act then
         return next format(
@@ -153,35 +188,11 @@ begin
 end
 $$;
 
--- pg_temp.state(version)
+-- pg_temp.check_rights()
 --
--- Returns: how this database differs from p_version, and what a user who may not migrate it does then
+-- Raises: if this user lacks a right for a migration, with the state as DETAIL; if a schema of the same name is no wallet
 
-create function pg_temp.state(p_version text)
-    returns text
-    language plpgsql
-as $$
-declare
-    v_version text;
-begin
-    v_version := wallet.schema_version();
-    return format(
-        'The database is at version %s of the wallet, and this program at version %s: run migrate first, as the owner '
-        'of the database; or run the program of the other version.', v_version, p_version);
-exception
-    when invalid_schema_name or undefined_function then
-        return 'The database is not migrated yet: run migrate first, as its owner.';
-    when insufficient_privilege then
-        return format(
-            'The database has a wallet that %I may not use: serve as wallet_app, or as a member of it.', current_user);
-end
-$$;
-
--- pg_temp.check_rights(version)
---
--- Raises: if this user lacks a right for a migration to p_version; the DETAIL is the state of the database
-
-create function pg_temp.check_rights(p_version text)
+create function pg_temp.check_rights()
     returns void
     language plpgsql
 as $$
@@ -192,6 +203,11 @@ declare
     );
 begin
     perform pg_temp.check_prefix();
+    if exists (select from pg_namespace where nspname in ('ledger', 'wallet'))
+        and not exists (select from pg_tables where schemaname = 'ledger' and tablename = 'migration')
+    then
+        raise exception 'The database has a schema called ledger or wallet that does not belong to a wallet. Nothing was changed. Rename it, or give the wallet a database of its own.';
+    end if;
     if v_missing is not null then
         raise exception using
             message = case
@@ -203,7 +219,7 @@ begin
                     'The database user %I may not migrate this database. Nothing was changed. An administrator of the '
                     'server gives it the missing rights with:%s', current_user, v_missing)
             end,
-            detail = pg_temp.state(p_version);
+            detail = current_setting('wallet.state');
     end if;
 end
 $$;
@@ -511,7 +527,8 @@ begin
         exception
             when insufficient_privilege then
                 return next format(
-                    '%s has to write wallet.make_payment(…): this database user may not set its search_path', v_role);
+                    '%s has to write wallet.make_payment(…), until an administrator of the server runs: '
+                    'alter role %I in database %I set search_path = wallet;', v_role, v_role, current_database());
         end;
     end loop;
 end
@@ -571,7 +588,11 @@ begin
             null; -- Detected below, as in the cases in which PostgreSQL only warns.
     end;
     if v_was_public and has_database_privilege('public', current_database(), 'connect') then
-        return next 'every role may still connect to this database: only its owner can change that';
+        return next format(
+            'every role may still connect to this database. Its owner can change that: '
+            'grant connect on database %1$I to %2$s, %3$I; revoke connect on database %1$I from public; '
+            'or migrate does it, after: alter database %1$I owner to %3$I;',
+            current_database(), v_users, current_user);
         return;
     end if;
     select string_agg(lost, ', ' order by lost) into v_lost

@@ -35,7 +35,7 @@ begin
     if current_setting('server_encoding') <> 'UTF8' then
         raise exception 'The wallet needs a database with the encoding UTF8: create database … encoding ''UTF8''.';
     end if;
-    perform pg_temp.check_rights('{version}');
+    perform pg_temp.check_rights();
     if exists (select from pg_tables where schemaname = 'ledger' and tablename = 'migration') then
         raise exception using message =
             'This database has a wallet. The file installs one into a database that has none: to bring a wallet to '

@@ -23,7 +23,7 @@ from wallet_api import __version__, settings
 from wallet_api.commands import CommandRefused, check, follow, key, psql
 from wallet_api.database import embedded, installer, migrations
 from wallet_api.database.outage import outage
-from wallet_api.database.roles import Roles
+from wallet_api.database.roles import Roles, check_service
 from wallet_api.observability import log
 from wallet_api.serving import processes
 from wallet_api.settings import Kind, Settings
@@ -158,6 +158,7 @@ def _serve(configuration: Settings, arguments: Namespace) -> int:
                     if refusal.state is None:
                         raise
                     raise installer.MigrationRefused(refusal.state) from None
+            check_service(conninfo, Roles(configuration.role_prefix).app)
         except psycopg.OperationalError as error:
             # Serve anyway: the database may return at this version. Until then, requests get 503.
             outage.failed("Cannot connect to the database", error)

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.faults.test_command import command
-from tests.schema.managed import Managed
+from tests.schema.managed import ROLES, Managed
 from tests.support import PROJECT, ledger_problems, open_account, pay, serving
 from wallet_api.database import migrations
 
@@ -68,7 +68,7 @@ def test_migrate_names_what_is_missing_by_the_statements_that_give_it(managed: M
         "An administrator of the server gives it the missing rights with:"
     )
     # The document's statements, but for the passwords and what only makes typing easier.
-    expected = [re.sub(r" password '.*'", "", line) for line in managed.statements if is_left_out(line)]
+    expected = [re.sub(r" password '.*'", " password '…'", line) for line in managed.statements if is_left_out(line)]
     assert [line.strip() for line in named] == sorted(
         (line for line in expected if "search_path" not in line), key=lambda line: line.startswith("grant")
     )
@@ -76,8 +76,10 @@ def test_migrate_names_what_is_missing_by_the_statements_that_give_it(managed: M
         schemas = "select from pg_namespace where nspname in ('ledger', 'wallet')"
         assert admin.execute(schemas).fetchall() == []
 
-    managed.dba_runs(named)
+    managed.dba_runs([line.replace("…", "of the service") for line in named])
     assert command("migrate", DATABASE_URL=managed.owner).stdout == DONE
+    with psycopg.connect(managed.app) as app:
+        assert app.execute("select wallet.schema_version()").fetchall() == [(migrations.version(),)]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,68 @@ def test_a_membership_that_may_not_act_as_the_role_is_not_enough(managed: Manage
     managed.dba_runs(["grant app_owner to current_user with set true;", "create database wallet owner app_owner;"])
     refused = command("migrate", DATABASE_URL=managed.owner)
     assert refused.stderr.splitlines()[1:] == ["    grant wallet_owner to app_owner with inherit true, set true;"]
+
+
+def test_an_owner_who_does_not_inherit_the_rights_of_its_role_is_told_so(managed: Managed) -> None:
+    mend = "alter role app_owner inherit;"
+    if managed.has_options:
+        mend = "grant wallet_owner to app_owner with inherit true, set true;"
+    managed.dba_runs(
+        [
+            line.replace("inherit true", "inherit false")
+            if managed.has_options
+            else line.replace("create role app_owner", "create role app_owner noinherit")
+            for line in managed.statements
+        ]
+    )
+    refused = command("migrate", DATABASE_URL=managed.owner)
+    assert refused.stderr.splitlines()[1:] == [f"    {mend}"]
+    managed.dba_runs([mend])
+    assert command("migrate", DATABASE_URL=managed.owner).stdout == DONE
+
+
+def test_the_notes_have_the_statements_that_mend_what_the_user_may_not(managed: Managed) -> None:
+    managed.dba_runs(
+        [
+            line.replace("database wallet owner app_owner", "database wallet")
+            for line in managed.statements
+            if not line.startswith("alter role wallet_ops")
+        ]
+        + ["grant create on database wallet to app_owner;"]
+    )
+    noted = command("migrate", DATABASE_URL=managed.owner)
+    assert noted.returncode == 0, noted.stderr
+    typing, connecting = [line for line in noted.stderr.splitlines() if " applied " not in line]
+    assert typing == (
+        "migrate: wallet_ops has to write wallet.make_payment(…), until an administrator of the server runs: "
+        "alter role wallet_ops in database wallet set search_path = wallet;"
+    )
+    assert connecting.startswith("migrate: every role may still connect to this database. Its owner can change that: ")
+    grant, revoke, owner = re.findall(r"(?:grant|revoke|alter) [^;:]*;", connecting)
+    managed.dba_runs([typing.partition("runs: ")[2], grant, revoke])
+    again = command("migrate", DATABASE_URL=managed.owner)
+    assert (again.returncode, again.stderr) == (0, "")
+    with psycopg.connect(managed.superuser, dbname="wallet") as admin:
+        connects = "select has_database_privilege(%s, 'wallet', 'connect')"
+        for role, may in {"public": False, **dict.fromkeys(ROLES, True)}.items():
+            assert admin.execute(connects, [role]).fetchall() == [(may,)], role
+    managed.dba_runs(["grant connect on database wallet to public;", owner])
+    assert command("migrate", DATABASE_URL=managed.owner).returncode == 0
+    with psycopg.connect(managed.superuser, dbname="wallet") as admin:
+        assert admin.execute(connects, ["public"]).fetchall() == [(False,)]
+
+
+@pytest.mark.parametrize("schema", ["wallet", "ledger"])
+def test_a_schema_of_the_same_name_is_left_alone(managed: Managed, schema: str) -> None:
+    managed.dba_runs(managed.statements)
+    with psycopg.connect(managed.owner) as owner:
+        owner.execute(f"create schema {schema}")
+    refused = command("migrate", DATABASE_URL=managed.owner)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "server.py: The database has a schema called ledger or wallet that does not belong to a wallet. "
+        "Nothing was changed. Rename it, or give the wallet a database of its own.\n",
+    )
 
 
 def test_a_password_that_the_owner_may_not_set_is_told_from_a_migration_that_failed(managed: Managed) -> None:
@@ -179,4 +243,22 @@ def test_serve_says_whether_there_is_no_wallet_another_version_or_no_right(manag
     assert serve_fails(managed.app) == (
         f"server.py: The database is at version of tomorrow of the wallet, and this program at version "
         f"{migrations.version()}: run migrate first, as the owner of the database; or run the program of the other version."
+    )
+    with psycopg.connect(managed.superuser, dbname="wallet", autocommit=True) as admin:
+        admin.execute("revoke temporary on database wallet from public")
+    assert serve_fails(managed.app).startswith("server.py: The database is at version of tomorrow of the wallet, and ")
+    refused = command("migrate", DATABASE_URL=managed.app)
+    assert refused.stderr == (
+        "server.py: The role wallet_app may not migrate. Nothing was changed. Migrate as the owner of the database, "
+        "or as a superuser.\n"
+    )
+
+
+def test_serve_ends_at_once_if_the_user_may_not_act_as_wallet_app(managed: Managed) -> None:
+    managed.dba_runs(managed.statements)
+    assert command("migrate", DATABASE_URL=managed.owner).returncode == 0
+    assert serve_fails(managed.conninfo("wallet_ops", "of the operators")) == (
+        "server.py: The service acts as the role wallet_app, and wallet_ops may not "
+        '(permission denied to set role "wallet_app"): serve as wallet_app, or as a member of it. '
+        "If the names of the roles have a prefix, set WALLET_ROLE_PREFIX."
     )

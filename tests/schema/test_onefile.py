@@ -68,6 +68,7 @@ def test_a_right_that_is_missing_is_named(managed: Managed, file: Path) -> None:
     refused = install(managed.owner, file)
     assert refused.returncode == 3
     assert "    grant wallet_owner to app_owner" in refused.stderr
+    assert "DETAIL:  Then run this file again." in refused.stderr
     assert not has_wallet(managed.owner)
 
 

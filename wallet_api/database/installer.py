@@ -55,9 +55,10 @@ def begin(connection: psycopg.Connection[Any], text: str, version: str) -> None:
 
     Raises MigrationRefused if the database user lacks a right for a migration to `version`.
     """
+    connection.execute("select pg_catalog.set_config('wallet.program', %s, false)", [version])
     with _refusals():
         connection.execute(text)
-    call(connection, "check_rights", version)
+    call(connection, "check_rights")
 
 
 def call(connection: psycopg.Connection[Any], function: str, *arguments: object) -> list[Any]:

@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from wallet_api.database.installer import MigrationRefused, call
 
@@ -32,6 +33,19 @@ class Roles(NamedTuple):
     def named(self, text: str) -> str:
         """The SQL text with these roles' names instead of the unprefixed ones."""
         return _NAME.sub(rf"{self.prefix}\g<0>", text)
+
+
+def check_service(conninfo: str, app: str) -> None:
+    """Raises MigrationRefused if this user may not act as the role `app`, as the service does in each session."""
+    with psycopg.connect(conninfo) as connection:
+        try:
+            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(app)))
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
+            user, why = connection.info.user, error.diag.message_primary
+            raise MigrationRefused(
+                f"The service acts as the role {app}, and {user} may not ({why}): serve as {app}, or as a member of "
+                "it. If the names of the roles have a prefix, set WALLET_ROLE_PREFIX."
+            ) from None
 
 
 def check_password(connection: psycopg.Connection[Any], conninfo: str, app: str, password: str) -> None:
