@@ -17,6 +17,9 @@ _AFTERMATH = 60.0
 _ATTEMPT = 1.0
 _QUIET = 10.0
 
+# The functions of psycopg_pool that warn of a lost connection.
+_OF_LOST = ("check", "_return_connection")
+
 
 class Outage:
     """The present outage of this process, or the last one. Times are values of perf_counter()."""
@@ -38,7 +41,9 @@ class Outage:
             logger.warning("%s: %s", event, cause)
         elif self.lasts and now - self._told > _INTERVAL:
             self._told = now
-            logger.warning("No database for %.0f s, %d refused requests. %s: %s", *self._extent(now), event, cause)
+            logger.warning(
+                "Trouble with the database for %.0f s, %d refused requests. %s: %s", *self._extent(now), event, cause
+            )
         self._failed = now
         if self.lasts and pool:
             self._pools.add(pool)
@@ -58,12 +63,11 @@ class Outage:
         if self.lasts and not self._pools:
             self._end(made)
 
-    def answered(self, began: float, ended: float) -> None:
-        """Ends the outage if the call of this time was made long after the last failure."""
+    def answered(self, pool: str, began: float, ended: float) -> None:
+        """Tells that a pool had a connection at this time. Long after the last failure, it then misses none."""
         self._answered = ended
         if self.lasts and began > self._failed + _QUIET:
-            self._pools.clear()
-            self._end(began)
+            self.connected(pool, began)
 
     def _end(self, moment: float) -> None:
         self.lasts, self._ended = False, moment
@@ -87,7 +91,10 @@ class _PoolFilter(logging.Filter):
             case (str(pool), Exception() as error):
                 outage.failed("Cannot connect to the database", error, pool)
                 return False
-        return not outage.explains()
+            case (str(), int() | float()):  # it has given up
+                return False
+        # A connection that was lost; the pool also warns of one that was not returned as it should be.
+        return not (record.funcName in _OF_LOST and outage.explains())
 
 
 logging.getLogger("psycopg.pool").addFilter(_PoolFilter())
