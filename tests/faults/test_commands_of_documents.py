@@ -39,6 +39,7 @@ NO_COMMANDS = {
         "wallet_api.command_line", "client\n", "the transaction of", "a rule (db/", "database/installer.py",
     ],
     "docs/guarantees.md": ["DATABASE_URL=postgresql://wallet_app@one,two"],
+    "docs/installation.md": ["- job_name"],
     "docs/operations.md": ["max_connections", "# type"],
     "db/README.md": ["drop index"],
 }  # fmt: skip
@@ -58,6 +59,7 @@ NOT_RUN = [
     ("docs/clients.md", ".*", "tests/clients runs the commands and the programs"),
     (".*", "kubectl ", "needs Kubernetes; tests/deploy runs what the manifests say"),
     ("docs/installation.md", "python3 -m venv /opt|systemctl ", "needs root and systemd; tests/deploy runs the units"),
+    ("docs/installation.md", "DATABASE_URL_FILE=/etc/wallet/", "tests/deploy/test_documents.py runs it"),
     (
         "docs/installation.md",
         "create role wallet_owner|DATABASE_URL=postgresql://app_owner@",
