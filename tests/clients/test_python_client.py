@@ -261,13 +261,40 @@ def test_the_program_does_not_take_a_refusal_for_final_while_an_earlier_try_is_u
 def test_an_order_that_could_not_be_paid_stays_open_with_its_key(package: Path, database: str, tmp_path: Path) -> None:
     nowhere, _ = programs("python", "http://127.0.0.1:9")
     nowhere = nowhere.replace("time.monotonic() + 120", "time.monotonic() + 0.1")
-    assert printed(nowhere, package, tmp_path) == ["[('12.50', 'open'), ('1000000', 'open')]"]
+    *reasons, states = printed(nowhere, package, tmp_path)
+    assert states == "[('12.50', 'open'), ('1000000', 'open')]"
+    assert len(reasons) == 2
+    assert all("No final answer" in reason and "Connection refused" in reason for reason in reasons)
     with serving(DATABASE_URL=database) as server, server.client() as api:
         open_account(api, "buyer", "2000000")
         open_account(api, "seller")
         later, _ = programs("python", server.url)
         later = later.replace("\n    add_order(", "\n    orders or add_order(")  # adds no more orders
         assert printed(later, package, tmp_path) == ["[('12.50', 'paid'), ('1000000', 'paid')]"]
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "ключ"])
+def test_a_key_that_cannot_be_a_header_is_not_repeated(key: str, package: Path, tmp_path: Path) -> None:
+    with httpx2.Client() as nobody, network(nobody, []) as url:
+        program, _ = programs("python", url)
+        program = program.replace("str(uuid.uuid4())", repr(key)).replace("time.sleep(", "raise SystemExit(")
+        program = program.replace('    add_order(orders, buyer=1, seller=2, amount="1000000")\n', "")
+        reason, states = printed(program, package, tmp_path)
+    assert "LocalProtocolError" in reason or "UnicodeEncodeError" in reason
+    assert states == "[('12.50', 'open')]"
+
+
+def strange(status: int, body: bytes) -> Fault:
+    return lambda _: (status, body, {"Content-Length": str(len(body))})
+
+
+def test_an_answer_that_is_not_wallets_leaves_the_order_open(package: Path, tmp_path: Path) -> None:
+    answers = [(403, b"<html>"), (404, b'{"Error":"no route"}'), (200, b""), (200, b"null"), (400, b"1"), (204, b"")]
+    with httpx2.Client() as nobody, network(nobody, [strange(*answer) for answer in answers]) as url:
+        program, _ = programs("python", url)
+        assert printed(program, package, tmp_path)[-1] == "[('12.50', 'open'), ('1000000', 'open')]"
+        *reasons, states = printed(program, package, tmp_path)  # it adds two orders more
+    assert (len(reasons), states.count("open")) == (4, 4)
 
 
 def test_the_program_reads_all_pages(package: Path, database: str, tmp_path: Path) -> None:
