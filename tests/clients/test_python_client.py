@@ -217,8 +217,10 @@ def network(api: httpx2.Client, faults: list[Fault]) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Network) as server:
         threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
     assert not remaining
 
 

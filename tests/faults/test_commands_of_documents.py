@@ -83,7 +83,6 @@ NOT_RUN = [
         "pg_dumpall --no-role-passwords|psql --username",
         "is a variant of a command beside it",
     ),
-    ("docs/operations.md", "WALLET_APP_PASSWORD=… ", "has a password of the reader's"),
     (".*", r"\.venv/bin/python server\.py check --every", "never ends; tests/sql/test_check_ledger.py runs it"),
 ]
 
