@@ -253,6 +253,8 @@ def _text_of(setting: Field[Any], environment: Mapping[str, str]) -> str | None:
         return environment.get(variable(setting), default)
     if variable(setting) in environment:
         raise BadSetting(f"{file} should not be set together with {variable(setting)}")
+    if environment[file] == "":
+        raise BadSetting(f"{file} should name a file, or not be set")
     try:
         return Path(environment[file]).read_text("utf-8")
     except OSError as error:

@@ -122,6 +122,11 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(database: str, variable: str,
     assert "hunter2" not in line
 
 
+def test_an_empty_name_of_a_file_is_told() -> None:
+    result = command("check", DATABASE_URL="host=/nonexistent", PGPASSWORD_FILE="")
+    assert (result.returncode, result.stderr) == (2, "server.py: PGPASSWORD_FILE should name a file, or not be set\n")
+
+
 ENCODED = "special characters percent-encoded, above all in the password: @ as %40, / as %2F, % as %25, a blank as %20"
 SCHEME, OPTION = "should begin with postgresql://, not with", "should not have the option"
 

@@ -557,7 +557,7 @@ def test_of_very_many_problems_the_command_tells_the_number(ledger: Connection, 
 def test_the_command_without_a_wallet(bare_database: str) -> None:
     code, lines, error = check(bare_database)
     assert (code, lines) == (1, [])
-    assert error.startswith("server.py: there is no wallet of this version that this user may use")
+    assert error.startswith("server.py: there is no wallet of this version: run migrate first (")
     code, lines, error = check("host=/nonexistent")
     assert (code, lines) == (1, [])
     assert error.startswith("server.py: the database cannot be used")

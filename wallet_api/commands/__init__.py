@@ -22,8 +22,13 @@ def wallet(conninfo: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(conninfo, client_encoding="utf8") as connection:
         try:
             yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            user, reason = connection.info.user, error.diag.message_primary
+            raise CommandRefused(f"{user} may not do this: {reason} (docs/configuration.md has the users)") from None
         except NO_WALLET as error:
-            raise CommandRefused(f"there is no wallet of this version that this user may use: {error}") from None
+            raise CommandRefused(
+                f"there is no wallet of this version: run migrate first ({error.diag.message_primary})"
+            ) from None
         except psycopg.Error as error:
             if errors.is_refusal(error):
                 raise CommandRefused(error.diag.message_primary) from None
