@@ -131,6 +131,8 @@ def test_it_may_have_roles_of_its_own(cluster: str, bare_database: str, file: Pa
 
 
 def test_make_sql_writes_it() -> None:
-    shown = subprocess.run(["make", "--dry-run", "sql"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "sql"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
     assert shown.splitlines()[-1].endswith("/python -m tools.onefile")
     assert onefile.PATH == PROJECT / "dist/wallet.sql"

@@ -8,7 +8,6 @@ import re
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import sql
 
 from wallet_api.database.installer import MigrationRefused, call
 
@@ -37,15 +36,19 @@ class Roles(NamedTuple):
 
 def check_service(conninfo: str, app: str) -> None:
     """Raises MigrationRefused if this user may not act as the role `app`, as the service does in each session."""
-    with psycopg.connect(conninfo) as connection:
+    # In one statement, because a pooler may allow no transactions: the service says so then.
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        right = "set" if connection.info.server_version >= 160000 else "member"
+        query = "select pg_catalog.pg_has_role(%s::pg_catalog.name, %s::pg_catalog.text)"
         try:
-            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(app)))
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
-            user, why = connection.info.user, error.diag.message_primary
+            may_act = connection.execute(query, [app, right]).fetchone() == (True,)
+        except psycopg.errors.UndefinedObject:
+            may_act = False
+        if not may_act:
             raise MigrationRefused(
-                f"The service acts as the role {app}, and {user} may not ({why}): serve as {app}, or as a member of "
-                "it. If the names of the roles have a prefix, set WALLET_ROLE_PREFIX."
-            ) from None
+                f"The service acts as the role {app}, and {connection.info.user} may not: serve as {app}, or as a "
+                "member of it. If the names of the roles have a prefix, set WALLET_ROLE_PREFIX."
+            )
 
 
 def check_password(connection: psycopg.Connection[Any], conninfo: str, app: str, password: str) -> None:
