@@ -63,11 +63,15 @@ class Outage:
         if self.lasts and not self._pools:
             self._end(made)
 
-    def answered(self, pool: str, began: float, ended: float) -> None:
-        """Tells that a pool had a connection at this time. Long after the last failure, it then misses none."""
+    def answered(self, began: float, ended: float) -> None:
+        """Ends the outage if the call of this time was made long after the last failure.
+
+        A pool that has given up misses its connections until it is used: it may be the only one that the outage was of.
+        """
         self._answered = ended
         if self.lasts and began > self._failed + _QUIET:
-            self.connected(pool, began)
+            self._pools.clear()
+            self._end(began)
 
     def _end(self, moment: float) -> None:
         self.lasts, self._ended = False, moment

@@ -303,7 +303,7 @@ class Database:
             if record is not None:
                 record.database += ended - began
                 record.add_step(function or query, began, ended, failure)
-        outage.answered(self.name, began, ended)
+        outage.answered(began, ended)
         if connection.unsafe:
             await connection.close()
             logger.warning("A commit stopped waiting for the standby")
