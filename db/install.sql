@@ -5,8 +5,8 @@
 -- Before this file runs, the roles' names in it get the prefix WALLET_ROLE_PREFIX. A refusal is raised as P0001, with a
 -- message for the operator. Notes for the operator are returned as rows.
 
--- This comes before any call of a function: the owner of the database can put one into the schema public that fits a call
--- better than that of PostgreSQL. A superuser who migrates would execute it. The statement itself calls none.
+-- This comes before any call of a function: the owner of the database can put one into the schema public that fits a
+-- call better than that of PostgreSQL. A superuser who migrates would execute it. The statement itself calls none.
 
 set search_path = pg_catalog, pg_temp;
 
@@ -14,8 +14,9 @@ set search_path = pg_catalog, pg_temp;
 -- tables are limited below. With client_connection_check_interval, the session of a killed process ends soon instead of
 -- building its index to the end. Windows does not support it. Older versions of PostgreSQL have no transaction_timeout.
 --
--- If migrate calls, wallet.program is the version of the program. wallet.state, the DETAIL of a refusal, then says how
--- the database differs, and what a user who may not migrate it does. A superuser, who may, executes no function for it.
+-- If migrate calls, wallet.program is the version of the program. A user who lacks a right for a migration is refused
+-- with the message wallet.refusal, whose {statements} give the right, and the DETAIL wallet.state: how the database
+-- differs, and what such a user does. A superuser, who may migrate, executes no function for it.
 --
 -- Raises: if the user may not create the functions of this file
 
@@ -23,6 +24,15 @@ do $$
 declare
     v_program constant text := current_setting('wallet.program', true);
     v_state text := 'Then run this file again.';
+    v_refusal constant text := case
+        -- They must not get the rights of the owner: see record_files.
+        when current_user in ('wallet_app', 'wallet_ops', 'wallet_reporting') then format(
+            'The role %I may not migrate. Nothing was changed. Migrate as the owner of the database, or as a '
+            'superuser.', current_user)
+        else format(
+            'The database user %I may not migrate this database. Nothing was changed. An administrator of the server '
+            'gives it the missing rights with:{statements}', current_user)
+    end;
 begin
     if v_program <> '' and not (select rolsuper from pg_roles where rolname = current_user) then
         begin
@@ -39,18 +49,12 @@ begin
                     current_user);
         end;
     end if;
-    perform set_config('wallet.state', v_state, false);
+    perform set_config('wallet.refusal', v_refusal, false), set_config('wallet.state', v_state, false);
     if not has_database_privilege(current_database(), 'temporary') then
         raise exception using
-            message = case
-                when current_user in ('wallet_app', 'wallet_ops', 'wallet_reporting') then format(
-                    'The role %I may not migrate. Nothing was changed. Migrate as the owner of the database, or as a '
-                    'superuser.', current_user)
-                else format(
-                    'The database user %I may not migrate this database. Nothing was changed. An administrator of the '
-                    'server gives it the missing rights with:' || E'\n    grant temporary on database %I to %I;',
-                    current_user, current_database(), current_user)
-            end,
+            message = replace(
+                v_refusal, '{statements}',
+                format(E'\n    grant temporary on database %I to %I;', current_database(), current_user)),
             detail = v_state;
     end if;
     perform set_config('quote_all_identifiers', 'off', false),
@@ -129,9 +133,9 @@ $$;
 
 -- pg_temp.missing_rights()
 --
--- A first migration creates the roles, becomes a member of wallet_owner, and creates two schemas, for which it needs the
--- rights of wallet_owner without acting as that role, by inheritance; each of the three only
--- if an administrator has not done it before. A later one acts as wallet_owner, and no more.
+-- A first migration creates the roles, becomes a member of wallet_owner, and creates two schemas for that role, whose
+-- rights it has to inherit. What an administrator has done before, it leaves out. A later migration only acts as
+-- wallet_owner.
 --
 -- Returns: the statements with which an administrator gives this user the rights that it lacks
 
@@ -210,15 +214,7 @@ begin
     end if;
     if v_missing is not null then
         raise exception using
-            message = case
-                -- They must not get the rights of the owner: see record_files.
-                when current_user in ('wallet_app', 'wallet_ops', 'wallet_reporting') then format(
-                    'The role %I may not migrate. Nothing was changed. Migrate as the owner of the database, or as a '
-                    'superuser.', current_user)
-                else format(
-                    'The database user %I may not migrate this database. Nothing was changed. An administrator of the '
-                    'server gives it the missing rights with:%s', current_user, v_missing)
-            end,
+            message = replace(current_setting('wallet.refusal'), '{statements}', v_missing),
             detail = current_setting('wallet.state');
     end if;
 end

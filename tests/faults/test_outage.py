@@ -92,6 +92,7 @@ def test_requests_that_gave_up_during_an_outage_do_not_keep_others_from_connecti
             assert [api.get(path).status_code for path in ("/account/1", "/accounts", "/readyz")] == [503] * 3
         [metrics] = re.findall(r"Metrics on (http://[\w.:]+/metrics)", server.log)
         wait_until(lambda: 'wallet_pool_waiting{pool="calls"} 0.0' in httpx2.get(metrics).text)
+        assert len(warnings := events(server, "warning")) == 1, warnings
         primary.start()
         wait_until(lambda: api.get("/readyz").status_code == 200)
         wait_until(lambda: api.get("/accounts").status_code == 200)

@@ -61,16 +61,18 @@ class Managed:
                 admin.execute(f"drop role if exists {role}")
 
     def set_trap(self) -> None:
-        """The owner gives the database functions that fit calls better, or are found before, than PostgreSQL's own."""
+        """The owner gives the database functions and a type that PostgreSQL finds before its own, or that fit better."""
         with psycopg.connect(self.owner) as owner:
             for function, value in (
                 ("has_database_privilege(name, text) returns boolean", "true"),
                 ("set_config(text, text, boolean) returns text", "''"),
+                ("is_a_moment(pg_catalog.timestamptz) returns boolean", "true"),
             ):
                 owner.execute(
                     f"create function public.{function} language plpgsql as "
                     f"$$ begin alter role app_owner superuser; return {value}; end $$"
                 )
+            owner.execute("create domain timestamptz as pg_catalog.timestamptz check (is_a_moment(value))")
             owner.execute("alter database wallet set search_path = public, pg_catalog")
 
     def is_trapped(self) -> bool:

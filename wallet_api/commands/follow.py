@@ -26,6 +26,7 @@ def follow(conninfo: Callable[[], str], after: str | None, complain: Callable[[o
             with wallet(conninfo()) as connection:
                 connection.autocommit = True
                 load_as_text(connection)
+                connection.execute("set search_path = pg_catalog")  # see check.py
                 connection.execute("set TimeZone = 'UTC'")
                 connection.execute("set DateStyle = 'ISO'")
                 for end in _ends(connection, complain):

@@ -50,5 +50,6 @@ def _moment(value: datetime | None) -> str:
 
 def _call(conninfo: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
     with wallet(conninfo) as connection:
+        connection.execute("set local search_path = pg_catalog")  # see check.py
         connection.execute("set local TimeZone = 'UTC'")  # of times without a time zone, and in results
         return connection.execute(query, arguments).fetchall()

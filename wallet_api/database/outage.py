@@ -9,9 +9,9 @@ from time import perf_counter
 
 logger = logging.getLogger(__name__)
 
-# In seconds: between two warnings; how long after an outage its consequences may still be found; how long ago a failed
-# attempt to connect has begun, at most; and the time without a failure after which a call ends an outage. That is
-# longer than a pool pauses between two attempts: a call may succeed on an old connection.
+# In seconds: between two warnings; how long after an outage its consequences may still be found; how long a failed attempt
+# to connect took at most; and the time without a failure after which a call ends an outage. That is longer than a pool
+# pauses between two attempts: a call may succeed on an old connection.
 _INTERVAL = 30.0
 _AFTERMATH = 60.0
 _ATTEMPT = 1.0
@@ -34,7 +34,7 @@ class Outage:
         self._pools: set[str] = set()
 
     def failed(self, event: str, cause: object, pool: str = "", since: float | None = None) -> None:
-        """Logs a failure, unless an outage explains it. `since` is when that which failed has begun."""
+        """Logs a failure, unless an outage explains it. `since` is when what failed began."""
         now = perf_counter()
         if not self.explains(now - _ATTEMPT if since is None else since):
             self.lasts, self.refused, self._began, self._told = True, 0, now, now
@@ -54,7 +54,7 @@ class Outage:
             self.failed("Got no connection to the database", error, since=since)
 
     def explains(self, since: float = -math.inf) -> bool:
-        """Whether an outage explains the failure of something that has begun at `since`."""
+        """Whether an outage explains the failure of something that began at `since`."""
         return self.lasts or (since < self._ended and perf_counter() - self._ended < _AFTERMATH)
 
     def connected(self, pool: str, made: float) -> None:
@@ -85,7 +85,11 @@ outage = Outage()
 
 
 class _PoolFilter(logging.Filter):
-    """Takes failed attempts to connect, and what follows from them, out of the log of psycopg's pools."""
+    """Takes failed attempts to connect, and what follows from them, out of the log of psycopg's pools.
+
+    It relies on the arguments of their records and on the names of their functions, which are not documented (checked
+    with psycopg_pool 3.3). tests/faults/test_outage.py fails if they change.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is logged."""
