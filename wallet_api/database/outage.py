@@ -9,9 +9,9 @@ from time import perf_counter
 
 logger = logging.getLogger(__name__)
 
-# In seconds: between two warnings; how long after an outage its consequences may still be found; how long a failed attempt
-# to connect took at most; and the time without a failure after which a call ends an outage. That is longer than a pool
-# pauses between two attempts: a call may succeed on an old connection.
+# In seconds: between two warnings; how long after an outage its consequences may still be found; how long a failed
+# attempt to connect took at most; and the time without a failure after which a call ends an outage. That is longer than
+# a pool pauses between two attempts: a call may succeed on an old connection.
 _INTERVAL = 30.0
 _AFTERMATH = 60.0
 _ATTEMPT = 1.0
