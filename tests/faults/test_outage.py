@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -12,6 +13,8 @@ from tests.faults.postgres import Postgres
 from tests.support import Server, account, pay, serving, wait_until
 
 CLIENTS = 16
+# In seconds.
+_LONGER_THAN_THE_POOL_TRIES = 4
 
 
 def events(server: Server, level: str) -> list[str]:
@@ -87,7 +90,7 @@ def test_requests_that_gave_up_during_an_outage_do_not_keep_others_from_connecti
     with serving(DATABASE_URL=primary.conninfo(), **settings) as server, server.client() as api:
         wait_until(lambda: api.get("/readyz").status_code == 200)
         primary.kill()
-        end = time.monotonic() + 8  # longer than reconnect_timeout
+        end = time.monotonic() + _LONGER_THAN_THE_POOL_TRIES
         while time.monotonic() < end:
             assert [api.get(path).status_code for path in ("/account/1", "/accounts", "/readyz")] == [503] * 3
         [metrics] = re.findall(r"Metrics on (http://[\w.:]+/metrics)", server.log)
@@ -97,3 +100,19 @@ def test_requests_that_gave_up_during_an_outage_do_not_keep_others_from_connecti
         wait_until(lambda: api.get("/readyz").status_code == 200)
         wait_until(lambda: api.get("/accounts").status_code == 200)
         wait_until(lambda: api.get("/account/1").status_code == 404)
+
+
+def test_a_request_that_waits_longer_than_the_pool_tries_is_answered_when_the_database_is_back(
+    primary: Postgres,
+) -> None:
+    with primary.admin() as admin:
+        pair = account(admin, "buyer", 10), account(admin, "seller")
+    settings = {"WALLET_POOL_TIMEOUT": "20", "WALLET_COALESCE_TIMEOUT": "20"}
+    with serving(DATABASE_URL=primary.conninfo(), **settings) as server, server.client() as api:
+        wait_until(lambda: pay(api, *pair).status_code == 200 and api.get("/account/1").status_code == 200)
+        primary.kill()
+        with ThreadPoolExecutor() as threads:
+            answers = [threads.submit(pay, api, *pair), threads.submit(api.get, "/account/1")]
+            time.sleep(_LONGER_THAN_THE_POOL_TRIES)
+            primary.start()
+            assert [answer.result().status_code for answer in answers] == [200, 200]

@@ -33,6 +33,10 @@ _PAGE = 1000
 # Detect a server that has vanished without closing its connections: within half a minute, where the system supports it.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 
+# In seconds. The pool gives up a connection that it cannot make within this time, and only a new request for one makes
+# it try again. So a request for a connection is repeated as often: after a failover, it finds the new primary soon.
+_RECONNECT_TIMEOUT = 1.0
+
 # A transaction whose queries all see the same snapshot.
 _BEGIN_READING = "begin isolation level repeatable read"
 # The server function that warns (no more than that) that a commit did not wait for its synchronous standby.
@@ -168,8 +172,7 @@ class Database:
                 "application_name": "wallet",
             },
             min_size=settings.pool_size,
-            # The pool gives up a connection that it cannot make within this many seconds; the next request tries again.
-            reconnect_timeout=5,
+            reconnect_timeout=_RECONNECT_TIMEOUT,
             configure=self._configure,
             check=self._check,
             open=False,
@@ -337,7 +340,10 @@ class Database:
             async with asyncio.timeout(seconds) if self._turns.locked() else contextlib.nullcontext():
                 await self._turns.acquire()
             try:
-                return await self._pool.getconn(deadline - perf_counter())
+                while (remaining := deadline - perf_counter()) > _RECONNECT_TIMEOUT:
+                    with contextlib.suppress(psycopg_pool.PoolTimeout):
+                        return await self._pool.getconn(_RECONNECT_TIMEOUT)
+                return await self._pool.getconn(remaining)
             finally:
                 self._turns.release()
         except TimeoutError:
