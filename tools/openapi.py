@@ -57,11 +57,17 @@ _ACCEPTED_CODING = {
 }
 _RETRY_AFTER = {"description": "seconds to wait", "required": True, "schema": {"type": "integer", "minimum": 1}}
 
-_REPLAYED = {
+_POSITION: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
+# The headers of responses to requests that change something.
+_OF_CHANGES = {
     "Idempotency-Replayed": {
         "description": "An earlier request with the same idempotency key took effect; this one changed nothing.",
         "schema": {"type": "string", "enum": ["true"]},
-    }
+    },
+    "Ledger-Position": {
+        "description": "A GET that sends this back shows the change. Only if the service reads from standbys.",
+        "schema": _POSITION,
+    },
 }
 _LISTS = (
     "With `limit`, the response is one page, and the header `Link` has the URLs of the next and the previous one. "
@@ -287,7 +293,15 @@ def _parameters(declared: Operation) -> list[dict[str, Any]]:
     if declared.body is not None:
         about = {"about": "makes the request safe to repeat; use a new key for each request"}
         described.append(_parameter("Idempotency-Key", "header", declared.body[-1], declared, about))
+    if _carries_position(declared):
+        meaning = "a position that a change returned: the response shows that change, even if a standby answers"
+        described.append({"name": "Ledger-Position", "in": "header", "description": meaning, "schema": _POSITION})
     return described
+
+
+def _carries_position(declared: Operation) -> bool:
+    """Whether a request may say which position it must see. The feed always comes from the primary."""
+    return bool(declared.function) and not declared.keyed and declared.name != "listFeed"
 
 
 def _parameter(name: str, place: str, field: Field, declared: Operation, about: dict[str, Any]) -> dict[str, Any]:
@@ -309,7 +323,7 @@ def _responses(declared: Operation) -> dict[str, Any]:
     answered: dict[str, Any] = {
         "200": {
             "description": _entry(declared)["summary"],
-            "headers": headers | (_REPLAYED if declared.keyed else {}),
+            "headers": headers | (_OF_CHANGES if declared.keyed else {}),
             "content": {content_type: {"schema": schema}},
         }
     }
@@ -410,6 +424,8 @@ def _forms(declared: Operation) -> list[tuple[Refusal, str]]:
     found += [(field.name, field) for field in (*declared.query, *(declared.body or ()))]
     refused = [(wrong, name) for name, field in found for wrong in _MALFORMED[field.type]]
     refused += [(refusals.UNKNOWN_PARAMETER, "")]
+    if _carries_position(declared):
+        refused += [(refusals.NOT_A_POSITION, "")]
     if declared.query:
         refused += [(refusals.QUERY_NOT_UTF8, "")]
         refused += [(refusals.NOT_JSON_IN_QUERY, field.name) for field in declared.query if field.type == "jsonb"]

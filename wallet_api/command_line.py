@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 from wallet_api import __version__, settings
 from wallet_api.commands import CommandRefused, check, follow, key, psql
 from wallet_api.database import embedded, installer, migrations
-from wallet_api.database.outage import outage
+from wallet_api.database.outage import primary_outage
 from wallet_api.database.roles import Roles, check_service
 from wallet_api.observability import log
 from wallet_api.serving import processes
@@ -161,7 +161,7 @@ def _serve(configuration: Settings, arguments: Namespace) -> int:
             check_service(conninfo, Roles(configuration.role_prefix).app)
         except psycopg.OperationalError as error:
             # Serve anyway: the database may return at this version. Until then, requests get 503.
-            outage.failed("Cannot connect to the database", error)
+            primary_outage.unreachable(error)
         processes.serve(configuration)
     return 0
 
@@ -188,12 +188,19 @@ def _bring_up(conninfo: str, configuration: Settings, *, shared_password: bool =
 
 
 def _check(configuration: Settings, arguments: Namespace) -> int:
-    with _database(configuration) as conninfo:
+    with _database(configuration):
         if arguments.every is not None:
             _check_repeatedly(arguments.every)
-        lines, is_good = check.check(conninfo)
+        lines, is_good = _check_once()
     print("\n".join(lines))
     return 0 if is_good else 1
+
+
+def _check_once() -> tuple[list[str], bool]:
+    """Checks the ledger, on a standby if there is DATABASE_READ_URL. Passwords in files may have changed meanwhile."""
+    if settings.from_environment().database_read_url is None:
+        return check.check(settings.conninfo())
+    return check.check(settings.read_conninfo(), primary=settings.conninfo())
 
 
 def _check_repeatedly(every: float) -> NoReturn:
@@ -201,7 +208,7 @@ def _check_repeatedly(every: float) -> NoReturn:
     while True:
         pause = every
         try:
-            lines, _ = check.check(settings.conninfo())  # the password in a file may have changed
+            lines, _ = _check_once()
             print("\n".join(lines), flush=True)
         except (CommandRefused, psycopg.Error, settings.BadSetting) as error:
             pause = min(every, _SOON)

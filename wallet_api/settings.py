@@ -167,6 +167,13 @@ class Settings:
     database_password: str | None = _setting(
         None, _TEXT, "password for DATABASE_URL, if that contains none", variable="PGPASSWORD", secret=True
     )
+    database_read_url: str | None = _setting(
+        None,
+        _CONNINFO,
+        "standbys that answer what changes nothing; PGPASSWORD applies too; unset: DATABASE_URL does",
+        variable="DATABASE_READ_URL",
+        secret=True,
+    )
     host: str = _setting("127.0.0.1", _HOST, "address to listen on", variable="HOST")
     auth: str | None = _setting(None, _AUTH, "whether clients need an API key; must be set unless HOST is loopback")
     hosts: tuple[str, ...] = _setting("", _HOSTS, "to accept without API keys; unset: localhost on loopback, else any")
@@ -199,6 +206,7 @@ class Settings:
     pool_timeout: float = _setting("5", _SECONDS, "that a request may wait for a connection")
     connect_timeout: int = _setting("5", number(int, 2, 3600), "seconds to connect to each database host")
     lock_timeout: float = _setting("5", number(float, 0.001, 3600), "that a payment may wait for a locked account")
+    read_lag: float = _setting("10", _SECONDS, "that a standby of DATABASE_READ_URL may be behind")
     statement_timeout: float = _setting("30", number(float, 0.001, 86400), "that a database function call may take")
     coalesce_most: int = _setting("1000", number(int, 1, 100_000), "payments in one batch, which is one database call")
     coalesce_waiting: int = _setting("5000", _COUNT, "maximum payments that wait for a batch, per worker; more get 503")
@@ -274,7 +282,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
             values[setting.name] = None if text is None else kind.parse(text, secret=secret)
         except ArgumentTypeError as error:
             raise BadSetting(f"{variable(setting)} {error}") from None
-    return Settings(**values)
+    configuration = Settings(**values)
+    if configuration.database_read_url is not None and configuration.database_url is None:
+        raise BadSetting("DATABASE_READ_URL should be unset unless DATABASE_URL is set")
+    return configuration
 
 
 def conninfo(environment: Mapping[str, str] = os.environ) -> str:
@@ -283,14 +294,21 @@ def conninfo(environment: Mapping[str, str] = os.environ) -> str:
     Call it for each new connection, because the files may have changed. Raises BadSetting.
     """
     configuration = from_environment(environment)
-    assert configuration.database_url is not None
-    password = configuration.database_password
+    return _with_password(configuration.database_url, configuration.database_password, environment)
+
+
+def read_conninfo(environment: Mapping[str, str] = os.environ) -> str:
+    """Like `conninfo`, from DATABASE_READ_URL."""
+    configuration = from_environment(environment)
+    return _with_password(configuration.database_read_url, configuration.database_password, environment)
+
+
+def _with_password(url: str | None, password: str | None, environment: Mapping[str, str]) -> str:
+    assert url is not None
     # libpq reads PGPASSWORD itself, but with a newline at its end.
-    if password not in (None, environment.get("PGPASSWORD")) and "password" not in conninfo_to_dict(
-        configuration.database_url
-    ):
-        return make_conninfo(configuration.database_url, password=password)
-    return configuration.database_url
+    if password not in (None, environment.get("PGPASSWORD")) and "password" not in conninfo_to_dict(url):
+        return make_conninfo(url, password=password)
+    return url
 
 
 def check_for_serving(configuration: Settings) -> None:

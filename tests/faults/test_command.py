@@ -94,6 +94,7 @@ def test_the_document_has_every_setting_with_its_default_and_range() -> None:
         ("DATABASE_URL", "hunter2"),
         ("DATABASE_URL", "postgresql://user:hunter2@host:99999/"),
         ("DATABASE_URL", ""),
+        ("DATABASE_READ_URL", "postgresql://user:hunter2@host:port/"),
         ("WALLET_DATA_DIR", str(PROJECT / "README.md")),
         ("WALLET_DATA_DIR", ""),
         ("WALLET_DATA_DIR", "x" * 300),
@@ -165,6 +166,12 @@ def test_a_bad_database_url_is_told_by_its_part_and_without_its_password(url: st
     result = command("check", DATABASE_URL=url)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"server.py: DATABASE_URL {complaint}\n"
+
+
+def test_standbys_of_the_embedded_database_are_refused() -> None:
+    result = command("check", DATABASE_READ_URL="postgresql://standby/wallet")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "server.py: DATABASE_READ_URL should be unset unless DATABASE_URL is set\n"
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,16 @@ _BEGIN = """
 _PROBLEMS = """
     select currency_id, concat_ws(', ', 'account ' || account_id, 'payment ' || payment_id), problem
     from wallet.check_ledger()"""
+_RECORD = "select wallet.record_ledger_check(%s)"
 # Further problems are only counted.
 _MOST_SHOWN = 50
 
 
-def check(conninfo: str) -> tuple[list[str], bool]:
+def check(conninfo: str, primary: str | None = None) -> tuple[list[str], bool]:
     """Checks the ledger of a live database in one snapshot, and records the number of problems.
 
-    Returns lines of text, and whether there are no problems. Records nothing in a read-only session, such as on a
-    standby or as the reporting role. Raises CommandRefused, or psycopg.Error.
+    Returns lines of text, and whether there are no problems. In a read-only session, such as on a standby or as the
+    reporting role, it records the number on the `primary`, if that is given. Raises CommandRefused, or psycopg.Error.
     """
     with wallet(conninfo) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -33,7 +34,11 @@ def check(conninfo: str) -> tuple[list[str], bool]:
         summary = connection.execute("select * from wallet.summarize_ledger()").fetchall()
         problems = connection.execute(_PROBLEMS).fetchall()
         if connection.execute("show transaction_read_only").fetchone() == ("off",):
-            connection.execute("select wallet.record_ledger_check(%s)", [len(problems)])
+            connection.execute(_RECORD, [len(problems)])
+            primary = None
+    if primary is not None:
+        with wallet(primary) as connection:
+            connection.execute(_RECORD, [len(problems)])
     found = Counter(currency_id for currency_id, *_ in problems)
     rows = [("currency", "accounts", "payments", "total", "verdict")]
     for currency_id, name, accounts, payments, total, _ in summary:

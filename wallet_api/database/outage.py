@@ -1,4 +1,4 @@
-"""One warning when the database cannot be used, one each half minute while that lasts, and one line when it is over.
+"""One warning when a database cannot be used, one each half minute while that lasts, and one line when it is over.
 
 Otherwise, each connection of each pool and each request that waits for one would log the same outage.
 """
@@ -22,27 +22,40 @@ _OF_LOST = ("check", "_return_connection")
 
 
 class Outage:
-    """The present outage of this process, or the last one. Times are values of perf_counter()."""
+    """The present outage of `database`, as the log names it, or the last one. Times are values of perf_counter()."""
 
     # Whether it lasts, and how many requests it has refused.
     lasts = False
     refused = 0
     _began = _ended = _failed = _told = _answered = -math.inf
 
-    def __init__(self) -> None:
+    def __init__(self, database: str) -> None:
+        self._database = database
         # The names of the pools that miss a connection.
         self._pools: set[str] = set()
 
-    def failed(self, event: str, cause: object, pool: str = "", since: float | None = None) -> None:
+    def lost(self, cause: object, pool: str, made: float) -> None:
+        """Logs that a pool has lost a connection that was made at this moment."""
+        self._failed_to("Lost the connection to", cause, pool, made)
+
+    def unreachable(self, cause: object, pool: str = "") -> None:
+        """Logs that a connection cannot be made."""
+        self._failed_to("Cannot connect to", cause, pool)
+
+    def _failed_to(self, event: str, cause: object, pool: str = "", since: float | None = None) -> None:
         """Logs a failure, unless an outage explains it. `since` is when what failed began."""
         now = perf_counter()
         if not self.explains(now - _ATTEMPT if since is None else since):
             self.lasts, self.refused, self._began, self._told = True, 0, now, now
-            logger.warning("%s: %s", event, cause)
+            logger.warning("%s %s: %s", event, self._database, cause)
         elif self.lasts and now - self._told > _INTERVAL:
             self._told = now
             logger.warning(
-                "Trouble with the database for %.0f s, %d refused requests. %s: %s", *self._extent(now), event, cause
+                "Trouble with %s for %.0f s, %d refused requests. %s it: %s",
+                self._database,
+                *self._extent(now),
+                event,
+                cause,
             )
         self._failed = now
         if self.lasts and pool:
@@ -51,7 +64,7 @@ class Outage:
     def waited(self, error: Exception, since: float) -> None:
         """Logs that a request has got no connection since `since`, if no call was answered meanwhile."""
         if self._answered < since:
-            self.failed("Got no connection to the database", error, since=since)
+            self._failed_to("Got no connection to", error, since=since)
 
     def explains(self, since: float = -math.inf) -> bool:
         """Whether an outage explains the failure of something that began at `since`."""
@@ -75,13 +88,18 @@ class Outage:
 
     def _end(self, moment: float) -> None:
         self.lasts, self._ended = False, moment
-        logger.info("Connected to the database again after %.0f s, %d refused requests", *self._extent(perf_counter()))
+        logger.info(
+            "Connected to %s again after %.0f s, %d refused requests", self._database, *self._extent(perf_counter())
+        )
 
     def _extent(self, now: float) -> tuple[float, int]:
         return now - self._began, self.refused
 
 
-outage = Outage()
+primary_outage = Outage("the database")
+standby_outage = Outage("the standbys")
+# The pools of connections to standbys, by name: the filter below knows only that.
+STANDBY_POOLS = ("standby", "standby_lists")
 
 
 class _PoolFilter(logging.Filter):
@@ -97,12 +115,13 @@ class _PoolFilter(logging.Filter):
             return True
         match record.args:
             case (str(pool), Exception() as error):
-                outage.failed("Cannot connect to the database", error, pool)
+                (standby_outage if pool in STANDBY_POOLS else primary_outage).unreachable(error, pool)
                 return False
             case (str(), int() | float()):  # it has given up
                 return False
         # A connection that was lost; the pool also warns of one that was not returned as it should be.
-        return not (record.funcName in _OF_LOST and outage.explains())
+        is_lost = record.funcName in _OF_LOST
+        return not (is_lost and (primary_outage.explains() or standby_outage.explains()))
 
 
 logging.getLogger("psycopg.pool").addFilter(_PoolFilter())

@@ -19,7 +19,8 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool
 
 from wallet_api.database import session
-from wallet_api.database.outage import outage
+from wallet_api.database.outage import Outage, primary_outage
+from wallet_api.database.positions import Positions
 from wallet_api.database.session import GRACE
 from wallet_api.observability import metrics
 from wallet_api.observability.record import Record
@@ -41,8 +42,7 @@ _RECONNECT_TIMEOUT = 1.0
 _BEGIN_READING = "begin isolation level repeatable read"
 # The server function that warns (no more than that) that a commit did not wait for its synchronous standby.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
-# How the log names the loss of a connection.
-_LOST = "Lost the connection to the database"
+_POSITION = "select wallet.ledger_position(), wallet.ledger_identity()"
 
 
 class Rows(NamedTuple):
@@ -85,7 +85,7 @@ def load_as_text(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[A
         connection.adapters.register_loader(type_name, TextLoader)
 
 
-class _Connection(AsyncConnection[Any]):
+class Connection(AsyncConnection[Any]):
     """A connection that remembers (`unsafe`) that one of its commits did not wait for the synchronous standby.
 
     If a pooler shares its sessions with other clients, each transaction begins with `local_settings`.
@@ -95,6 +95,9 @@ class _Connection(AsyncConnection[Any]):
     shared = False
     local_settings = ""
     server_pid = 0
+    # A position that the server behind it is known to have, and the identity of its database if it was asked for.
+    position = 0
+    identity = ""
     # When it was made, as a value of perf_counter().
     made = 0.0
 
@@ -148,22 +151,34 @@ class _Connection(AsyncConnection[Any]):
 class Database:
     """A pool of connections, called `name`, that calls functions within `async with`.
 
-    With `keeps`, one connection stays here between calls. For calls one at a time, this saves the pool's work.
+    With `keeps`, one connection stays here between calls. For calls one at a time, this saves the pool's work. With
+    `positions`, the position of the primary is noted there after each change.
     """
 
-    def __init__(self, name: str, conninfo: Callable[[], str], settings: Settings, *, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        conninfo: Callable[[], str],
+        settings: Settings,
+        *,
+        keeps: bool = False,
+        positions: Positions | None = None,
+        outage: Outage = primary_outage,
+    ) -> None:
         self.name = name
         self._keeps = keeps
-        self._kept: _Connection | None = None
+        self._changes = positions
+        self._outage = outage
+        self._kept: Connection | None = None
         self._settings = settings
-        self._connections: WeakSet[_Connection] = WeakSet()
+        self._connections: WeakSet[Connection] = WeakSet()
         # How many requests wait for a connection. At most as many of them as there are connections wait within the
         # pool: its queue keeps those that have given up until there is a connection again.
         self._waiting = 0
         self._turns = asyncio.Semaphore(settings.pool_size)
         self._pool = AsyncConnectionPool(
             conninfo,
-            connection_class=_Connection,
+            connection_class=Connection,
             kwargs={
                 "autocommit": True,
                 **_TCP,
@@ -189,26 +204,34 @@ class Database:
         await self._return_kept()
         await self._pool.close()
 
-    async def call(self, query: str, arguments: Sequence[object] = (), record: Record | None = None) -> Rows:
+    async def call(
+        self, query: str, arguments: Sequence[object] = (), record: Record | None = None, *, changes: bool = False
+    ) -> Rows:
         """Runs a query that calls one function, in a transaction of its own, and returns its rows.
 
         Raises psycopg.Error with the function's SQLSTATE, ConnectionLost, or what the pool raises if it has no
-        connection. Adds to `record` the seconds spent waiting for a connection and in the database.
+        connection. Adds to `record` the seconds spent waiting for a connection and in the database. If the function
+        `changes` something, the positions include that change when this returns.
         """
         try:
-            return await self._call_once(query, arguments, record)
+            return await self._call_once(query, arguments, record, changes=changes)
         except _Unprepared as error:
             # The function's columns have changed since this connection prepared its call, or a pooler has mixed
             # up sessions. A new connection has no old statements.
             logger.warning("Retrying a call on a new connection: %s", error)
             metrics.retries.labels(error.sqlstate).inc()
             await self.renew()
-            return await self._call_once(query, arguments, record)
+            return await self._call_once(query, arguments, record, changes=changes)
 
-    async def _call_once(self, query: str, arguments: Sequence[object], record: Record | None) -> Rows:
+    async def _call_once(
+        self, query: str, arguments: Sequence[object], record: Record | None, *, changes: bool
+    ) -> Rows:
         connection = await self._connection(record)
         try:
-            return await self._run(connection, query, arguments, record)
+            rows = await self._run(connection, query, arguments, record)
+            if changes and self._changes is not None:
+                await self._note_change(connection, self._changes)
+            return rows
         except (*_Unprepared, psycopg.errors.ReadOnlySqlTransaction):
             # Read-only: the server was the primary when the connection was made, or is about to be; a new connection
             # may reach the right one.
@@ -216,6 +239,27 @@ class Database:
             raise
         finally:
             await self._put_back(connection)
+
+    async def _note_change(self, connection: Connection, positions: Positions) -> None:
+        """Notes the position after a change. If it cannot be found out, the outcome counts as unknown.
+
+        Without it, a read that carries an older position would not see the change.
+        """
+        try:
+            await self._ask_position(connection)
+        except psycopg.Error as error:
+            await connection.close()
+            raise ConnectionLost("the position after the change is unknown") from error
+        positions.note_change(connection.position)
+
+    async def _ask_position(self, connection: Connection) -> None:
+        [(position, connection.identity)] = (await self._run(connection, _POSITION)).values
+        connection.position = int(position)
+
+    async def position(self) -> tuple[int, str]:
+        """The position of the server, and the identity of its database. Raises like `call`."""
+        [(position, identity)] = (await self.call(_POSITION)).values
+        return int(position), identity
 
     def usage(self) -> tuple[int, int, int]:
         """The numbers of used and idle connections, and of requests that wait for one."""
@@ -233,9 +277,13 @@ class Database:
         if connection is not None:
             await self._pool.putconn(connection)
 
+    def is_connected(self) -> bool:
+        """Whether there is an open connection."""
+        return any(not connection.closed for connection in self._connections)
+
     async def is_usable(self, seconds: float) -> bool:
         """Whether there is an open connection, or one can be made within this many seconds."""
-        if any(not connection.closed for connection in self._connections):
+        if self.is_connected():
             return True
         try:
             await self._pool.putconn(await self._take(seconds))
@@ -280,7 +328,7 @@ class Database:
             await self._put_back(connection)
 
     async def _run(
-        self, connection: _Connection, query: str, arguments: Sequence[object] = (), record: Record | None = None
+        self, connection: Connection, query: str, arguments: Sequence[object] = (), record: Record | None = None
     ) -> Rows:
         began, failure = perf_counter(), ""
         try:
@@ -292,12 +340,12 @@ class Database:
             # The server enforces statement_timeout, so it must be unreachable.
             failure = "timeout"
             await connection.close()
-            outage.failed(_LOST, "no answer in time", self.name, connection.made)
+            self._outage.lost("no answer in time", self.name, connection.made)
             raise ConnectionLost("no answer in time") from None
         except psycopg.Error as error:
             failure = error.sqlstate or type(error).__name__
             if connection.closed and isinstance(error, psycopg.OperationalError):
-                outage.failed(_LOST, error, self.name, connection.made)
+                self._outage.lost(error, self.name, connection.made)
                 raise ConnectionLost(str(error)) from error
             raise
         finally:
@@ -306,14 +354,14 @@ class Database:
             if record is not None:
                 record.database += ended - began
                 record.add_step(function or query, began, ended, failure)
-        outage.answered(began, ended)
+        self._outage.answered(began, ended)
         if connection.unsafe:
             await connection.close()
             logger.warning("A commit stopped waiting for the standby")
             raise ConnectionLost("the commit stopped waiting for the standby")
         return rows
 
-    async def _connection(self, record: Record | None) -> _Connection:
+    async def _connection(self, record: Record | None) -> Connection:
         began = perf_counter()
         try:
             if self._kept is not None and _has_news(self._kept):
@@ -322,7 +370,7 @@ class Database:
             kept, self._kept = self._kept, None
             return kept or await self._take(self._settings.pool_timeout)
         except psycopg_pool.PoolTimeout as error:
-            outage.waited(error, began)
+            self._outage.waited(error, began)
             raise
         finally:
             ended = perf_counter()
@@ -330,7 +378,7 @@ class Database:
                 record.waited += ended - began
                 record.add_step("wait for a connection", began, ended)
 
-    async def _take(self, seconds: float) -> _Connection:
+    async def _take(self, seconds: float) -> Connection:
         """Takes a connection from the pool within this many seconds. Raises PoolTimeout or TooManyRequests."""
         if self._waiting >= self._settings.pool_waiting and not self._pool.get_stats()["pool_available"]:
             raise psycopg_pool.TooManyRequests(f"{self._waiting} requests wait for a connection, for {self.name}")
@@ -351,14 +399,14 @@ class Database:
         finally:
             self._waiting -= 1
 
-    async def _put_back(self, connection: _Connection) -> None:
+    async def _put_back(self, connection: Connection) -> None:
         is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
         if self._keeps and self._kept is None and is_idle:
             self._kept = connection
         else:
             await self._pool.putconn(connection)
 
-    async def _check(self, connection: _Connection) -> None:
+    async def _check(self, connection: Connection) -> None:
         """Closes a connection that the server has closed: otherwise, a request would fail first.
 
         The server has probably closed the others too, so the pool replaces all: it would make a request wait longer
@@ -370,14 +418,14 @@ class Database:
             await self._pool.drain()
             raise psycopg.OperationalError("the server has closed an idle connection")
 
-    def _tell_closed(self, connection: _Connection) -> None:
-        outage.failed(_LOST, "the server has closed an idle connection", self.name, connection.made)
+    def _tell_closed(self, connection: Connection) -> None:
+        self._outage.lost("the server has closed an idle connection", self.name, connection.made)
 
-    async def _configure(self, connection: _Connection) -> None:
+    async def _configure(self, connection: Connection) -> None:
         await connection.begin_session(self._settings)
         self._connections.add(connection)
         if sum(not other.closed for other in self._connections) >= self._settings.pool_size:
-            outage.connected(self.name, connection.made)
+            self._outage.connected(self.name, connection.made)
 
 
 def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:
@@ -387,7 +435,7 @@ def _columns(cursor: AsyncCursor[Any]) -> tuple[tuple[str, int], ...]:
     return tuple([((result.fname(n) or b"").decode(), result.ftype(n)) for n in range(result.nfields)])
 
 
-def _has_news(connection: _Connection) -> bool:
+def _has_news(connection: Connection) -> bool:
     """Whether an idle connection is closed or has something to read, most likely because the server is closing it."""
     if connection.closed:
         return True

@@ -6,8 +6,10 @@ from urllib.parse import quote, unquote_plus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api.database.pool import Rows
+from wallet_api.database.pool import Database, Rows
+from wallet_api.database.standbys import Reads
 from wallet_api.http import codec, messages
+from wallet_api.http.fields import MOMENT
 from wallet_api.http.lists import List, listed
 from wallet_api.http.operations import Operation
 from wallet_api.observability.record import record_of
@@ -27,8 +29,18 @@ async def respond(operation: Operation, request: Request) -> Response:
 
 
 async def _call(operation: Operation, request: Request, values: dict[str, Any], columns: tuple[str, ...]) -> Rows:
-    rows: Rows = await request.app.state.database.call(*operation.call(columns, request, values), record_of(request))
-    return rows
+    query, arguments = operation.call(columns, request, values)
+    record, state = record_of(request), request.app.state
+    if operation.keyed:
+        rows: Rows = await state.database.call(query, arguments, record, changes=True)
+        return rows
+    reads: Reads | Database = state.database if _names_moment(operation, values) else state.reads
+    return await reads.call(query, arguments, record)
+
+
+def _names_moment(operation: Operation, values: dict[str, Any]) -> bool:
+    """Whether the request names a moment. Then the primary answers: it keeps later payments out of the past."""
+    return any(values[field.name] is not None for field in operation.query if field.type == MOMENT)
 
 
 async def _one(operation: Operation, request: Request, values: dict[str, Any]) -> Response:
@@ -62,7 +74,9 @@ async def _list(operation: Operation, request: Request, values: dict[str, Any]) 
     backward = values["before"] is not None and values["after"] is None
     # Without a limit, the rulebook refuses to read backwards.
     if values["limit"] is None and not backward:
-        pages = request.app.state.lists.pages(*operation.call(columns, request, values), record_of(request))
+        state = request.app.state
+        reads: Reads | Database = state.lists if _names_moment(operation, values) else state.list_reads
+        pages = reads.pages(*operation.call(columns, request, values), record_of(request))
         return await listed(form, pages, request)
     page = (await _call(operation, request, values, columns)).page(backward=backward)
     links = _links(operation, request, values, form.lines(page), backward=backward)

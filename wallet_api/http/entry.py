@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Lifespan, Receive, Scope, Send
 
+from wallet_api.database.positions import Positions
 from wallet_api.http import answers, documents, errors, feed, payments, probes, refusals
 from wallet_api.http.authentication import KEY_ID, Keys
 from wallet_api.http.messages import CLIENT, root_path
-from wallet_api.http.operations import ROUTES, Operation
+from wallet_api.http.operations import POSITION, ROUTES, Operation, asked_position
 from wallet_api.http.origins import AllowedOrigins, OwnPages
 from wallet_api.http.probes import ALWAYS
 from wallet_api.http.refusals import Refused
@@ -87,7 +88,13 @@ class Entry:
             scope[KEY_ID], scope[RECORD].key = await keys.identify(scope)
         if scope["query_string"]:
             operation.refuse_unknown_parameters(scope["query_string"])
-        return await _HANDLERS.get(operation.name, answers.respond)(operation, Request(scope, receive))
+        if POSITION in headers:
+            scope[RECORD].position = asked_position(scope)
+        response = await _HANDLERS.get(operation.name, answers.respond)(operation, Request(scope, receive))
+        positions: Positions | None = self._app.state.positions
+        if operation.keyed and positions is not None and response.status_code == 200:
+            response.raw_headers.append((POSITION, b"%d" % positions.changed))
+        return response
 
 
 def _host_is_wrong(scope: Scope, headers: Collection[bytes]) -> bool:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from wallet_api.database.batching import Full, Verdict
-from wallet_api.database.outage import outage
+from wallet_api.database.outage import primary_outage
 from wallet_api.database.pool import ConnectionLost
 from wallet_api.http import refusals
 from wallet_api.http.codec import encode
@@ -142,7 +142,7 @@ def _response(scope: Scope, error: BaseException) -> Response:
         case ClientDisconnect():
             return refused(scope, Refused(refusals.BODY_CUT))
         case ConnectionLost():  # it is in the log already
-            outage.refused += 1
+            primary_outage.refused += 1
             return refused(scope, Refused(refusals.UNKNOWN_OUTCOME))
         case asyncio.CancelledError():  # the shutdown timeout has passed
             return refused(scope, Refused(refusals.UNKNOWN_OUTCOME))
@@ -166,8 +166,8 @@ def _database_response(scope: Scope, error: psycopg.Error) -> Response:
         sentence = error.diag.message_primary or ""
         return answer(scope, Error(status, state, sentence, field, int(index[1]) if index else None))
     may_be_outage = isinstance(error, _NO_CONNECTION) or state.startswith(_LOST_STATES)
-    if may_be_outage and outage.explains(record.started):
-        outage.refused += 1
+    if may_be_outage and primary_outage.explains(record.started):
+        primary_outage.refused += 1
     else:
         words = error.diag.message_primary or error  # without CONTEXT: a call may carry many payments
         logger.warning("%s %s: %s %s", scope["method"], scope["path"], state or type(error).__name__, words)

@@ -13,7 +13,7 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wallet_api.database.outage import outage
+from wallet_api.database.outage import primary_outage
 from wallet_api.database.pool import ConnectionLost, Database, Rows
 from wallet_api.http import codec, refusals
 from wallet_api.http.authentication import KEY_ID
@@ -95,7 +95,7 @@ class Feed:
         try:
             [(end, self._looks, waits_for)] = (await self._database.call(FEED_END, [self._looks])).values
         except (psycopg.Error, ConnectionLost) as error:
-            if not outage.explains(began):
+            if not primary_outage.explains(began):
                 logger.warning("Cannot find the end of the feed: %s", error)
             return _PAUSE
         if waits_for is not None and waits_for != self._waits_for:

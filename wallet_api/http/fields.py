@@ -28,6 +28,7 @@ _MOMENT = re.compile(
 )
 # JSON that is not an object or an array.
 _SCALAR = re.compile(r'true|false|null|".*"|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
+MOMENT = "timestamp with time zone"
 # The most payments that a batch may have.
 MOST_PAYMENTS = 10_000
 
@@ -171,7 +172,7 @@ KINDS = {
     "numeric": Kind(_amount, _amount),
     "text": Kind(_text, _text),
     "boolean": Kind(_boolean, _boolean_in_url),
-    "timestamp with time zone": Kind(_moment, _moment),
+    MOMENT: Kind(_moment, _moment),
     "jsonb": Kind(_json, _json),
     "payments": Kind(_payments, _payments),
 }

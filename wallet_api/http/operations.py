@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from wallet_api.http import codec, messages, refusals
 from wallet_api.http.authentication import KEY_ID
@@ -27,6 +28,8 @@ FUNCTIONS: dict[str, Any] = json.loads((_FOLDER / "functions.json").read_text())
 # The name of the path parameter in refusals.
 IN_PATH = "The ID in the URL"
 _KEY_HEADER = b"idempotency-key"
+# The header with a position of the ledger: see wallet_api.database.standbys.
+POSITION = b"ledger-position"
 # A header whose name contains this is taken for a misspelt Idempotency-Key.
 _KEY_WORD = b"idempot"
 
@@ -139,6 +142,15 @@ def idempotency_key(request: Request, field: str | None) -> str | None:
     if field not in (None, key):
         raise Refused(refusals.KEYS_DIFFER, "IdempotencyKey")
     return key
+
+
+def asked_position(scope: Scope) -> int:
+    """The position that a read must see: the highest in the headers Ledger-Position. Refuses malformed ones."""
+    values = b",".join([value for name, value in scope["headers"] if name == POSITION]).split(b",")
+    found = [int(text) if (text := value.strip(b" \t")).isdigit() and len(text) < 20 else -1 for value in values]
+    if not 0 <= min(found) <= max(found) < 2**63:
+        raise Refused(refusals.NOT_A_POSITION, "Ledger-Position")
+    return max(found)
 
 
 def about_field(operation: str, field: str) -> dict[str, Any]:

@@ -20,8 +20,11 @@ from wallet_api.http.refusals import Refused
 from wallet_api.observability.record import HEADERS
 
 _OWN_PAGES = (b"same-origin", b"none")
-_READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Traceparent", "X-Request-ID")
-_SENT_HEADERS = ("Error-Code", "Error-Field", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID")
+_READ_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Ledger-Position", "Traceparent", "X-Request-ID")
+_SENT_HEADERS = (
+    "Error-Code", "Error-Field", "Idempotency-Replayed", "Ledger-Position", "Link", "Location", "Retry-After",
+    "X-Request-ID",
+)  # fmt: skip
 
 
 class OwnPages:

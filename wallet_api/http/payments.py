@@ -74,7 +74,7 @@ def maker(
             for write, column in zip(_OPTIONS, options, strict=True)
         ]
         arguments = [*arrays, atomic, wait, api_key_id, key]
-        columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments, record)
+        columns, values, _ = await database.call(_MAKE_PAYMENTS, arguments, record, changes=True)
         metrics.batch.observe(len(payments))
         made = iter(codec.objects(Rows(columns[:-4], [row for row in values if row[-3] is None])))
         return [

@@ -37,7 +37,7 @@ async def sample(state: State, clients: Callable[[], int]) -> None:
 
 
 def _sample_pools(state: State) -> None:
-    for database in [*state.databases, state.readiness]:
+    for database in [*state.databases, state.readiness, *state.standbys]:
         used, idle, waiting = database.usage()
         metrics.pool_connections.labels(database.name, "used").set(used)
         metrics.pool_connections.labels(database.name, "idle").set(idle)

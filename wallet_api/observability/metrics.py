@@ -53,9 +53,15 @@ pool_waiting = _gauge("wallet_pool_waiting", "Requests waiting for a database co
 _lock_waits = _histogram("wallet_lock_wait_seconds", "Time that payments waited for a locked account, if they met one")
 clients = _gauge("wallet_clients", "Client connections")
 feed_blocked = _gauge("wallet_feed_blocked", "1 if an open transaction keeps new events out of the feed, else 0")
+standby_reads = _counter(
+    "wallet_standby_reads",
+    "Reads with DATABASE_READ_URL: answered by a standby; or by the primary, as it was behind, failed or was left out",
+    ["outcome"],
+)
 
 _least = functools.partial(_gauge, multiprocess_mode="livemin")
 database_up = _least("wallet_database_up", "1 if the database answers, else 0")
+standby_usable = _least("wallet_standby_usable", "1 if standbys answer reads, 0 if they are left out")
 database_writable = _least("wallet_database_writable", "1 if the database accepts writes, else 0")
 
 _most = functools.partial(_gauge, multiprocess_mode="livemax")

@@ -51,6 +51,8 @@ class Record:
     batch = 0
     # Time waiting for a locked account; 0 if it met none.
     locked = 0.0
+    # The position that it must see.
+    position = 0
     # The error code.
     code = ""
     payment_id = ""

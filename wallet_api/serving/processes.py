@@ -124,7 +124,9 @@ def application() -> ASGIApp:
             await traces.end()
 
     watch = traces.add_call if traces is not None else None
-    application = create_app(settings.conninfo, configuration, is_stopping, finish, Protocol.clients, watch)
+    application = create_app(
+        settings.conninfo, settings.read_conninfo, configuration, is_stopping, finish, Protocol.clients, watch
+    )
     # Objects from start-up live until exit: exclude them from collection, and collect less often than each 700 objects.
     gc.collect()
     gc.freeze()
