@@ -17,7 +17,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loa
 # The names of all dependencies, without the ranges of pyproject.toml.
 NEWEST = $(shell sed -n 's/^    "\([a-z][a-z0-9-]*\(\[binary\]\)\{0,1\}\)>=.*/\1/p' pyproject.toml)
 
-# Duration of make soak, make agree and make fuzz, in seconds.
+# Duration of make soak, make soak-ha, make agree and make fuzz, in seconds.
 SECONDS ?= 600
 
 # Number of events that make follow reads.
@@ -29,11 +29,11 @@ PSQL =
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test package canary soak follow agree fuzz bench sql generate lint clients format lock \
-	clean
+.PHONY: help install run psql check test package canary soak soak-ha follow agree fuzz bench sql generate lint clients \
+	format lock clean
 
 help:  ## list all targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 install: $(VENV)/installed  ## install the pinned dependencies into .venv
 
@@ -66,6 +66,9 @@ canary:  ## run all tests on the newest versions of all dependencies, installed 
 
 soak: $(VENV)/installed-dev  ## verify payments under random faults, for SECONDS=600 (with HAProxy if installed)
 	@$(VENV)/bin/python -m tests.faults.soak --seconds $(SECONDS)
+
+soak-ha: $(VENV)/installed-dev  ## the same on a cluster as deploy/ha makes it (needs patroni, etcd, HAProxy, PostgreSQL 15)
+	@$(VENV)/bin/python -m tests.ha.soak --seconds $(SECONDS)
 
 follow: $(VENV)/installed-dev  ## follow EVENTS=10000000 events of the feed while PostgreSQL is killed, and compare with the tables
 	@$(VENV)/bin/python -m tests.faults.follow --events $(EVENTS)
