@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from tests.ha import cluster as clusters
-from tests.ha.faults import FAULTS, gap, under_load
+from tests.ha.faults import FAULTS, Fault, gap, under_load
 
 
 def main() -> int:
@@ -41,9 +41,11 @@ def soak(folder: Path, stack: ExitStack, random: Random, seconds: float) -> int:
     gaps = defaultdict(list)
     payments = 0
     end = time.monotonic() + seconds
+    coming = list[Fault]()
     while time.monotonic() < end:
+        coming = coming or random.sample(FAULTS, len(FAULTS))
         with under_load(cluster, stage) as clients:
-            random.choice(FAULTS)(cluster, clients)
+            coming.pop()(cluster, clients)
         [fault] = clients.faults
         gaps[fault.kind].append(gap(clients, fault))
         payments += clients.counts()["made"]
