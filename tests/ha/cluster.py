@@ -64,6 +64,7 @@ class Node:
         self._postgres.give(folder)
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._read = 0
 
     def start(self, nodes: "Sequence[Node]") -> None:
         """Starts what does not run, with the shipped configuration."""
@@ -126,6 +127,20 @@ class Node:
         etcd = self._processes.pop("etcd")
         etcd.kill()
         etcd.wait()
+
+    def restart_if_stale(self, nodes: "Sequence[Node]") -> None:
+        """Restarts a Patroni that works with an old state of etcd for ever, as 3.0 may on a machine that stalls.
+
+        3.1 does not: https://github.com/patroni/patroni/pull/2783
+        """
+        log = (self._folder / "patroni.log").read_text()
+        latest = log[self._read :].splitlines()[-20:]
+        if sum("Synchronous replication key updated by someone else" in line for line in latest) > 3:
+            self._read = len(log)
+            patroni = self._processes.pop("patroni")
+            patroni.kill()
+            patroni.wait()
+            self.start(nodes)
 
     def hang(self) -> None:
         """Stops Patroni in its tracks; PostgreSQL goes on."""
@@ -270,10 +285,12 @@ class Cluster:
             return False
 
         def has_roles() -> bool:
+            for node in self.nodes:
+                node.restart_if_stale(self.nodes)
             return all(sum(node.answers(f"/{role}") for node in self.nodes) == 1 for role in ("primary", "sync"))
 
         try:
-            wait_until(lambda: is_whole() and has_roles(), "a primary with two standbys")
+            wait_until(lambda: has_roles() and is_whole(), "a primary with two standbys")
         except AssertionError as error:
             raise AssertionError(
                 "\n".join([str(error), *(f"{node.name}: {node.log()}" for node in self.nodes)])

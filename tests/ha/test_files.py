@@ -9,7 +9,9 @@ import yaml  # type: ignore[import-untyped]
 
 from tests.deploy.environment import assert_time_to_stop, settings_of
 from tests.ha.cluster import SHIPPED
+from tests.support import PROJECT
 
+DOCUMENT = (PROJECT / "docs/high-availability.md").read_text()
 SERVICES: dict[str, Any] = yaml.safe_load((SHIPPED / "services.yml").read_text())["services"]
 
 
@@ -51,3 +53,11 @@ def test_both_files_have_every_service() -> None:
     for name in ("docker-compose.yml", "host.yml"):
         services = yaml.safe_load((SHIPPED / name).read_text())["services"].values()
         assert {service["extends"]["service"] for service in services} == SERVICES.keys()
+
+
+def test_every_patronictl_of_the_document_ends() -> None:
+    """Also without etcd. test_cluster.py runs the one that switches over."""
+    calls = re.findall(r"exec (.*) patronictl (\S+)", DOCUMENT)
+    assert {name for _, name in calls} == {"list", "switchover", "reinit", "edit-config"}
+    assert {before for before, _ in calls} == {"db with-passwords timeout 60"}
+    assert "patronictl switchover wallet --force\n" in DOCUMENT
