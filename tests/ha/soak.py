@@ -1,6 +1,7 @@
 """`make soak-ha`: for as long as is asked, payments on a cluster under random faults, and the proof after each."""
 
 import argparse
+import signal
 import statistics
 import sys
 import tempfile
@@ -23,6 +24,8 @@ def main() -> int:
         "--seed", type=int, default=time.time_ns(), help="what the random choices begin with (the time)"
     )
     options = parser.parse_args()
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda *_: sys.exit(1))  # what was started is ended on the way out
     print(f"soak: {options.seconds:g} s, --seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="wallet-soak-ha-") as folder, ExitStack() as stack:
         Path(folder).chmod(0o711)
