@@ -333,7 +333,8 @@ def scene(folder: Path, cluster: Cluster) -> Iterator[Scene]:
     with ExitStack() as stack:
         instances = []
         for router in cluster.routers:
-            instances.append(Instance(conninfo(router.primary, "wallet_app")))
+            primary, standby = (conninfo(address, "wallet_app") for address in router)
+            instances.append(Instance(primary, DATABASE_READ_URL=standby))
             stack.callback(instances[-1].close)
         balancer = ("127.0.0.1", free_port())
         text = configuration_for(f"127.0.0.1:{balancer[1]}", [instance.address for instance in instances])
