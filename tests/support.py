@@ -16,31 +16,31 @@ from typing import Any
 import httpx2
 import psycopg
 
+from tests import forks
+from tests.forks import PYTHON, Fork
 from tools import errors
 
 PROJECT = Path(__file__).parent.parent
 TIMEOUT = 20.0
-DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "error"}
+DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", **PYTHON}
 
 
 class Server:
-    """Runs `python server.py` with its own environment on a free port.
+    """Runs server.py with its own environment on a free port.
 
-    `folder` holds the version to run. `files` limits its open files.
+    By `python server.py` in `folder`, which holds the version to run; or without one, by a fork of this version
+    (tests/forks.py), which takes less time. `files` limits its open files.
     """
 
-    def __init__(self, folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> None:
+    def __init__(self, folder: Path | None = None, files: int | None = None, /, **environment: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "WALLET_POSTGRES_BIN")}
-        limited = [] if files is None else ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
-        self.process = subprocess.Popen(
-            [*limited, sys.executable, "server.py"],
-            cwd=folder,
-            env=kept | DEFAULTS | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        environment = kept | DEFAULTS | environment
+        output, end = os.pipe()
+        try:
+            self.process = _fork(environment, end) if folder is None else _start(folder, files, environment, end)
+        finally:
+            os.close(end)
+        self._output = open(output)  # noqa: SIM115, PTH123 - _read closes it
         self.lines: list[str] = []
         self._serving = threading.Event()
         # A worker that outlives its parent would keep the log open.
@@ -48,8 +48,7 @@ class Server:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as stream:
+        with self._output as stream:
             for line in stream:
                 self.lines.append(line.rstrip("\n"))
                 if "Serving on" in line:
@@ -89,8 +88,31 @@ class Server:
         self.wait()
 
 
+def _start(folder: Path, files: int | None, environment: dict[str, str], output: int) -> subprocess.Popen[bytes] | Fork:
+    limited = [] if files is None else ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
+    return subprocess.Popen(
+        [*limited, sys.executable, "server.py"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _fork(environment: dict[str, str], output: int) -> Fork:
+    assert {name: environment[name] for name in environment if name.startswith("PYTHON")} == PYTHON
+    with Path(os.devnull).open() as stdin:
+        return Fork([], environment, (stdin.fileno(), output, output))
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python server.py` with these arguments and environment variables, by a fork, until it ends."""
+    return forks.run([*arguments], {"PATH": os.environ["PATH"]} | environment, timeout=60)
+
+
 @contextlib.contextmanager
-def serving(folder: Path = PROJECT, files: int | None = None, /, **environment: str) -> Iterator[Server]:
+def serving(folder: Path | None = None, files: int | None = None, /, **environment: str) -> Iterator[Server]:
     """A server that is ready, and must stop gracefully at the end of the block, unless killed there."""
     server = Server(folder, files, **environment)
     try:
@@ -169,10 +191,11 @@ def balance(connection: psycopg.Connection[Any], account_id: int) -> Decimal:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Waits until `condition` returns True. Fails after TIMEOUT seconds."""
-    deadline = time.monotonic() + TIMEOUT
+    begin = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true"
-        time.sleep(0.01)
+        waited = time.monotonic() - begin
+        assert waited < TIMEOUT, "the condition did not become true"
+        time.sleep(min(0.01 + waited / 20, 0.1))  # looking takes CPU time from what is waited for
 
 
 def waiting_for_locks(admin: psycopg.Connection[Any], number: int) -> list[int]:

@@ -22,7 +22,7 @@ from tests.bench.ledger import (
 )
 from tests.bench.load import BenchError
 from tests.bench.plan import Measurement, Row
-from tests.support import serving
+from tests.support import PROJECT, serving
 
 # Seconds, beyond those that a client of the crowd may be told to wait.
 _COME_BACK = 6.0
@@ -45,7 +45,7 @@ class Wallet:
 def wallet(conninfo: str, environment: dict[str, str]) -> Iterator[Wallet]:
     """Runs the service on a database, and makes the accounts. `conninfo` is a superuser's."""
     try:
-        with serving(**environment) as server, psycopg.connect(conninfo, autocommit=True) as admin:
+        with serving(PROJECT, **environment) as server, psycopg.connect(conninfo, autocommit=True) as admin:
             # The settings of this connection are not what is measured: it counts, and holds nothing.
             secret = _secret(admin) if environment.get("WALLET_AUTH") == "required" else None
             with plain_function(admin):

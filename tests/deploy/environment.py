@@ -7,8 +7,7 @@ from pathlib import Path
 from psycopg.conninfo import make_conninfo
 
 from tests.faults.postgres import Postgres
-from tests.faults.test_command import command
-from tests.support import account, pay, serving, wait_until
+from tests.support import account, command, pay, serving, wait_until
 from wallet_api import settings
 from wallet_api.settings import Settings, file_variable, variable
 

@@ -11,8 +11,7 @@ from typing import Any
 import psycopg
 
 from tests.faults.postgres import Postgres
-from tests.faults.test_command import command
-from tests.support import PROJECT, account, sentence, wait_until
+from tests.support import PROJECT, account, command, sentence, wait_until
 
 
 @contextmanager

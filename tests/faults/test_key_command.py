@@ -6,8 +6,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection
-from tests.faults.test_command import command
-from tests.support import account, sentence, serving
+from tests.support import account, command, sentence, serving
 
 
 @pytest.fixture

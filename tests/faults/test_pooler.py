@@ -11,12 +11,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection
-from tests.faults.test_command import command
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.support import (
     account,
     assert_refused,
     balance,
+    command,
     ledger_problems,
     pay,
     payment_body,

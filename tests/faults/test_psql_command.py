@@ -13,8 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import Connection, postgres_programs
-from tests.faults.test_command import command
-from tests.support import PROJECT, account
+from tests.support import PROJECT, account, command
 from wallet_api.database import embedded
 
 Psql = Callable[..., str]

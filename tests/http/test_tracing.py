@@ -228,7 +228,9 @@ def test_a_collector_that_is_away_is_no_reason_not_to_serve(database: str) -> No
 def test_without_the_packages_it_is_one_line_and_exit_code_2(database: str, tmp_path: Path) -> None:
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry/__init__.py").touch()  # which hides the one that is installed
-    server = Server(DATABASE_URL=database, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", PYTHONPATH=str(tmp_path))
+    server = Server(
+        PROJECT, DATABASE_URL=database, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", PYTHONPATH=str(tmp_path)
+    )
     assert server.wait() == 2
     [line] = server.lines
     assert line.startswith("server.py: OTEL_EXPORTER_OTLP_ENDPOINT should be unset if OpenTelemetry is not installed")

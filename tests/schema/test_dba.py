@@ -9,9 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.faults.test_command import command
 from tests.schema.managed import ROLES, Managed
-from tests.support import PROJECT, ledger_problems, open_account, pay, serving
+from tests.support import PROJECT, command, ledger_problems, open_account, pay, serving
 from wallet_api.database import migrations
 
 DONE = f"The database is at version {migrations.version()}.\n"

@@ -9,9 +9,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import clone, postgres_programs
-from tests.faults.test_command import command
 from tests.schema.managed import Managed
-from tests.support import PROJECT, open_account, pay, serving
+from tests.support import PROJECT, command, open_account, pay, serving
 from tools import onefile
 from wallet_api.database import embedded, migrations
 

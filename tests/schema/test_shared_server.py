@@ -9,8 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import postgres_programs
-from tests.faults.test_command import command
-from tests.support import account, payment_body, serving
+from tests.support import account, command, payment_body, serving
 from wallet_api.database import embedded, migrations
 from wallet_api.database.installer import MigrationRefused
 

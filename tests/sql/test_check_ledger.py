@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.conftest import Connection
 from tests.sql.calls import as_if_an_hour_ago, held, paid, row
-from tests.support import PROJECT, TIMEOUT, account, wait_until
+from tests.support import PROJECT, TIMEOUT, account, command, wait_until
 
 GAP = "The balance after this payment does not follow from the one before it"
 
@@ -481,14 +481,7 @@ def test_the_sums_of_each_currency(ops: Connection) -> None:
 
 
 def check(conninfo: str) -> tuple[int, list[str], str]:
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "server.py", "check"],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": conninfo},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = command("check", DATABASE_URL=conninfo)
     return run.returncode, run.stdout.splitlines(), run.stderr
 
 
@@ -649,8 +642,6 @@ def test_the_limits_that_the_database_has_for_others_do_not_end_a_check(ledger: 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often", ""])
 def test_an_interval_that_is_none_is_refused(seconds: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "server.py", "check", "--every", seconds], cwd=PROJECT, capture_output=True, check=False
-    )
+    run = command("check", "--every", seconds)
     assert run.returncode == 2
-    assert b"--every: should be a number of seconds from 0.1 to 604800" in run.stderr
+    assert "--every: should be a number of seconds from 0.1 to 604800" in run.stderr
