@@ -11,8 +11,8 @@ from tests.faults.postgres import Postgres
 
 
 @pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Postgres]:
-    with postgres.running(tmp_path / "primary") as running:
+def primary(tmp_path: Path, postgres_template: Path) -> Iterator[Postgres]:
+    with postgres.running(tmp_path / "primary", postgres_template) as running:
         yield running
 
 

@@ -24,9 +24,9 @@ def _faults_are_told(record_property: Callable[[str, object], None]) -> Iterator
 
 
 @pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Postgres]:
+def primary(tmp_path: Path, postgres_template: Path) -> Iterator[Postgres]:
     """A PostgreSQL of the test's own."""
-    with postgres.running(tmp_path / "primary") as running:
+    with postgres.running(tmp_path / "primary", postgres_template) as running:
         yield running
 
 
@@ -48,8 +48,10 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, primary: Postgres) -> 
 
 
 @pytest.fixture
-def protected(tmp_path: Path) -> Iterator[str]:
+def protected(tmp_path: Path, postgres_template: Path) -> Iterator[str]:
     """A PostgreSQL of the test's own, where all but its superuser need a password: a connection string for that one."""
+    (tmp_path / "data").mkdir(mode=0o711)
+    postgres.copy(postgres_template, tmp_path / "data/postgres")
     with embedded.running(tmp_path / "data", postgres_programs()) as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as admin:
             [rules] = admin.execute("show hba_file").fetchone() or [""]

@@ -5,7 +5,7 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -51,8 +51,11 @@ def free_port() -> int:
 class Postgres(embedded._Cluster):
     """A cluster in a folder. It runs from `start` until it is stopped or killed."""
 
-    def __init__(self, folder: Path, port: int | None = None, primary: Self | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, primary: Self | None = None, template: Path | None = None
+    ) -> None:
         self.port = port or free_port()
+        self._template = template
         options = {**_OPTIONS, "port": str(self.port)}
         if primary is not None:
             options["primary_conninfo"] = primary.conninfo("postgres", application_name=_STANDBY)
@@ -158,14 +161,38 @@ class Postgres(embedded._Cluster):
     def _make_socket_folder(self) -> None:
         """It has no Unix socket."""
 
+    def _initialize(self) -> None:
+        if self._template is None:
+            super()._initialize()
+        else:
+            copy(self._template, self.data)
+
 
 @contextmanager
-def running(folder: Path) -> Iterator[Postgres]:
-    """A migrated PostgreSQL, killed in the end if it still runs."""
-    postgres = Postgres(folder)
+def running(folder: Path, template: Path | None = None) -> Iterator[Postgres]:
+    """A migrated PostgreSQL, killed in the end if it still runs. Its data begin as a copy of `template`, if given."""
+    postgres = Postgres(folder, template=template)
     try:
         postgres.start()
-        migrations.migrate(postgres.conninfo())
+        if template is None:
+            migrations.migrate(postgres.conninfo())
         yield postgres
     finally:
         postgres.close()
+
+
+def make_template(folder: Path, template: Path | None, change: Callable[[str], object] = lambda conninfo: None) -> Path:
+    """The data of a PostgreSQL that has stopped in good order, after a change. A copy takes less time than initdb."""
+    postgres = Postgres(folder, template=template)
+    try:
+        postgres.start()
+        change(postgres.conninfo())
+        postgres.stop()
+    finally:
+        postgres.close()
+    return postgres.data
+
+
+def copy(template: Path, data: Path) -> None:
+    """Copies data, with their owner."""
+    subprocess.run(["cp", "--archive", "--reflink=auto", str(template), str(data)], check=True)

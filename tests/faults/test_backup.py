@@ -103,9 +103,9 @@ def operator(tmp_path: Path, primary: Postgres) -> Operator:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Iterator[Postgres]:
+def copy(tmp_path: Path, empty_template: Path) -> Iterator[Postgres]:
     """Another machine's PostgreSQL, with nothing in it, which does not run."""
-    copy = Postgres(tmp_path / "copy")
+    copy = Postgres(tmp_path / "copy", template=empty_template)
     yield copy
     copy.close()
 

@@ -11,7 +11,6 @@ import pytest
 
 from tests.faults.postgres import Postgres
 from tests.support import account, ledger_problems, pay, payment_body, serving, wait_until
-from wallet_api.database import migrations
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
@@ -53,12 +52,11 @@ def clock(tmp_path: Path) -> Clock:
 
 
 @pytest.fixture
-def server(tmp_path: Path, clock: Clock) -> Iterator[Postgres]:
-    running = Postgres(tmp_path / "server")
+def server(tmp_path: Path, clock: Clock, postgres_template: Path) -> Iterator[Postgres]:
+    running = Postgres(tmp_path / "server", template=postgres_template)
     try:
         with clock.preloaded():  # for PostgreSQL alone
             running.start()
-        migrations.migrate(running.conninfo())
         yield running
     finally:
         running.close()

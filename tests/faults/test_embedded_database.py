@@ -14,15 +14,29 @@ import psycopg
 import pytest
 
 from tests.conftest import postgres_programs
+from tests.faults.postgres import copy
 from tests.support import PROJECT, Server, serving, wait_until
 from wallet_api.database import embedded
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def new_folder(tmp_path: Path) -> Iterator[Path]:
+    """As before the first use: it does not exist."""
     folder = tmp_path / "data"
     yield folder
     wait_until(lambda: postgres_pid(folder) is None)
+
+
+@pytest.fixture
+def folder(new_folder: Path, postgres_template: Path) -> Path:
+    """As after a use: it has data."""
+    return fill(new_folder, postgres_template)
+
+
+def fill(folder: Path, template: Path) -> Path:
+    folder.mkdir(mode=0o711)
+    copy(template, folder / "postgres")
+    return folder
 
 
 def postgres_pid(folder: Path) -> int | None:
@@ -53,11 +67,11 @@ def account_names(api: httpx2.Client) -> list[str]:
     return [account["Name"] for account in api.get("/accounts").json().get("Accounts", [])]
 
 
-def test_the_next_run_finds_the_data_again(folder: Path) -> None:
-    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+def test_the_next_run_finds_the_data_again(new_folder: Path) -> None:
+    with serving(WALLET_DATA_DIR=str(new_folder)) as server, server.client() as api:
         create(api, "kept")
-    assert postgres_pid(folder) is None
-    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+    assert postgres_pid(new_folder) is None
+    with serving(WALLET_DATA_DIR=str(new_folder)) as server, server.client() as api:
         assert account_names(api) == ["kept"]
 
 
@@ -75,7 +89,6 @@ def test_two_instances_share_it_and_it_stops_with_the_last(folder: Path) -> None
 
 
 def test_two_names_of_one_folder_are_one_folder(folder: Path, tmp_path: Path) -> None:
-    folder.mkdir()
     (tmp_path / "link").symlink_to(folder)
     long = tmp_path / ("long-" * 40)
     long.symlink_to(folder)
@@ -94,8 +107,8 @@ def test_the_one_that_started_it_may_leave_first(folder: Path) -> None:
         create(api, "alone")
 
 
-def test_many_start_it_at_the_same_moment(folder: Path) -> None:
-    servers = [Server(WALLET_DATA_DIR=str(folder)) for _ in range(5)]
+def test_many_start_it_at_the_same_moment(new_folder: Path) -> None:
+    servers = [Server(WALLET_DATA_DIR=str(new_folder)) for _ in range(5)]
     try:
         for server in servers:
             with server.client() as api:
@@ -103,16 +116,16 @@ def test_many_start_it_at_the_same_moment(folder: Path) -> None:
     finally:
         codes = [server.stop() for server in servers]
     assert codes == [0] * 5
-    assert postgres_pid(folder) is None
+    assert postgres_pid(new_folder) is None
 
 
-def test_nothing_is_left_behind_but_the_data(folder: Path) -> None:
-    with serving(WALLET_DATA_DIR=str(folder)):
-        assert len(guards(folder)) == 1
+def test_nothing_is_left_behind_but_the_data(new_folder: Path) -> None:
+    with serving(WALLET_DATA_DIR=str(new_folder)):
+        assert len(guards(new_folder)) == 1
     # The guard lets go of its lock, for which the last user waits, and then Python takes a moment to end.
-    wait_until(lambda: guards(folder) == [])
-    assert postgres_pid(folder) is None
-    assert sorted(path.name for path in folder.iterdir()) == [
+    wait_until(lambda: guards(new_folder) == [])
+    assert postgres_pid(new_folder) is None
+    assert sorted(path.name for path in new_folder.iterdir()) == [
         "guard.lock", "postgres", "postgres.log", "server.lock", "turn.lock", "users.lock",
     ]  # fmt: skip
 
@@ -129,8 +142,8 @@ def test_a_killed_service_leaves_no_postgresql_running(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["short", "long-" * 40])
-def test_a_killed_postgresql_comes_back_while_it_is_used(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / name[:200]
+def test_a_killed_postgresql_comes_back_while_it_is_used(tmp_path: Path, postgres_template: Path, name: str) -> None:
+    folder = fill(tmp_path / name[:200], postgres_template)
     with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
         create(api, "kept")
         pid = postgres_pid(folder)
@@ -168,22 +181,20 @@ def test_a_running_postgresql_whose_users_and_guard_were_killed_is_taken_over(fo
         assert postgres_pid(folder) == pid
 
 
-def test_killed_while_it_made_the_data_it_makes_them_again(folder: Path) -> None:
-    server = Server(WALLET_DATA_DIR=str(folder))
-    wait_until(lambda: any(folder.glob("initdb-*/PG_VERSION")) or (folder / "postgres").exists())
-    assert not (folder / "postgres").exists(), "it was too fast to be killed in time"
+def test_killed_while_it_made_the_data_it_makes_them_again(new_folder: Path) -> None:
+    server = Server(WALLET_DATA_DIR=str(new_folder))
+    wait_until(lambda: any(new_folder.glob("initdb-*/PG_VERSION")) or (new_folder / "postgres").exists())
+    assert not (new_folder / "postgres").exists(), "it was too fast to be killed in time"
     server.kill()
-    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+    with serving(WALLET_DATA_DIR=str(new_folder)) as server, server.client() as api:
         create(api, "made again")
-    with serving(WALLET_DATA_DIR=str(folder)) as server, server.client() as api:
+    with serving(WALLET_DATA_DIR=str(new_folder)) as server, server.client() as api:
         assert account_names(api) == ["made again"]
-    assert not any(folder.glob("initdb-*"))
+    assert not any(new_folder.glob("initdb-*"))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_or_killed_while_postgresql_starts_it_leaves_none_running(folder: Path, signum: signal.Signals) -> None:
-    with serving(WALLET_DATA_DIR=str(folder)):
-        pass
     for _ in range(3):
         server = Server(WALLET_DATA_DIR=str(folder))
         wait_until(lambda: postgres_pid(folder) is not None)
@@ -193,8 +204,6 @@ def test_stopped_or_killed_while_postgresql_starts_it_leaves_none_running(folder
 
 def test_an_incomplete_pid_file_is_ignored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line of the socket's folder is empty for a moment; who removes "that folder" removes where they are."""
-    with serving(WALLET_DATA_DIR=str(folder)):
-        pass
     (folder / "postgres/postmaster.pid").write_text(f"999999\n{folder}/postgres\n1795352545\n5432\n\n")
     here = tmp_path / "here"
     here.mkdir()
@@ -205,17 +214,17 @@ def test_an_incomplete_pid_file_is_ignored(folder: Path, tmp_path: Path, monkeyp
     assert (here / "thesis.txt").read_text() == "all of it"
 
 
-def test_only_what_is_ours_is_removed(folder: Path) -> None:
-    (folder / "socket").mkdir(parents=True)
-    (folder / "socket/letters.txt").write_text("mine")
-    with contextlib.suppress(embedded.EmbeddedError), embedded.running(folder, postgres_programs()):
+def test_only_what_is_ours_is_removed(new_folder: Path) -> None:
+    (new_folder / "socket").mkdir(parents=True)
+    (new_folder / "socket/letters.txt").write_text("mine")
+    with contextlib.suppress(embedded.EmbeddedError), embedded.running(new_folder, postgres_programs()):
         pass
-    assert (folder / "socket/letters.txt").read_text() == "mine"
+    assert (new_folder / "socket/letters.txt").read_text() == "mine"
 
 
-def test_variables_that_tell_of_another_server_do_not_matter(folder: Path) -> None:
+def test_variables_that_tell_of_another_server_do_not_matter(new_folder: Path) -> None:
     others = {"PGPORT": "5433", "PGHOSTADDR": "127.0.0.1", "PGSERVICE": "nope", "PGTARGETSESSIONATTRS": "standby"}
-    with serving(WALLET_DATA_DIR=str(folder), **others) as server, server.client() as api:
+    with serving(WALLET_DATA_DIR=str(new_folder), **others) as server, server.client() as api:
         create(api, "found")
 
 
@@ -265,8 +274,6 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_data_of_another_major_version_is_a_sentence_and_exit_code_1(folder: Path) -> None:
-    with serving(WALLET_DATA_DIR=str(folder)):
-        pass
     (folder / "postgres/PG_VERSION").write_text("9\n")
     server = Server(WALLET_DATA_DIR=str(folder))
     assert server.wait() == 1
@@ -283,15 +290,15 @@ def test_a_postgresql_that_does_not_start_is_told_with_the_end_of_its_log(folder
         pass
 
 
-def test_its_socket_is_for_its_owner_alone_and_it_listens_nowhere_else(folder: Path) -> None:
-    with embedded.running(folder, postgres_programs()) as conninfo, psycopg.connect(conninfo) as connection:
-        assert embedded._socket_folder(folder).stat().st_mode & 0o777 == 0o700
-        assert (folder / "postgres").stat().st_mode & 0o777 == 0o700
+def test_its_socket_is_for_its_owner_alone_and_it_listens_nowhere_else(new_folder: Path) -> None:
+    with embedded.running(new_folder, postgres_programs()) as conninfo, psycopg.connect(conninfo) as connection:
+        assert embedded._socket_folder(new_folder).stat().st_mode & 0o777 == 0o700
+        assert (new_folder / "postgres").stat().st_mode & 0o777 == 0o700
         assert connection.execute("show listen_addresses").fetchone() == ("",)
 
 
-def test_it_is_durable_by_default(folder: Path) -> None:
-    with embedded.running(folder, postgres_programs()) as conninfo, psycopg.connect(conninfo) as connection:
+def test_it_is_durable_by_default(new_folder: Path) -> None:
+    with embedded.running(new_folder, postgres_programs()) as conninfo, psycopg.connect(conninfo) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             assert connection.execute("select current_setting(%s)", [setting]).fetchone() == ("on",)
 
