@@ -22,7 +22,7 @@ from tests.support import PROJECT, ledger_problems, open_account, pay, serving, 
 from wallet_api.database import embedded
 
 # Requests answered before a backup, and after it.
-LOAD = 300
+LOAD = 150
 
 DOCUMENT = (PROJECT / "docs/operations.md").read_text()
 

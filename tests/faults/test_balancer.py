@@ -13,7 +13,7 @@ from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import Scene, scene
 from tests.support import PROJECT, assert_refused, wait_until
 
-LOAD = 200
+LOAD = 100
 
 
 def skip_without_haproxy(stage: Scene) -> None:

@@ -10,7 +10,7 @@ from tests.faults.recorder import Recorder, open_accounts
 from tests.faults.scene import scene
 from tests.support import wait_until
 
-LOAD = 300
+LOAD = 150
 
 
 @pytest.mark.parametrize(("instances", "balanced"), [(2, True), (1, False)], ids=["behind the balancer", "alone"])

@@ -9,7 +9,7 @@ from tests.faults.scene import Scene
 from tests.support import wait_until
 
 # Requests answered before a fault, and after it.
-LOAD = 400
+LOAD = 150
 
 pytestmark = pytest.mark.parametrize("stage", ["direct", "transaction", "session"], indirect=True)
 

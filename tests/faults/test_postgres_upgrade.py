@@ -21,7 +21,7 @@ OLD_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 REPLICATE, CATCH_UP, SET_SEQUENCES, END = commands("With logical replication")
 DUMP_BACK, RESTORE_BACK = commands("Back to an older version")
 # Requests answered before a step, and after it.
-LOAD = 200
+LOAD = 100
 
 pytestmark = pytest.mark.skipif(not OLD_PROGRAMS.is_dir(), reason="needs PostgreSQL 15: apt-get install postgresql-15")
 
