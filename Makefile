@@ -49,7 +49,7 @@ check: install  ## check the ledger of the embedded database
 test: $(VENV)/installed-dev  ## run all tests on their own PostgreSQL
 	$(PYTEST)
 ifneq ($(MACHINE_POSTGRES),)
-	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled" $(OTHER_POSTGRES_TESTS)
+	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled and not once" $(OTHER_POSTGRES_TESTS)
 endif
 
 # setuptools would put what is left in build/ into the package, too.

@@ -20,6 +20,9 @@ from tests.conftest import Connection
 from tests.pgbouncer import pgbouncer
 from tests.support import TIMEOUT, account, balance, ledger_problems, open_account, payment_body, serving, totals
 
+# Of the versions of PostgreSQL, tests/concurrency/test_sql.py proves the same.
+pytestmark = pytest.mark.once
+
 Pay = Callable[[int, int, object], str]
 
 

@@ -75,6 +75,7 @@ def test_the_next_run_finds_the_data_again(new_folder: Path) -> None:
         assert account_names(api) == ["kept"]
 
 
+@pytest.mark.once
 def test_two_instances_share_it_and_it_stops_with_the_last(folder: Path) -> None:
     with serving(WALLET_DATA_DIR=str(folder)) as first:
         with serving(WALLET_DATA_DIR=str(folder)) as second, first.client() as one, second.client() as two:
@@ -88,6 +89,7 @@ def test_two_instances_share_it_and_it_stops_with_the_last(folder: Path) -> None
     assert postgres_pid(folder) is None
 
 
+@pytest.mark.once
 def test_two_names_of_one_folder_are_one_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     long = tmp_path / ("long-" * 40)
@@ -99,6 +101,7 @@ def test_two_names_of_one_folder_are_one_folder(folder: Path, tmp_path: Path) ->
                 assert account_names(api) == ["shared"]
 
 
+@pytest.mark.once
 def test_the_one_that_started_it_may_leave_first(folder: Path) -> None:
     first = Server(WALLET_DATA_DIR=str(folder))
     assert first.url
@@ -107,6 +110,7 @@ def test_the_one_that_started_it_may_leave_first(folder: Path) -> None:
         create(api, "alone")
 
 
+@pytest.mark.once
 def test_many_start_it_at_the_same_moment(new_folder: Path) -> None:
     servers = [Server(WALLET_DATA_DIR=str(new_folder)) for _ in range(5)]
     try:
@@ -119,6 +123,7 @@ def test_many_start_it_at_the_same_moment(new_folder: Path) -> None:
     assert postgres_pid(new_folder) is None
 
 
+@pytest.mark.once
 def test_nothing_is_left_behind_but_the_data(new_folder: Path) -> None:
     with serving(WALLET_DATA_DIR=str(new_folder)):
         assert len(guards(new_folder)) == 1
@@ -130,6 +135,7 @@ def test_nothing_is_left_behind_but_the_data(new_folder: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.once
 def test_a_killed_service_leaves_no_postgresql_running(folder: Path) -> None:
     server = Server(WALLET_DATA_DIR=str(folder))
     with server.client() as api:
@@ -154,6 +160,7 @@ def test_a_killed_postgresql_comes_back_while_it_is_used(tmp_path: Path, postgre
         assert account_names(api) == ["kept"]
 
 
+@pytest.mark.once
 def test_after_everything_was_killed_the_next_run_recovers(folder: Path) -> None:
     server = Server(WALLET_DATA_DIR=str(folder))
     with server.client() as api:
@@ -167,6 +174,7 @@ def test_after_everything_was_killed_the_next_run_recovers(folder: Path) -> None
         assert account_names(api) == ["kept"]
 
 
+@pytest.mark.once
 def test_a_running_postgresql_whose_users_and_guard_were_killed_is_taken_over(folder: Path) -> None:
     server = Server(WALLET_DATA_DIR=str(folder))
     with server.client() as api:
@@ -193,6 +201,7 @@ def test_killed_while_it_made_the_data_it_makes_them_again(new_folder: Path) -> 
     assert not any(new_folder.glob("initdb-*"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_or_killed_while_postgresql_starts_it_leaves_none_running(folder: Path, signum: signal.Signals) -> None:
     for _ in range(3):
@@ -202,6 +211,7 @@ def test_stopped_or_killed_while_postgresql_starts_it_leaves_none_running(folder
         wait_until(lambda: postgres_pid(folder) is None and guards(folder) == [])
 
 
+@pytest.mark.once
 def test_an_incomplete_pid_file_is_ignored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line of the socket's folder is empty for a moment; who removes "that folder" removes where they are."""
     (folder / "postgres/postmaster.pid").write_text(f"999999\n{folder}/postgres\n1795352545\n5432\n\n")
@@ -214,6 +224,7 @@ def test_an_incomplete_pid_file_is_ignored(folder: Path, tmp_path: Path, monkeyp
     assert (here / "thesis.txt").read_text() == "all of it"
 
 
+@pytest.mark.once
 def test_only_what_is_ours_is_removed(new_folder: Path) -> None:
     (new_folder / "socket").mkdir(parents=True)
     (new_folder / "socket/letters.txt").write_text("mine")
@@ -222,12 +233,14 @@ def test_only_what_is_ours_is_removed(new_folder: Path) -> None:
     assert (new_folder / "socket/letters.txt").read_text() == "mine"
 
 
+@pytest.mark.once
 def test_variables_that_tell_of_another_server_do_not_matter(new_folder: Path) -> None:
     others = {"PGPORT": "5433", "PGHOSTADDR": "127.0.0.1", "PGSERVICE": "nope", "PGTARGETSESSIONATTRS": "standby"}
     with serving(WALLET_DATA_DIR=str(new_folder), **others) as server, server.client() as api:
         create(api, "found")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("below", ["data", "file/below"])
 def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(tmp_path: Path, below: str) -> None:
     (tmp_path / "data/turn.lock").mkdir(parents=True)
@@ -239,6 +252,7 @@ def test_a_folder_that_cannot_be_used_is_a_sentence_and_exit_code_1(tmp_path: Pa
     assert "Traceback" not in server.log
 
 
+@pytest.mark.once
 def test_a_pid_file_that_names_another_process(folder: Path) -> None:
     with serving(WALLET_DATA_DIR=str(folder)):
         lines = (folder / "postgres/postmaster.pid").read_text().splitlines(keepends=True)
@@ -322,6 +336,7 @@ def test_started_by_root_it_does_not_run_as_root(tmp_path_factory: pytest.TempPa
         shutil.rmtree(parent)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
 def test_started_by_root_it_runs_programs_that_only_root_can_reach(tmp_path: Path) -> None:
     programs = tmp_path / "programs"

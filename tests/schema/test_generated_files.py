@@ -5,6 +5,8 @@ import pytest
 from tests.support import PROJECT
 from tools import generate
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("make", [generate.from_database, generate.from_files])
 def test_a_generated_file_is_up_to_date(make: generate.Make) -> None:

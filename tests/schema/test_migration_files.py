@@ -7,6 +7,8 @@ import pytest
 
 from tests.support import PROJECT
 
+pytestmark = pytest.mark.once
+
 MIGRATIONS = sorted((PROJECT / "db/migrations").glob("*.sql"))
 FILES = [*MIGRATIONS, *sorted((PROJECT / "db/functions").glob("*.sql"))]
 
