@@ -245,13 +245,14 @@ def test_a_batch_with_keys_is_made_once_however_often_it_is_asked_for(
     assert client.pay(payment(seller, buyer)).status == 200, "it recovers by itself"
 
 
-def test_an_answer_that_never_comes_is_given_up(admin: Connection, network_database: str) -> None:
-    pairs = [(new_account(admin), new_account(admin)) for _ in range(2)]
+def test_an_answer_that_never_comes_is_given_up(database: str) -> None:
     with (
-        Proxy(network_database) as proxy,
+        psycopg.connect(database, autocommit=True) as admin,
+        Proxy(database) as proxy,
         serving(DATABASE_URL=proxy.url, WALLET_STATEMENT_TIMEOUT="1") as server,
         ThreadPoolExecutor() as threads,
     ):
+        pairs = [(new_account(admin), new_account(admin)) for _ in range(2)]
         proxy.strike(Fault.SILENCE, Fault.SILENCE)
         clients = [Client(server.url) for _ in range(3)]
         unkeyed = threads.submit(clients[0].pay, payment(*pairs[0]))
@@ -266,7 +267,7 @@ def test_an_answer_that_never_comes_is_given_up(admin: Connection, network_datab
         assert clients[2].pay(payment(*pairs[0])).status == 200, "it recovers by itself"
         for client in clients:
             client.close()
-    assert admin.execute("select * from wallet.check_ledger()").fetchall() == []
+        assert admin.execute("select * from wallet.check_ledger()").fetchall() == []
 
 
 def trouble() -> Iterator[Fault | None]:
