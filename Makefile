@@ -6,13 +6,15 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --r
 
 # The oldest supported PostgreSQL installed on this machine, for a second run of the tests that depend on its version.
 MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib/postgresql/1[5-8]/bin/initdb))))
-OTHER_POSTGRES_TESTS := tests/sql tests/schema tests/concurrency tests/faults/test_embedded_database.py \
-	tests/faults/test_backup.py
+# The longest modules come first, so that no process is alone with one at the end.
+OTHER_POSTGRES_TESTS := tests/faults/test_backup.py tests/faults/test_embedded_database.py tests/schema \
+	tests/concurrency tests/sql
 
 # Tests wait more than they compute: hence three processes on two cores, each with its own PostgreSQL. A module's tests
 # share fixtures and stay in one process. In order of name, the long tests in faults do not come last.
 PROCESSES ?= 3
-PYTEST := $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
+# Python keeps what pytest makes of the modules, for the second round.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 # The names of all dependencies, without the ranges of pyproject.toml.
 NEWEST = $(shell sed -n 's/^    "\([a-z][a-z0-9-]*\(\[binary\]\)\{0,1\}\)>=.*/\1/p' pyproject.toml)

@@ -272,6 +272,7 @@ def test_a_pid_file_that_names_another_process(folder: Path) -> None:
         other.wait()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name",
     ["with blanks and ümlaut", "with 'quotes' \"double\" $HOME `x` \\ %s", "with,comma", "long-" * 40],
