@@ -44,7 +44,7 @@ NIGHTLY, RESTORE_NIGHTLY = commands("Nightly backup")
 BACK_UP, RESTORE = commands("A base backup")
 ARCHIVE, RESTORE_TO_MOMENT = commands("Point-in-time recovery")
 
-# "make test" has a second round, with the machine's own PostgreSQL, in which nothing is left out.
+# "make test" has a second round, with the machine's own PostgreSQL, in which pg_verifybackup runs.
 VERIFY = 'pg_verifybackup "$BACKUPS/base"\n'
 verifies = pytest.mark.skipif(not runs("pg_verifybackup"), reason="the wheel's pg_verifybackup crashes at its start")
 if not runs("pg_verifybackup"):
@@ -199,7 +199,7 @@ exec "$@"
 """
 
 
-@pytest.mark.parametrize("empty", ["with an empty database", "without one"])
+@pytest.mark.parametrize("empty", [pytest.param("with an empty database", marks=pytest.mark.once), "without one"])
 def test_the_backup_of_every_night_restores_on_an_empty_server_as_it_is_written(
     operator: Operator, primary: Postgres, stage: Scene, copy: Postgres, empty: str
 ) -> None:
@@ -230,6 +230,7 @@ def test_the_backup_of_every_night_restores_on_an_empty_server_as_it_is_written(
     assert_it_is_a_wallet(operator, copy)
 
 
+@pytest.mark.once
 def test_a_backup_of_a_night_that_fails_leaves_the_one_before(operator: Operator, primary: Postgres) -> None:
     docker = operator.backups / "docker"
     docker.write_text(DOCKER)
@@ -328,8 +329,8 @@ def without_a_table(operator: Operator, primary: Postgres, copy: Postgres) -> No
 @pytest.mark.parametrize(
     ("drill", "found"),
     [
-        (without_payments, "opening balance, plus received, minus paid"),
-        (without_a_role, 'role "wallet_app" does not exist'),
+        pytest.param(without_payments, "opening balance, plus received, minus paid", marks=pytest.mark.once),
+        pytest.param(without_a_role, 'role "wallet_app" does not exist', marks=pytest.mark.once),
         pytest.param(without_its_log, "WAL", marks=verifies),
         pytest.param(without_a_table, "is present in the manifest but not on disk", marks=verifies),
     ],
