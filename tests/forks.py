@@ -128,6 +128,7 @@ def _import_libraries() -> None:
 
 def _wait_for_requests() -> list[str]:
     """Forks for each request on stdin, and exits after the last one. In a fork, returns the arguments of server.py."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, which end this process
     with socket.socket(fileno=os.dup(0)) as requests:
         while True:
             request, files, _, _ = socket.recv_fds(requests, 1 << 20, 4)
@@ -142,6 +143,7 @@ def _wait_for_requests() -> list[str]:
                 os.close(file)
     report = files.pop()
     _fork_and_report(report, files)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.close(report)
     for number, file in enumerate(files):
         os.dup2(file, number)
