@@ -36,8 +36,8 @@ _NEVER = {"WALLET_READ_LAG": "3600"}
 
 
 @pytest.fixture(scope="module")
-def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with postgres.running(tmp_path_factory.mktemp("servers") / "primary") as running:
+def primary(tmp_path_factory: pytest.TempPathFactory, postgres_template: Path) -> Iterator[Postgres]:
+    with postgres.running(tmp_path_factory.mktemp("servers") / "primary", postgres_template) as running:
         yield running
 
 

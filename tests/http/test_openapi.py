@@ -136,7 +136,7 @@ def resolved(document: Node, schema: Node) -> Node:
 def test_service_and_document_agree(database: str, tmp_path: Path) -> None:
     """`make agree` asks for longer."""
     with serving(DATABASE_URL=database) as server:
-        found, statuses = disagreements(server.url, tmp_path, "--max-examples", "10", "--seed", "1")
+        found, statuses = disagreements(server.url, tmp_path, "--max-examples", "5", "--seed", "1")
     assert not found, found
     answered = set(operations.ALL)
     assert set(statuses) == answered
