@@ -68,7 +68,8 @@ $$;
 
 -- pg_temp.take_turn()
 --
--- Makes this session the only one that migrates the database, until it ends.
+-- Makes this session the only one that migrates the database, until it ends. On a server without advisory locks, every
+-- session has its turn at once: of two concurrent migrations, one fails at a name or a row that the other has created.
 --
 -- Returns: the process id of the one that does so now; nothing if this session has its turn
 
@@ -88,6 +89,9 @@ begin
                 and holder.classid::bigint << 32 | holder.objid::bigint = v_lock
                 and holder.database = (select oid from pg_database where datname = current_database());
     end if;
+exception
+    when feature_not_supported then
+        null;
 end
 $$;
 
@@ -104,6 +108,41 @@ begin
 exception
     when invalid_parameter_value then
         raise exception 'The ledger exists, but the role wallet_owner does not: was the database restored from another cluster? Copy the roles as well: pg_dumpall --roles-only.';
+end
+$$;
+
+-- pg_temp.supported(text)
+--
+-- The only place that chooses between the two triggers that check payments: one for each statement, which reads all its
+-- rows from a transition table, or one for each row. They share the text of their rule, and what it costs is the same
+-- for a single payment; for many, the first one is faster. So a server gets it unless it refuses transition tables.
+--
+-- Returns: the text of a migration, for this server
+
+create function pg_temp.supported(p_text text)
+    returns text
+    language plpgsql
+as $$
+begin
+    if p_text !~ '\mfrom made\M|\mnew table as made\M' then
+        return p_text;
+    end if;
+    begin
+        -- As text: a server may refuse to parse it.
+        execute '
+            create temporary table probe (id int);
+            create function pg_temp.probe() returns trigger language plpgsql as ''begin return null; end'';
+            create trigger probe after insert on pg_temp.probe referencing new table as made
+                for each statement execute function pg_temp.probe();
+            drop table pg_temp.probe;
+            drop function pg_temp.probe()';
+        return p_text;
+    exception
+        when feature_not_supported then
+            return regexp_replace(
+                regexp_replace(p_text, '\mreferencing new table as made\s+for each statement\M', 'for each row', 'g'),
+                '\mfrom made\M', 'from (select new.*) as made', 'g');
+    end;
 end
 $$;
 
@@ -220,6 +259,59 @@ begin
 end
 $$;
 
+-- pg_temp.wide_sequences()
+--
+-- "A later payment of an account has a higher id" needs sequences that give a session one id at a time. A session that
+-- caches 20 uses them long after other sessions have drawn higher ones.
+--
+-- Returns: the sequences of the ledger that give more at a time, as text; NULL if there are none
+
+create function pg_temp.wide_sequences()
+    returns text
+    language plpgsql
+as $$
+begin
+    return (
+        select string_agg(format('%I.%I (%s at a time)', 'ledger', class.relname, sequence.seqcache), ', ' order by 1)
+        from pg_sequence as sequence join pg_class as class on class.oid = sequence.seqrelid
+        where class.relnamespace = to_regnamespace('ledger') and sequence.seqcache <> 1
+    );
+end
+$$;
+
+-- pg_temp.narrow_sequences()
+--
+-- Makes the sequences that this migration has created give one id at a time: a server may have another default.
+-- (pending_files has refused those that were there before.) Then draws an id, because a server may have a minimum that
+-- its catalogue does not show.
+--
+-- Raises: if a sequence still gives several
+
+create function pg_temp.narrow_sequences()
+    returns void
+    language plpgsql
+as $$
+declare
+    v_name text;
+    v_drawn bigint;
+    v_last bigint;
+begin
+    for v_name in
+        select class.relname from pg_sequence as sequence join pg_class as class on class.oid = sequence.seqrelid
+        where class.relnamespace = to_regnamespace('ledger') and sequence.seqcache <> 1
+    loop
+        execute format('alter sequence ledger.%I cache 1', v_name);
+    end loop;
+    create sequence ledger.probe cache 1;
+    v_drawn := nextval('ledger.probe');
+    select probe.last_value into v_last from ledger.probe as probe;
+    drop sequence ledger.probe;
+    if v_drawn <> v_last or pg_temp.wide_sequences() is not null then
+        raise exception 'This server gives a session several ids of a sequence at a time, even with "cache 1": a later payment of an account could get a lower id. Change its setting (of YugabyteDB: ysql_sequence_cache_minval=0), and migrate again.';
+    end if;
+end
+$$;
+
 -- pg_temp.pending_files(names, checksums, not_back_to)
 --
 -- Limits waits for locks in this transaction to less than the lock timeout of payments: they queue behind a table change
@@ -227,7 +319,8 @@ $$;
 --
 -- Returns: the names of the files of migrations/ that are still to be applied
 -- Raises:  if the files do not continue those already applied; if p_not_back_to is a version that the database has
---          left: an instance of an old version that restarts must not restore its old rules
+--          left: an instance of an old version that restarts must not restore its old rules; if a sequence gives a
+--          session several ids at a time
 
 create function pg_temp.pending_files(p_names text[], p_checksums text[], p_not_back_to text)
     returns setof text
@@ -254,6 +347,11 @@ begin
         return;
     end if;
     perform pg_temp.check_prefix();
+    v_other := pg_temp.wide_sequences();
+    if v_other is not null then
+        raise exception 'A later payment of an account may get a lower id, because these sequences give a session several ids at a time: %. Stop all instances, and run for each of them: alter sequence … cache 1; then migrate and check.',
+            v_other;
+    end if;
     perform pg_temp.become_owner(true);
 
     select migration.name into v_name
@@ -294,7 +392,8 @@ $$;
 --
 -- Records that files were applied, and acts as the owner from then on, until the transaction ends.
 --
--- Raises: if a role existed before and has more rights than migrate gives: it could reach the tables
+-- Raises: if a role existed before and has more rights than migrate gives: it could reach the tables; if the server
+--         gives a session several ids of a sequence at a time
 
 create function pg_temp.record_files(p_names text[], p_checksums text[])
     returns void
@@ -313,13 +412,15 @@ begin
             v_role;
     end if;
     perform pg_temp.become_owner(true);
+    perform pg_temp.narrow_sequences();
     insert into ledger.migration (name, checksum) select * from unnest(p_names, p_checksums);
 end
 $$;
 
 -- The functions of the schema wallet are replaced in place, so that the rights and views of others that depend on them
--- survive. The table ledger.installed_function lists the wallet's own functions. A new row version in pg_proc shows
--- that a function was created or replaced. The setting wallet.before holds the state before, for this transaction only.
+-- survive. The table ledger.installed_function lists the wallet's own functions. begin_install marks each function of
+-- the owner by a setting that no definition has. "create or replace" removes it, so a function without the mark is new.
+-- The setting wallet.before holds the state before, for this transaction only.
 
 -- pg_temp.functions()
 --
@@ -330,8 +431,6 @@ create function pg_temp.functions()
     returns table (signature text, name text, is_ours boolean, is_new boolean)
     language plpgsql
 as $$
-declare
-    v_rows constant jsonb := current_setting('wallet.before')::jsonb -> 'rows';
 begin
     return query
         select function.oid::regprocedure::text,
@@ -340,7 +439,8 @@ begin
                    select from ledger.installed_function as installed
                    where installed.signature = function.oid::regprocedure::text
                ),
-               not v_rows ? concat_ws(' ', function.oid, function.xmin)
+               function.proowner = 'wallet_owner'::regrole
+                   and (function.proconfig @> '{application_name=to be replaced}') is not true
         from pg_proc as function
         where function.pronamespace = 'wallet'::regnamespace
         order by 1;
@@ -368,10 +468,6 @@ begin
         execute format('revoke all on function %s from wallet_app, wallet_ops, wallet_reporting', v_signature);
     end loop;
     perform set_config('wallet.before', jsonb_build_object(
-        'rows', (
-            select coalesce(jsonb_agg(concat_ws(' ', function.oid, function.xmin)), '[]')
-            from pg_proc as function where function.pronamespace = 'wallet'::regnamespace
-        ),
         'ours', (
             select coalesce(jsonb_agg(installed.signature), '[]')
             from ledger.installed_function as installed where to_regprocedure(installed.signature) is not null
@@ -393,6 +489,9 @@ begin
         select format('%s had been changed by hand; it is again what db/functions/ says', installed.signature)
         from ledger.installed_function as installed
         where md5(pg_get_functiondef(to_regprocedure(installed.signature))) <> installed.checksum;
+    for v_signature in select function.signature from pg_temp.functions() as function where function.is_new loop
+        execute format('alter function %s set application_name = ''to be replaced''', v_signature);
+    end loop;
 end
 $$;
 
@@ -451,7 +550,7 @@ declare
     v_before constant jsonb := current_setting('wallet.before');
     v_right record;
     v_current text[];
-    v_helper text;
+    v_signature text;
 begin
     perform pg_temp.drop_functions(string_agg(function.signature, ', '))
     from pg_temp.functions() as function where function.is_ours and function.name <> all (p_names);
@@ -485,11 +584,18 @@ begin
     delete from ledger.installed_function;
     insert into ledger.installed_function (signature, checksum)
     select signature, md5(pg_get_functiondef(signature::regprocedure)) from unnest(v_current) as signature;
-    for v_helper in
+    for v_signature in
         select function.signature from pg_temp.functions() as function
         where function.is_ours and function.name like '\_%'
     loop
-        execute format('revoke all on function %s from public, wallet_app, wallet_ops, wallet_reporting', v_helper);
+        execute format('revoke all on function %s from public, wallet_app, wallet_ops, wallet_reporting', v_signature);
+    end loop;
+    for v_signature in
+        select function.oid::regprocedure from pg_proc as function
+        where function.pronamespace = 'wallet'::regnamespace
+            and function.proconfig @> '{application_name=to be replaced}'
+    loop
+        execute format('alter function %s reset application_name', v_signature);
     end loop;
     insert into ledger.rulebook (version) select p_version where wallet.schema_version() is distinct from p_version;
 end

@@ -12,10 +12,11 @@
 --   _hold_problems     held amounts are what open holds still hold, and captures do not exceed their hold
 --   _event_problems    accounts, changes, holds and ends of holds are in the feed
 --   _count_problems    there are as many payments as recorded checks have counted
+--   _order_problems    later ids are higher ones: no sequence gives a session several at a time
 --
--- Returns: a row for each problem of an account or a payment; none if the ledger is consistent. If a balance does not
---          follow, payment_id is the first payment that breaks the chain. Of the checks of a single payment, only the
---          first that fails is reported
+-- Returns: a row for each problem of an account, a payment, a currency or a sequence; none if the ledger is consistent.
+--          If a balance does not follow, payment_id is the first payment that breaks the chain. Of the checks of a
+--          single payment, only the first that fails is reported
 -- Locks:   nothing; reads one snapshot, while other calls continue
 -- Raises:  nothing
 
@@ -387,6 +388,22 @@ $$;
 comment on function wallet._event_problems() is
     'Accounts, changes of accounts, holds and ends of holds that the feed does not report as they are.';
 
+create or replace function wallet._order_problems()
+    returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
+    language sql stable
+as $$
+    select null::bigint, null::bigint, null::bigint, format(
+        'The sequence %s gives a session %s ids at a time: a later payment of an account may get a lower id',
+        sequence.seqrelid::regclass, sequence.seqcache
+    )
+    from pg_sequence as sequence
+    join pg_class as class on class.oid = sequence.seqrelid
+    where class.relnamespace = 'ledger'::regnamespace and sequence.seqcache <> 1
+$$;
+
+comment on function wallet._order_problems() is
+    'Sequences with which a later payment, change or event may get a lower id than an earlier one.';
+
 create or replace function wallet.check_ledger()
     returns table (currency_id bigint, account_id bigint, payment_id bigint, problem text)
     language sql stable
@@ -411,10 +428,13 @@ as $$
     select problem.* from wallet._event_problems() as problem
     union all
     select problem.* from wallet._count_problems() as problem
+    union all
+    select problem.* from wallet._order_problems() as problem
     order by 1, 2, 3, 4
 $$;
 
 comment on function wallet.check_ledger() is
-    'Checks the ledger, in one snapshot: a row for each problem of an account or a payment; none if all is well.';
+    'Checks the ledger, in one snapshot: a row for each problem of an account, a payment or a sequence; none if all is '
+    'well.';
 
 grant execute on function wallet.check_ledger() to wallet_app, wallet_ops, wallet_reporting;

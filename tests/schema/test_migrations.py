@@ -224,6 +224,17 @@ def test_a_function_of_another_owner_is_kept_and_named(admin: Connection, databa
     assert admin.execute("select wallet.theirs()").fetchone() == (1,)
 
 
+def test_a_function_of_the_owner_that_no_file_has_stays_as_it_is(admin: Connection, database: str) -> None:
+    admin.execute(
+        """create function wallet.theirs() returns int language sql set work_mem = '1MB' as 'select 1';
+           alter function wallet.theirs() owner to wallet_owner"""
+    )
+    definition = "select pg_get_functiondef('wallet.theirs()'::regprocedure)"
+    before = admin.execute(definition).fetchone()
+    assert migrations.migrate(database) == ["left alone wallet.theirs(), which is not the wallet's"]
+    assert admin.execute(definition).fetchone() == before
+
+
 def test_a_function_created_by_another_role_meanwhile_is_kept(admin: Connection, database: str, db: Path) -> None:
     (db / "functions/zz_slow.sql").write_text("select pg_advisory_lock_shared(7)")
     with ThreadPoolExecutor() as threads:

@@ -45,7 +45,7 @@ def check(conninfo: str, primary: str | None = None) -> tuple[list[str], bool]:
         verdict = f"{found[currency_id]} wrong" if found[currency_id] else "proved"
         rows.append((printable(name), f"{accounts:,}", f"{payments:,}", f"{total:,f}", verdict))
     lines = table(rows, numbers=(1, 2, 3))
-    lines += [f"{places}: {printable(words)}" for _, places, words in problems[:_MOST_SHOWN]]
+    lines += [f"{places or 'ledger'}: {printable(words)}" for _, places, words in problems[:_MOST_SHOWN]]
     if len(problems) > _MOST_SHOWN:
         lines.append(f"and {len(problems) - _MOST_SHOWN:,} more; check_ledger() lists them all")
     return lines, not problems

@@ -201,7 +201,8 @@ def _apply(connection: psycopg.Connection[Any], db: Path, names: Roles, back: bo
             pending = [file for file in files if file.name in unapplied]
             together = list(itertools.takewhile(lambda file: not _CONCURRENT.search(file.text), pending))
             for file in together:
-                installer.execute(connection, file, file.text)
+                [text] = call(connection, "supported", file.text)
+                installer.execute(connection, file, text)
                 connection.execute("reset role")
             _record(connection, together)
             return pending, together, installer.install(connection, functions, current) if together == pending else []
@@ -241,11 +242,17 @@ def _repeated(transaction: Callable[[], Result]) -> Result:
 def _build(connection: psycopg.Connection[Any], file: SqlFile) -> None:
     """Applies a file that cannot run in a transaction, as the owner: each statement ends at the end of a line.
 
-    A failed build is not rolled back but leaves an invalid index, so the file is safe to run again from the start.
+    A failed build is not rolled back but leaves an invalid index, so the file is safe to run again from the start. A
+    server that refuses "concurrently" builds or drops the index without.
     """
     call(connection, "become_owner", False)
     for statement in filter(None, re.split(r";\s*\n", file.text)):
-        installer.execute(connection, file, statement)
+        try:
+            installer.execute(connection, file, statement)
+        except MigrationRefused as refused:
+            if not isinstance(refused.__cause__, psycopg.errors.FeatureNotSupported):
+                raise
+            installer.execute(connection, file, statement.replace(" concurrently ", " ", 1))
     _record(connection, [file])
     connection.execute("reset role")
 
