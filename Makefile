@@ -28,11 +28,14 @@ EVENTS ?= 10000000
 # Options of psql. Not from the environment, where PSQL may be the name of a program.
 PSQL =
 
+# Options of pytest for make test-engine: ENGINE="-k holds".
+ENGINE ?=
+
 # Benchmark options: make bench BENCH="--seconds 1". BENCH=--help lists them.
 BENCH ?=
 
-.PHONY: help install run psql check test package canary soak soak-ha follow agree fuzz bench sql generate lint clients \
-	format lock clean
+.PHONY: help install run psql check test test-engine package canary soak soak-ha follow agree fuzz bench sql generate \
+	lint clients format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -53,6 +56,9 @@ test: $(VENV)/installed-dev  ## run all tests on their own PostgreSQL
 ifneq ($(MACHINE_POSTGRES),)
 	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled and not once" $(OTHER_POSTGRES_TESTS)
 endif
+
+test-engine: $(VENV)/installed-dev  ## prove the server of DATABASE_URL, as its superuser: what holds there, what is refused
+	@$(VENV)/bin/python -m tests.engine $(ENGINE)
 
 # setuptools would put what is left in build/ into the package, too.
 package: $(VENV)/installed-dev  ## build the package into dist/, and try it in an empty environment

@@ -12,7 +12,7 @@ import httpx2
 import hypothesis
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support import serving
 from wallet_api.database import embedded, migrations
@@ -34,14 +34,16 @@ _OPTIONS = {
 # No deadline: on a busy machine, the duration of an example says nothing about the code.
 hypothesis.settings.register_profile("wallet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("wallet")
-_names = (f"test_{number}" for number in itertools.count())
+# `make test-engine` gives a migrated database on a server that several processes share.
+_GIVEN = os.environ.get("WALLET_TEST_DATABASE_URL")
+_names = (f"wallet_test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}_{number}" for number in itertools.count())
 
 Connection = psycopg.Connection[Any]
 
 
 def pytest_report_header() -> str:
     programs = postgres_programs()
-    return f"PostgreSQL: {programs or embedded.wheel_programs()}"
+    return "PostgreSQL: that of DATABASE_URL" if _GIVEN else f"PostgreSQL: {programs or embedded.wheel_programs()}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,6 +67,9 @@ def postgres_programs() -> Path | None:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A migrated PostgreSQL for the tests: its superuser's connection string."""
+    if _GIVEN:
+        yield _GIVEN
+        return
     with embedded.running(tmp_path_factory.mktemp("cluster"), postgres_programs(), _OPTIONS) as conninfo:
         migrations.migrate(conninfo)
         yield conninfo
@@ -116,8 +121,16 @@ def http_database(cluster: str) -> Iterator[str]:
 def clone(cluster: str, template: str) -> Iterator[str]:
     """Yields the superuser's connection string of a copy of `template`, and drops the copy afterwards."""
     name, maintenance = next(_names), _maintenance(cluster)
+    if template == "wallet":
+        template = str(conninfo_to_dict(cluster)["dbname"])
     # The default strategy, wal_log, takes twice the time.
-    maintenance.execute(f"create database {name} template {template} strategy file_copy")
+    strategy = "" if _GIVEN else "strategy file_copy"
+    try:
+        maintenance.execute(f"create database {name} template {template} {strategy}")
+    except psycopg.errors.FeatureNotSupported:  # a distributed server may copy no databases
+        maintenance.execute(f"create database {name}")
+        if template != "template0":
+            migrations.migrate(make_conninfo(cluster, dbname=name))
     yield make_conninfo(cluster, dbname=name)
     maintenance.execute(f"drop database {name} with (force)")
 

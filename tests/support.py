@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,9 @@ from tools import errors
 PROJECT = Path(__file__).parent.parent
 TIMEOUT = 20.0
 DEFAULTS = {"PORT": "0", "WALLET_ACCESS_LOG": "off", **PYTHON}
+
+# Those that run, for reports of what they have logged.
+servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
 
 
 class Server:
@@ -46,6 +50,7 @@ class Server:
         # A worker that outlives its parent would keep the log open.
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        servers.add(self)
 
     def _read(self) -> None:
         with self._output as stream:

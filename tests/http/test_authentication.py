@@ -199,7 +199,7 @@ def test_who_made_it_is_told_on_request_to_unbound_keys_of_the_scope_admin(keyed
         assert asked[1] == json.loads(plain[1]) | {"MadeBy": maker, "EndedBy": maker}
         opened, frozen = asked[2]["Changes"]
         assert list(opened) == ["ID", "Status", "CreditLimit", "ChangedAt", "MadeBy"]
-        assert (opened["Status"], opened["CreditLimit"], opened["MadeBy"]) == ("active", "0", "postgres")
+        assert (opened["Status"], opened["CreditLimit"], opened["MadeBy"]) == ("active", "0", keeper.info.user)
         assert (frozen["Status"], frozen["MadeBy"]) == ("frozen", maker)
         assert api.get(f"{paths[2]}?limit=1&made_by=true").json()["Changes"] == [opened]
     for scopes, accounts in [(("read",), None), (("read", "admin"), [buyer])]:

@@ -138,7 +138,7 @@ def test_up_to_100_accounts(keeper: Connection) -> None:
 def test_a_revoked_key_stays_revoked_since_then_and_by_whom(keeper: Connection) -> None:
     shop = key(keeper, name="shop")
     revoked = row(keeper, "revoke_api_key", shop)
-    assert (revoked["name"], revoked["revoked_by"]) == ("shop", "postgres")
+    assert (revoked["name"], revoked["revoked_by"]) == ("shop", keeper.info.user)
     assert revoked["revoked_at"] >= revoked["created_at"]
     assert row(keeper, "revoke_api_key", shop) == revoked == row(keeper, "list_api_keys")
 
@@ -456,7 +456,11 @@ def test_of_a_batch_each_payment_has_the_outcome_of_its_own_key(keeper: Connecti
     ]
     assert single == [outcome["error_code"] for outcome in outcomes]
     made = [row(keeper, "get_payment", outcome["id"])["made_by"] for outcome in outcomes if outcome["id"]]
-    assert made == [f"postgres, API key {every} (key)", f"postgres, API key {bound} (bound)", "postgres"]
+    assert made == [
+        f"{keeper.info.user}, API key {every} (key)",
+        f"{keeper.info.user}, API key {bound} (bound)",
+        keeper.info.user,
+    ]
     assert ledger_problems(keeper) == []
 
 
@@ -515,7 +519,7 @@ def test_the_same_payment_with_another_api_key_gets_the_first_one(keeper: Connec
     payment = paid(keeper, *asked, idempotency_key="used", api_key_id=first)
     again = row(keeper, "make_payment", *asked, idempotency_key="used", api_key_id=second)
     assert (again["id"], again["replayed"]) == (payment, True)
-    assert row(keeper, "get_payment", payment)["made_by"] == f"postgres, API key {first} (first)"
+    assert row(keeper, "get_payment", payment)["made_by"] == f"{keeper.info.user}, API key {first} (first)"
 
 
 # What it sees.
@@ -671,7 +675,7 @@ def test_a_list_does_the_same_work_whether_another_account_is_there_or_not(
 
 def test_every_row_records_its_maker(keeper: Connection, known: dict[str, Any]) -> None:
     api_key = key(keeper)
-    words = f"postgres, API key {api_key} (key)"
+    words = f"{keeper.info.user}, API key {api_key} (key)"
     one, two = known["one"], known["two"]
     payment = paid(keeper, one, two, 1, api_key_id=api_key)
     refund = row(keeper, "refund_payment", payment, api_key_id=api_key)["id"]
@@ -679,7 +683,7 @@ def test_every_row_records_its_maker(keeper: Connection, known: dict[str, Any]) 
     for made in (payment, refund, capture):
         assert row(keeper, "get_payment", made)["made_by"] == words
     hold = row(keeper, "get_hold", known["hold"])
-    assert (hold["made_by"], hold["ended_by"]) == ("postgres", words)
+    assert (hold["made_by"], hold["ended_by"]) == (keeper.info.user, words)
     voided = row(keeper, "void_hold", held(keeper, one, two, 1, api_key_id=api_key), api_key_id=api_key)
     assert (voided["made_by"], voided["ended_by"]) == (words, words)
     new = row(keeper, "create_account", "new", 5, 1, api_key_id=api_key)["id"]
@@ -689,13 +693,13 @@ def test_every_row_records_its_maker(keeper: Connection, known: dict[str, Any]) 
     changes = rows(keeper, "list_account_changes", new)
     assert [(change["status"], change["credit_limit"], change["made_by"]) for change in changes] == [
         ("active", 0, words),
-        ("active", 7, "postgres"),
+        ("active", 7, keeper.info.user),
         ("frozen", 7, words),
         ("frozen", 9, words),
     ]
     row(keeper, "create_currency", "NEW", 2, api_key_id=api_key)
     assert keeper.execute("select api_key_id, database_role from ledger.currency where name = 'NEW'").fetchall() == [
-        (api_key, "postgres")
+        (api_key, keeper.info.user)
     ]
     assert ledger_problems(keeper) == []
 
@@ -720,7 +724,7 @@ def test_only_unbound_keys_that_may_administer_see_who_made_something(
         api_key = key(keeper, *scopes, accounts=accounts, name=f"{scopes} {accounts}")
         for function, *arguments in calls:
             [found] = rows(keeper, function, *arguments)
-            assert found["made_by"] == "postgres"
+            assert found["made_by"] == keeper.info.user
             hidden = {name: None for name in ("made_by", "ended_by") if name in found and not sees}
             assert rows(keeper, function, *arguments, api_key_id=api_key) == [found | hidden]
 
@@ -736,7 +740,7 @@ def test_the_recorded_role_is_the_one_that_logged_in(admin: Connection, database
             hold = row(admin, "void_hold", held(admin, one, two, 1))
         payments = [row(admin, "get_payment", number)["made_by"] for number in (made, batched["id"])]
         said.append([*payments, hold["made_by"], hold["ended_by"]])
-    assert said == [["postgres"] * 4, ["postgres"] * 4, ["wallet_app"] * 4]
+    assert said == [[admin.info.user] * 4, [admin.info.user] * 4, ["wallet_app"] * 4]
 
 
 def test_a_payment_of_a_key_that_is_not_there_cannot_be_stored(keeper: Connection, known: dict[str, Any]) -> None:
@@ -745,7 +749,7 @@ def test_a_payment_of_a_key_that_is_not_there_cannot_be_stored(keeper: Connectio
                values (1, {known["one"]}, {known["two"]}, 1, 99, 101, %s) returning database_role"""
     with pytest.raises(Exception, match="payment_true"), keeper.transaction():
         keeper.execute(made, [0])
-    assert keeper.execute(made, [key(keeper)]).fetchall() == [("postgres",)]
+    assert keeper.execute(made, [key(keeper)]).fetchall() == [(keeper.info.user,)]
 
 
 def test_what_a_call_of_the_version_before_writes_while_it_is_migrated_is_stored(

@@ -162,7 +162,7 @@ def test_a_change_of_a_scale_is_recorded_and_the_same_scale_is_none(keeper: Conn
     row(keeper, "set_currency_scale", 3, 1)
     query = "select currency_id, scale, api_key_id, database_role from ledger.currency_change order by id"
     assert keeper.execute(query).fetchall() == [
-        (3, 2, api_key, "postgres"), (3, 3, api_key, "postgres"), (3, 1, None, "postgres")
+        (3, 2, api_key, keeper.info.user), (3, 3, api_key, keeper.info.user), (3, 1, None, keeper.info.user)
     ]  # fmt: skip
 
 

@@ -162,7 +162,7 @@ def test_what_others_have_not_committed_holds_back_what_came_after(wallet: Conne
         row(wallet, "make_payment", 3, 4, 1)
         assert [event["event"] for event in feed(wallet, after)] == []
         assert len(notices) == 1
-        assert f"process {slow.info.backend_pid} of postgres slow job" in notices[0]
+        assert f"process {slow.info.backend_pid} of {slow.info.user} slow job" in notices[0]
         slow.commit()
     assert [event.get("payment_id") for event in feed(wallet, after)] == [None, None, 1, 2]
 
@@ -176,9 +176,10 @@ def test_feed_end_says_what_it_waits_for(wallet: Connection, database: str) -> N
             found = row(wallet, "feed_end", Jsonb(looks) if looks else None)
             looks = found["looks"]
         assert found["feed_end"] is None
-        assert found["waits_for"] == f"process {slow.info.backend_pid} of postgres"
+        assert found["waits_for"] == f"process {slow.info.backend_pid} of {slow.info.user}"
 
 
+@pytest.mark.prepared
 def test_a_prepared_transaction_holds_the_feed_back(wallet: Connection, admin: Connection) -> None:
     admin.execute("begin; select wallet.make_payment(1, 2, 1); prepare transaction 'payment'")
     account(wallet, "third")

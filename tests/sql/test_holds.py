@@ -77,7 +77,7 @@ def test_it_holds_and_moves_nothing(keeper: Connection, buyer: int, seller: int)
         "captured_amount": None,
         "description": "a room",
         "reference": "order 1",
-        "made_by": "postgres",
+        "made_by": keeper.info.user,
         "ended_by": None,
         "buyer_may_void": None,
         "metadata": None,
@@ -255,7 +255,7 @@ def test_a_capture_that_is_not_final_keeps_the_rest_held(
     last = row(keeper, "capture_hold", hold, 40)
     assert terms(keeper, buyer) == [Decimal("909.5"), 0, Decimal("909.5")]
     assert ended(keeper, hold) == ["captured", last["id"], Decimal("90.5")]
-    assert row(keeper, "get_hold", hold)["ended_by"] == "postgres"
+    assert row(keeper, "get_hold", hold)["ended_by"] == keeper.info.user
     assert [payment["hold_id"] for payment in rows(keeper, "list_payments")] == [hold] * 3
     assert refusal(keeper, "capture_hold", hold, 1, final=False) == "WC031"
     assert refusal(keeper, "void_hold", hold) == "WC031"
@@ -518,7 +518,7 @@ def test_a_hold_asked_for_again_is_returned_as_it_is_now(keeper: Connection, buy
         "status": "captured",
         "payment_id": payment["id"],
         "captured_amount": 60,
-        "ended_by": "postgres",
+        "ended_by": keeper.info.user,
     }
     assert terms(keeper, buyer) == [940, 0, 940]
 

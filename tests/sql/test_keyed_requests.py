@@ -210,7 +210,7 @@ def test_what_was_recorded_of_a_request_cannot_be_changed(admin: Connection) -> 
         with pytest.raises(psycopg.errors.RestrictViolation):
             admin.execute(statement)
     [(operation, role)] = admin.execute("select operation, database_role from ledger.request").fetchall()
-    assert (operation, role) == ("create_currency", "postgres")
+    assert (operation, role) == ("create_currency", admin.info.user)
 
 
 # Batches.

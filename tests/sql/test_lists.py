@@ -136,7 +136,7 @@ def test_a_payment_as_it_is_listed_and_as_it_is_shown(keeper: Connection, ledger
     assert (listed["description"], listed["reference"]) == ("hour 4", "one")
     shown = row(keeper, "get_payment", listed["id"])
     del listed["more"]
-    assert shown == listed | {"refunded_amount": None, "made_by": "postgres"}
+    assert shown == listed | {"refunded_amount": None, "made_by": keeper.info.user}
 
 
 @pytest.mark.parametrize("after", [None, 0, -1, -(2**63)])
