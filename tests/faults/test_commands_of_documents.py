@@ -90,6 +90,11 @@ NOT_RUN = [
         "pg_dumpall --no-role-passwords|psql --username",
         "is a variant of a command beside it",
     ),
+    (
+        "docs/scaling.md",
+        r"taskset -c 0 \.venv/bin/python -m tests\.bench\.cost",
+        "needs wrk, and minutes on a quiet machine",
+    ),
     (".*", r"\.venv/bin/python server\.py check --every", "never ends; tests/sql/test_check_ledger.py runs it"),
 ]
 
