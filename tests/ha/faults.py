@@ -60,7 +60,9 @@ def machine_lost(cluster: Cluster, clients: Recorder) -> None:
         senders = [pid for (pid,) in admin.execute("select pid from pg_stat_replication").fetchall()]
     for pid in senders:
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(0.5)  # whatever is acknowledged from here on is on this machine alone
+    # Whatever is acknowledged from here on is on this machine alone. Longer than loop_wait: etcd knows that there is more
+    # than the standbys have.
+    time.sleep(3)
     clients.strike("machine of the primary lost", lost.kill)
     wait_for_payments(clients)
     lost.start(cluster.nodes)
