@@ -47,7 +47,9 @@ def contents(server: Connection) -> list[tuple[str]]:
 def test_everything_holds_on_postgresql(server: Connection) -> None:
     before = contents(server)
     tests = ["tests/sql/test_feed.py", "tests/concurrency/test_up_to.py", "tests/http/test_values.py"]
-    code, output, complaints = engine(server.info.dsn, *tests, "-k", "cursor or prepared or asked_for_by_many or plainly")
+    code, output, complaints = engine(
+        server.info.dsn, *tests, "-k", "cursor or prepared or asked_for_by_many or plainly"
+    )
     assert (code, complaints) == (0, ""), output
     assert output.startswith("PostgreSQL 1")
     assert "concurrency: up to" in output
