@@ -67,7 +67,8 @@ def pay(wallet: Path, folder: Path) -> None:
 
 def main() -> int:
     """Raises AssertionError or CalledProcessError if something does not work."""
-    with tempfile.TemporaryDirectory() as temporary:
+    # The embedded PostgreSQL may still be stopping when the last command has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         wallet, folder = installed(Path(temporary) / "environment"), Path(temporary) / "empty"
         folder.mkdir()
         assert run(wallet, folder, "--version") == f"wallet {__version__}\n"
