@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import json
+import logging
 import os
 import select
 import signal
@@ -122,6 +123,7 @@ def _import_libraries() -> None:
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "wallet_api"]:
         del sys.modules[name]
+    logging.getLogger("psycopg.pool").filters.clear()  # each fork adds its own
     gc.collect()
     gc.freeze()  # a collection in a fork would copy them all
 

@@ -62,7 +62,7 @@ NOT_RUN = [
         "cp deploy/ha/host.env ",
         "needs three hosts; tests/ha runs the cluster without Docker",
     ),
-    ("docs/high-availability.md", "curl -s", "needs a standby; tests/faults/test_standbys.py carries positions"),
+    ("docs/high-availability.md", "curl -i -d", "needs a standby; tests/faults/test_standbys.py carries positions"),
     ("docs/clients.md", ".*", "tests/clients runs the commands and the programs"),
     (".*", "kubectl ", "needs Kubernetes; tests/deploy runs what the manifests say"),
     ("docs/installation.md", "python3 -m venv /opt|systemctl ", "needs root and systemd; tests/deploy runs the units"),

@@ -57,7 +57,7 @@ def session(environment: dict[str, str], *arguments: str) -> str:
 
 def test_a_session_opens_with_a_hint_and_says_as_whom(database: str, tmp_path: Path) -> None:
     shown = session(settings(database, tmp_path))
-    assert "You are wallet_ops in the database test_" in shown
+    assert "You are wallet_ops in the database wallet_test_" in shown
     assert "\\df wallet.[a-z]* lists the functions" in shown
 
 

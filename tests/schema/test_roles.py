@@ -27,6 +27,8 @@ FUNCTIONS = {
     "get_statement": READING,
     "get_totals": READING,
     "last_ledger_check": READING,
+    "ledger_identity": READING,
+    "ledger_position": READING,
     "list_account_changes": READING,
     "list_accounts": READING,
     "list_api_keys": {"wallet_ops"},

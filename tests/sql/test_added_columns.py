@@ -80,6 +80,8 @@ def call_all(connection: Connection, number: int) -> set[str]:
         ("feed_end",),
         ("list_refusals",),
         ("last_ledger_check",),
+        ("ledger_identity",),
+        ("ledger_position",),
         ("schema_version",),
         ("summarize_ledger",),
     ]
