@@ -1,5 +1,6 @@
 """One cluster per session, a template database, and a clone for each test that commits."""
 
+import contextlib
 import functools
 import itertools
 import os
@@ -67,11 +68,12 @@ def postgres_programs() -> Path | None:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A migrated PostgreSQL for the tests: its superuser's connection string."""
-    if _GIVEN:
-        yield _GIVEN
-        return
-    with embedded.running(tmp_path_factory.mktemp("cluster"), postgres_programs(), _OPTIONS) as conninfo:
-        migrations.migrate(conninfo)
+    with contextlib.ExitStack() as stack:
+        conninfo = _GIVEN
+        if conninfo is None:
+            folder = tmp_path_factory.mktemp("cluster")
+            conninfo = stack.enter_context(embedded.running(folder, postgres_programs(), _OPTIONS))
+            migrations.migrate(conninfo)
         yield conninfo
         _maintenance(conninfo).close()
 

@@ -43,6 +43,7 @@ _BEGIN_READING = "begin isolation level repeatable read"
 # The server function that warns (no more than that) that a commit did not wait for its synchronous standby.
 _UNSAFE_COMMIT = "SyncRepWaitForLSN"
 _POSITION = "select wallet.ledger_position(), wallet.ledger_identity()"
+_POSITION_TO_REACH = "select wallet.ledger_position(p_mark => true), wallet.ledger_identity()"
 
 
 class Rows(NamedTuple):
@@ -257,8 +258,11 @@ class Database:
         connection.position = int(position)
 
     async def position(self) -> tuple[int, str]:
-        """The position of the server, and the identity of its database. Raises like `call`."""
-        [(position, identity)] = (await self.call(_POSITION)).values
+        """The position of the server, and the identity of its database. If it is a primary, standbys reach it soon.
+
+        Raises like `call`.
+        """
+        [(position, identity)] = (await self.call(_POSITION_TO_REACH)).values
         return int(position), identity
 
     def usage(self) -> tuple[int, int, int]:
