@@ -134,8 +134,8 @@ class Node:
         3.1 does not: https://github.com/patroni/patroni/pull/2783
         """
         log = (self._folder / "patroni.log").read_text()
-        latest = log[self._read :].splitlines()[-20:]
-        if sum("Synchronous replication key updated by someone else" in line for line in latest) > 3:
+        latest = log[self._read :].rpartition("Synchronous standby status assigned")[2]
+        if latest.count("Synchronous replication key updated by someone else") > 3:
             self._read = len(log)
             patroni = self._processes.pop("patroni")
             patroni.kill()
