@@ -10,9 +10,9 @@ MACHINE_POSTGRES ?= $(firstword $(sort $(patsubst %/initdb,%,$(wildcard /usr/lib
 OTHER_POSTGRES_TESTS := tests/faults/test_backup.py tests/faults/test_embedded_database.py tests/schema \
 	tests/concurrency tests/sql
 
-# Tests wait more than they compute: hence three processes on two cores, each with its own PostgreSQL. A module's tests
+# Tests wait more than they compute: hence four processes on two cores, each with its own PostgreSQL. A module's tests
 # share fixtures and stay in one process. In order of name, the long tests in faults do not come last.
-PROCESSES ?= 3
+PROCESSES ?= 4
 # Python keeps what pytest makes of the modules, for the second round.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
