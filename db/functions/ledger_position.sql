@@ -23,12 +23,12 @@ create or replace function wallet.ledger_position(p_mark boolean default false)
 as $$
 begin
     if pg_is_in_recovery() then
-        return pg_last_wal_replay_lsn() - pg_lsn '0/0';
+        return (pg_last_wal_replay_lsn() - pg_lsn '0/0')::bigint;
     end if;
     if p_mark then
         perform pg_current_xact_id();
     end if;
-    return pg_current_wal_insert_lsn() - pg_lsn '0/0';
+    return (pg_current_wal_insert_lsn() - pg_lsn '0/0')::bigint;
 end
 $$;
 
