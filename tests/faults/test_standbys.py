@@ -23,6 +23,7 @@ from tests.support import (
     Server,
     account,
     assert_refused,
+    command,
     open_account,
     pay,
     payment_body,
@@ -253,6 +254,9 @@ def test_another_database_is_not_read(primary: Postgres, pair: tuple[int, int]) 
     other = make_conninfo(primary.conninfo(), dbname="copied")
     with serving(DATABASE_URL=primary.conninfo(), DATABASE_READ_URL=other) as server, server.client() as api:
         wait_until(lambda: "DATABASE_READ_URL leads to another database" in server.log)
+        checked = command("check", DATABASE_URL=primary.conninfo(), DATABASE_READ_URL=other)
+        assert (checked.returncode, checked.stdout) == (1, "")
+        assert "DATABASE_READ_URL leads to another database than DATABASE_URL" in checked.stderr
         assert pay(api, *pair).status_code == 200
         assert amount(api, pair[1]) == "1"
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import psycopg
 
-from wallet_api.commands import table, wallet
+from wallet_api.commands import CommandRefused, table, wallet
 from wallet_api.observability.log import printable
 
 # A superuser who checks executes no function that others put into the schema public. A check may take longer than the
@@ -17,6 +17,7 @@ _BEGIN = """
 _PROBLEMS = """
     select currency_id, concat_ws(', ', 'account ' || account_id, 'payment ' || payment_id), problem
     from wallet.check_ledger()"""
+_IDENTITY = "select wallet.ledger_identity()"
 _RECORD = "select wallet.record_ledger_check(%s)"
 # Further problems are only counted.
 _MOST_SHOWN = 50
@@ -25,19 +26,22 @@ _MOST_SHOWN = 50
 def check(conninfo: str, primary: str | None = None) -> tuple[list[str], bool]:
     """Checks the ledger of a live database in one snapshot, and records the number of problems.
 
-    Returns lines of text, and whether there are no problems. In a read-only session, such as on a standby or as the
-    reporting role, it records the number on the `primary`, if that is given. Raises CommandRefused, or psycopg.Error.
+    Returns lines of text, and whether there are no problems. If `primary` is given, records there; otherwise here, but
+    not in a read-only session, such as on a standby or as the reporting role. Raises CommandRefused, or psycopg.Error.
     """
     with wallet(conninfo) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.execute(_BEGIN)
+        identity = connection.execute(_IDENTITY).fetchone()
         summary = connection.execute("select * from wallet.summarize_ledger()").fetchall()
         problems = connection.execute(_PROBLEMS).fetchall()
-        if connection.execute("show transaction_read_only").fetchone() == ("off",):
+        if primary is None and connection.execute("show transaction_read_only").fetchone() == ("off",):
             connection.execute(_RECORD, [len(problems)])
-            primary = None
     if primary is not None:
         with wallet(primary) as connection:
+            connection.execute(_BEGIN)
+            if connection.execute(_IDENTITY).fetchone() != identity:
+                raise CommandRefused("DATABASE_READ_URL leads to another database than DATABASE_URL")
             connection.execute(_RECORD, [len(problems)])
     found = Counter(currency_id for currency_id, *_ in problems)
     rows = [("currency", "accounts", "payments", "total", "verdict")]
