@@ -1,0 +1,1 @@
+export function accountPage(page) { page.show("account"); }

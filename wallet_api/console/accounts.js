@@ -1,0 +1,1 @@
+export function accountsPage(page) { page.show("accounts"); }

@@ -1,0 +1,1 @@
+export function keysPage(page) { page.show("keys"); }

@@ -1,0 +1,1 @@
+export function tryPage(page) { page.show("try"); }
