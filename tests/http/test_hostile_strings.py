@@ -7,10 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import psycopg
 import pytest
 
 from tests.conftest import Connection, clone
 from tests.http.examples import example
+from tests.sql.calls import row
 from tests.support import account, ledger_problems, open_account, payment_body, serving
 from wallet_api.http import refusals
 from wallet_api.http.operations import ALL, Operation
@@ -117,9 +119,13 @@ def requests(operation: Operation, text: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def target(cluster: str) -> Iterator[httpx2.Client]:
-    """A service with two accounts, a payment and a hold, that each have the number 1."""
+    """A service with two accounts, a payment and a hold, that each have the number 1, and a key that may do all."""
     for conninfo in clone(cluster, "wallet"):
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("select wallet.create_api_key('one', '{read}')")
+            secret = row(connection, "create_api_key", "all", ["read", "pay", "admin", "keys"])["secret"]
         with serving(DATABASE_URL=conninfo) as server, server.client() as api:
+            api.headers["Authorization"] = f"Bearer {secret}"
             for name in ("one", "two"):
                 open_account(api, name, 1000)
             for path in ("/payments", "/holds"):

@@ -53,10 +53,10 @@ def test_other_slashes_count(api: httpx2.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("accept", BROWSERS)
-def test_a_browser_at_the_address_of_the_service_gets_its_documentation(api: httpx2.Client, accept: str) -> None:
+def test_a_browser_at_the_address_of_the_service_gets_the_console(api: httpx2.Client, accept: str) -> None:
     for method in ("GET", "HEAD"):
         response = api.request(method, "/", headers={"Accept": accept, "Sec-Fetch-Site": "none"})
-        assert (response.status_code, response.headers["location"], response.content) == (307, "/docs", b"")
+        assert (response.status_code, response.headers["location"], response.content) == (307, "/console", b"")
     shown = api.get("/", headers={"Accept": accept}, follow_redirects=True)
     assert (shown.status_code, shown.headers["content-type"]) == (200, "text/html; charset=utf-8")
 

@@ -90,7 +90,8 @@ def test_where_a_proxy_removes_a_prefix_location_and_links_have_it(prefixed: htt
 
 def test_so_have_the_documents_and_what_leads_to_them(prefixed: httpx2.Client) -> None:
     browser = prefixed.get("/", headers={"Accept": "text/html"})
-    assert (browser.status_code, browser.headers["location"]) == (307, "/pay/wallet/docs")
+    assert (browser.status_code, browser.headers["location"]) == (307, "/pay/wallet/console")
+    assert prefixed.get("/console/").headers["location"] == "/pay/wallet/console"
     assert 'href="/pay/wallet/openapi.json"' in prefixed.get("/docs").text
     assert prefixed.get("/openapi.json").json()["servers"] == [{"url": "/pay/wallet"}]
     problem = prefixed.get("/nothing", headers={"Accept": "application/problem+json"})
