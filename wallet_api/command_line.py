@@ -108,7 +108,7 @@ def _parse_key(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     create = actions.add_parser("create", help="create a key and print its secret, which is shown only once")
     create.add_argument("name", help="1 to 64 characters, unique")
-    create.add_argument("--scopes", required=True, help="comma-separated permissions: read, pay, admin")
+    create.add_argument("--scopes", required=True, help="comma-separated permissions: read, pay, admin, keys")
     create.add_argument("--accounts", type=_ids, help="bind it to these accounts, such as 1,2; default: all")
     create.add_argument("--expires", type=moment.parse, metavar="MOMENT", help=f"expiry, {moment.form}; default: never")
     create.add_argument("--tenant", help="its tenant, whose keys share their idempotency keys; default: none")

@@ -76,7 +76,8 @@ def _fill(admin: psycopg.Connection[Any], number: int) -> list[tuple[Any, ...]]:
     admin.execute("set session_replication_role = origin")
     admin.execute("vacuum analyze ledger.payment, ledger.account")
     problems = ledger_problems(admin)
-    admin.execute("select wallet.record_ledger_check(%s)", [len(problems)])
+    for _ in range(3):  # from the third one on, get_totals() relies on what earlier ones have counted
+        admin.execute("select wallet.record_ledger_check(%s)", [len(problems)])
     return problems
 
 
