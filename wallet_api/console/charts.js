@@ -29,7 +29,7 @@ export function hoursChart(hours, currency) {
       hours.forEach((hour, index) => {
         const height = Math.max(y(0) - y(hour.Payments), hour.Payments ? 1 : 0);
         area.append(s("rect", {
-          class: hour.Exact === false ? "bar estimated" : "bar", x: index * step + step * 0.12, width: step * 0.76, y: y(0) - height, height,
+          class: hour.Exact === false ? "column estimated" : "column", x: index * step + step * 0.12, width: step * 0.76, y: y(0) - height, height,
         }));
       });
       return hours.map((hour, index) => ({ x: (index + 0.5) * step, text: hour.Hour.slice(11, 16), mark: [index * step, step] }));

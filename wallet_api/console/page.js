@@ -1,7 +1,7 @@
 /* What all pages share: parts that load by themselves, alerts, and the form for the API key. */
 
 import { Refused } from "./api.js";
-import { field, h } from "./dom.js";
+import { field, h, moment } from "./dom.js";
 
 /* In seconds: the longest pause between two attempts. */
 const MOST_WAIT = 30;
@@ -156,4 +156,56 @@ export function signInForm(shell) {
   return h("form", { class: "sign-in", onsubmit: submit }, field("API key", input), problem,
     h("p", { class: "hint" }, "The key stays in the memory of this page. A reload forgets it."),
     h("div", { class: "actions" }, h("button", { class: "primary" }, "Sign in")));
+}
+
+/** A section of a page with a heading. */
+export function card(title, aside, ...content) {
+  return h("section", { class: "card" }, h("header", {}, h("h2", {}, title), aside), content);
+}
+
+/**
+ * Buttons that turn the pages of a list: `links` are those of the answer. The URL keeps the place; it is read by
+ * cursor(). Nothing if the list has one page.
+ */
+export function pager(page, links, part) {
+  const isFirst = !page.query.has("after") && !page.query.has("before");
+  if (isFirst && !links.next) return null;
+  const turn = async ({ after, before }) => {
+    page.push({ after, before });
+    await part.load();
+    part.element.tabIndex = -1;
+    part.element.focus({ preventScroll: true });
+    part.element.scrollIntoView({ block: "nearest" });
+  };
+  const button = (label, link) => h("button", { type: "button", disabled: !link, onclick: () => turn(link) }, label);
+  // A page without a row has no link back: hence the first page.
+  return h("nav", { class: "pager", "aria-label": "Pages of the list" },
+    button("First", isFirst ? null : {}), button("Previous", links.prev), button("Next", links.next));
+}
+
+/** The place in a list that pager() has put into the URL. */
+export const cursor = (page) => ({ after: page.query.get("after"), before: page.query.get("before") });
+
+/** A form that searches: its values go into the URL, without a place in the list, and `search` is called. */
+export function searchForm(page, fields, search, ...more) {
+  const apply = (values) => {
+    page.push({ ...values, after: "", before: "" });
+    search();
+  };
+  const submit = (event) => {
+    event.preventDefault();
+    const values = [...form.elements].filter((control) => control.name)
+      .map((control) => [control.name, control.type === "datetime-local" ? moment(control.value) : control.value.trim()]);
+    apply(Object.fromEntries(values));
+  };
+  const clear = () => {
+    for (const control of form.elements) {
+      if (control.localName === "select") control.selectedIndex = 0;
+      else if (control.name) control.value = "";
+    }
+    form.requestSubmit();
+  };
+  const form = h("form", { class: "search", role: "search", onsubmit: submit }, fields,
+    h("div", { class: "actions" }, h("button", { class: "primary" }, "Search"), h("button", { type: "button", onclick: clear }, "Clear"), more));
+  return form;
 }
