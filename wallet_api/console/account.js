@@ -2,7 +2,7 @@
 
 import { get, getPage, query } from "./api.js";
 import { curveChart } from "./charts.js";
-import { amount, badge, data, facts, field, fromNow, h, pretty, select, table, time } from "./dom.js";
+import { amount, badge, data, facts, fromNow, h, pretty, select, table, time } from "./dom.js";
 import { account, currencies, learn } from "./names.js";
 import { card } from "./page.js";
 import { statementCard } from "./statement.js";
@@ -12,7 +12,7 @@ const HOLDS = 100;
 const CHANGES = 20;
 
 export function accountPage(page, id) {
-  const rest = h("div", { class: "columns" });
+  const rest = h("div", { class: "columns even" });
   let currency = null;
   const head = page.part(
     (signal) => get(`account/${id}${query({ details: "true" })}`, signal),

@@ -87,7 +87,8 @@ const evenly = (count) => Array.from({ length: count }, (_, index) => index / (c
 
 function axisTime(milliseconds, span) {
   const text = new Date(milliseconds).toISOString();
-  return span > 2 * 86400e3 ? text.slice(5, 10) : text.slice(11, 16);
+  if (span > 20 * 86400e3) return text.slice(0, 10);
+  return span > 86400e3 + 3600e3 ? text.slice(5, 16).replace("T", " ") : text.slice(11, 16);
 }
 
 /** The frame of a chart: axes, a readout for pointer and keyboard, and the same data as a table. */

@@ -2,7 +2,7 @@
 
 import { get, getPage, query } from "./api.js";
 import { hoursChart } from "./charts.js";
-import { amount, badge, data, fromNow, h, select, table, time } from "./dom.js";
+import { badge, data, fromNow, h, select, table, time } from "./dom.js";
 import { account, currencies, currenciesWith } from "./names.js";
 import { card } from "./page.js";
 
