@@ -246,7 +246,7 @@ CREATE TABLE ledger.api_key (
     CONSTRAINT api_key_accounts_number CHECK (((cardinality(account_ids) >= 1) AND (cardinality(account_ids) <= 100))),
     CONSTRAINT api_key_name_length CHECK (((char_length(name) >= 1) AND (char_length(name) <= 64))),
     CONSTRAINT api_key_revoked CHECK (((revoked_at IS NULL) = (revoked_by IS NULL))),
-    CONSTRAINT api_key_scopes_known CHECK (((scopes <@ ARRAY['read'::text, 'pay'::text, 'admin'::text]) AND ((cardinality(scopes) >= 1) AND (cardinality(scopes) <= 3)))),
+    CONSTRAINT api_key_scopes_known CHECK (((scopes <@ ARRAY['read'::text, 'pay'::text, 'admin'::text, 'keys'::text]) AND ((cardinality(scopes) >= 1) AND (cardinality(scopes) <= 4)))),
     CONSTRAINT api_key_secret_hash_length CHECK ((octet_length(secret_hash) = 32)),
     CONSTRAINT api_key_tenant_length CHECK (((char_length(tenant) >= 1) AND (char_length(tenant) <= 64)))
 );
@@ -259,7 +259,7 @@ COMMENT ON COLUMN ledger.api_key.name IS 'Its name, unique, 1 to 64 characters.'
 
 COMMENT ON COLUMN ledger.api_key.secret_hash IS 'SHA-256 of the secret, which nobody has but the client: 244 random bits, so that no slower hash is needed.';
 
-COMMENT ON COLUMN ledger.api_key.scopes IS 'What it may do: read, pay, admin.';
+COMMENT ON COLUMN ledger.api_key.scopes IS 'What it may do: read, pay, admin, keys.';
 
 COMMENT ON COLUMN ledger.api_key.account_ids IS 'The accounts that it is bound to, 1 to 100; NULL: all.';
 

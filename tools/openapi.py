@@ -104,6 +104,8 @@ _SENT: dict[str, Schema] = {
     "boolean": {"type": "boolean"},
     "timestamp with time zone": _DATE_TIME,
     "jsonb": _component("Metadata"),
+    "text[]": {"type": "array", "items": {"type": "string", "pattern": "^[^\\u0000]*$"}},
+    "bigint[]": {"type": "array", "items": _ID | {"minimum": -(2**63), "maximum": 2**63 - 1}},
     "payments": {"type": "array", "items": _component("MakePaymentRequest"), "maxItems": MOST_PAYMENTS},
 }
 # What responses have, by type.
@@ -113,6 +115,8 @@ _SHOWN: dict[str, Schema] = {
     "text": {"type": "string"},
     "boolean": {"type": "boolean"},
     "jsonb": _component("Metadata"),
+    "text[]": {"type": "array", "items": {"type": "string"}},
+    "bigint[]": {"type": "array", "items": _ID},
     "timestamp with time zone": _DATE_TIME
     | {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"},
 }
@@ -126,6 +130,8 @@ _MALFORMED: dict[str, list[Refusal]] = {
     "boolean": [refusals.NOT_A_BOOLEAN],
     "timestamp with time zone": [refusals.NOT_A_MOMENT],
     "jsonb": [refusals.HAS_NUL, refusals.HAS_HALF_SURROGATE, refusals.NOT_FINITE],
+    "text[]": [refusals.NOT_AN_ARRAY, refusals.NOT_A_STRING, refusals.HAS_NUL, refusals.HAS_HALF_SURROGATE],
+    "bigint[]": [refusals.NOT_AN_ARRAY, refusals.NOT_AN_INTEGER],
     "payments": [refusals.NOT_AN_ARRAY, refusals.TOO_MANY_ELEMENTS],
 }
 
@@ -279,7 +285,9 @@ def _operation(declared: Operation) -> dict[str, Any]:
         }
     described["responses"] = _responses(declared)
     described = {key: value for key, value in described.items() if value not in ("", [])}
-    return described if declared.function else described | {"security": []}
+    if not declared.function:
+        return described | {"security": []}
+    return described if "caller" not in entry else described | {"security": [{"APIKey": []}]}
 
 
 def _is_list(declared: Operation) -> bool:
@@ -414,7 +422,9 @@ def _refused(status: int, sentences: dict[str, str], error: str) -> dict[str, An
 def _codes(declared: Operation) -> list[str]:
     """The codes that the operation's function may raise."""
     codes = rules.refusals_of(declared.function) if declared.function else []
-    impossible = [*TABLE["impossible"], *_entry(declared).get("impossible", ())]
+    impossible = [*_entry(declared).get("impossible", ())]
+    if "tenant" not in declared.argument_names:
+        impossible += TABLE["impossible"]
     return [code for code in codes if code not in impossible]
 
 

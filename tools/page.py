@@ -197,7 +197,8 @@ def _type(document: Node, schema: Node) -> str:
     """The type of a value, as HTML. That an optional field may be null is said once, for all."""
     schema = _resolved(document, next(iter(schema.get("anyOf", [])), schema))
     if "items" in schema:
-        return f"array of up to {schema['maxItems']:,} objects" if "maxItems" in schema else "array of objects"
+        elements = {"string": "strings", "integer": "integers"}.get(schema["items"].get("type"), "objects")
+        return f"array of up to {schema['maxItems']:,} {elements}" if "maxItems" in schema else f"array of {elements}"
     if "enum" in schema:
         return " or ".join(f"<code>{escape(choice)}</code>" for choice in schema["enum"])
     if "type" not in schema:

@@ -1,5 +1,6 @@
 -- wallet._api_key_refusal(p_api_key, p_scope), wallet._binding_refusal(p_account_ids, p_account_id),
 -- wallet._bound_accounts(p_api_key_id, p_scope), wallet._allow(p_api_key_id, p_scope, p_account_id),
+-- wallet._allow_keys(p_acting_key_id),
 -- wallet._may_see(p_account_ids, p_buyer_account_id, p_seller_account_id),
 -- wallet._party_refusal(p_account_ids, p_party_account_id, p_other_account_id, p_not_found),
 -- wallet._may_see_makers(p_api_key_id), wallet._made_by(p_api_key_id, p_database_role)
@@ -10,7 +11,8 @@
 -- Returns: …_refusal: the code of the refusal, or NULL; _bound_accounts: the accounts that a key is bound to, NULL for
 --          all; _may_see, _may_see_makers: true or false; _made_by: a text
 -- Locks:   nothing. A key that is revoked during a call is refused from the next call on
--- Raises:  _bound_accounts: the key is invalid or lacks the scope; _allow: also, the key is bound to other accounts
+-- Raises:  _bound_accounts: the key is invalid or lacks the scope; _allow: also, the key is bound to other accounts;
+--          _allow_keys: also, there is no key
 
 create or replace function wallet._api_key_refusal(p_api_key ledger.api_key, p_scope text)
     returns text
@@ -76,6 +78,23 @@ $$;
 
 comment on function wallet._allow(bigint, text, bigint) is
     'Raises a refusal unless a key has a scope and may act for an account (NULL: for all).';
+
+-- With the rights of wallet_app alone, every client of a service that requires no keys could create keys, and keep them
+-- when it requires keys later.
+create or replace function wallet._allow_keys(p_acting_key_id bigint)
+    returns void
+    language plpgsql
+as $$
+begin
+    if p_acting_key_id is null and ledger.acting_role() = 'wallet_app' then
+        perform wallet._refuse('WA001');
+    end if;
+    perform wallet._allow(p_acting_key_id, 'keys', null);
+end
+$$;
+
+comment on function wallet._allow_keys(bigint) is
+    'Raises a refusal unless a key may manage API keys. Over HTTP there has to be one; for other roles, NULL means none.';
 
 create or replace function wallet._may_see(p_account_ids bigint[], p_buyer_account_id bigint, p_seller_account_id bigint)
     returns boolean

@@ -11,9 +11,11 @@
 -- If one of them takes longer, it returns nothing, and a notice says what it has waited for. It does the same with a
 -- p_until that was found before the server was restarted.
 --
+-- After the cursor 'now', there are only the events that happen from now on. The call returns the cursor of the present.
+--
 -- Returns: events, in order, with the columns that their kind has, all others NULL. more, the same in all rows: whether
---          further events follow, after p_after => the last row's cursor. If the page of a bound key ends after events
---          that it may not see, its last row is not an event: all columns but cursor and more are NULL
+--          further events follow, after p_after => the last row's cursor. After 'now', and if the page of a bound key
+--          ends after events that it may not see, the last row is not an event: all columns but cursor and more are NULL
 -- Locks:   nothing
 -- Raises:  refusals of the API key, the cursors and the limit; the transaction has made changes; 25006 on a standby
 
@@ -170,7 +172,8 @@ as $$
 declare
     v_bound_ids bigint[] := wallet._bound_accounts(p_api_key_id, 'read');
     v_limit bigint := coalesce(p_limit, 1000);
-    v_after bigint[] := wallet._feed_position(p_after);
+    v_is_now constant boolean := coalesce(p_after = 'now', false);
+    v_after bigint[] := wallet._feed_position(case when not v_is_now then p_after end);
     v_until bigint[];
     -- The events of a bound key are picked from so many.
     v_look_at bigint := case when v_bound_ids is null then v_limit + 1 else 10000 end;
@@ -183,7 +186,12 @@ begin
     elsif wallet._feed_drawn() > v_after then
         v_until := wallet._feed_end_now(); -- nothing to wait for if nothing was drawn since
     end if;
-    if (v_until > v_after) is not true then
+    if v_is_now and v_until is not null then
+        cursor := wallet._feed_cursor(v_until[1], v_until[2]);
+        more := false;
+        return next;
+    end if;
+    if v_is_now or (v_until > v_after) is not true then
         return;
     end if;
 
@@ -271,7 +279,7 @@ end
 $$;
 
 comment on function wallet.list_feed(text, bigint, text, bigint) is
-    'What has happened after a cursor (NULL: from the beginning), at most p_limit events, 1 to 1000 (NULL: 1000): '
+    'What has happened after a cursor (NULL: from the beginning; now: only what happens from now on), at most p_limit events, 1 to 1000 (NULL: 1000): '
     'payments, holds, ends of holds, accounts, changes of accounts. Each comes exactly once, in an order that never '
     'changes. p_until: only up to this end, from feed_end; NULL: up to the present. more: whether further events '
     'follow now. A last row with only cursor and more is not an event.';

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 
 from tests.support import open_account, payment_body, serving
 from tools import errors
@@ -66,11 +67,11 @@ _BODIES = "".join(
 )
 
 
-def disagreements(url: str, folder: Path, *options: str) -> tuple[str, Statuses]:
+def disagreements(url: str, conninfo: str, folder: Path, *options: str) -> tuple[str, Statuses]:
     """What schemathesis has to complain of, "" for nothing; and how often each operation was answered how.
 
-    Voids come last, in a run of their own: schemathesis voids every hold that it learns of, and would leave none to
-    capture.
+    Voids and revocations come last, in runs of their own: schemathesis voids every hold that it learns of, and would
+    leave none to capture; and it revokes every API key, its own too.
     """
     with httpx2.Client(base_url=url) as api:
         _fill(api)
@@ -79,10 +80,20 @@ def disagreements(url: str, folder: Path, *options: str) -> tuple[str, Statuses]
     configuration = _CONFIGURATION.replace("CAPTURED", str([*_CAPTURED])).replace("VOIDED", str([*_VOIDED]))
     (folder / "schemathesis.toml").write_text(configuration + _BODIES)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml")]
-    command += ["run", str(folder / "openapi.json"), "--url", url, "--report", "har", "--report-har-path"]
+    command += [
+        "run",
+        str(folder / "openapi.json"),
+        "--url",
+        url,
+        "--header",
+        f"Authorization: Bearer {_key(conninfo)}",
+    ]
+    command += ["--report", "har", "--report-har-path"]
     complaints = ""
     statuses: Statuses = {}
-    for number, part in enumerate((["--exclude-operation-id=voidHold", *options], ["--include-operation-id=voidHold"])):
+    last = ("voidHold", "revokeAPIKey")
+    parts = [[*[f"--exclude-operation-id={name}" for name in last], *options]]
+    for number, part in enumerate([*parts, *[[f"--include-operation-id={name}"] for name in last]]):
         har = folder / f"har {number}.json"
         run = subprocess.run(
             [*command, str(har), "--no-color", *part], cwd=folder, capture_output=True, text=True, check=False
@@ -108,6 +119,19 @@ def _fill(api: httpx2.Client) -> None:
     for buyer in [payer] * len(_CAPTURED) + [frozen] * len(_VOIDED):
         api.post("/holds", json=payment_body(buyer, payee))
     api.post(f"/account/{frozen}/status", json={"Status": "frozen"})
+
+
+def _key(conninfo: str) -> str:
+    """The secret of an API key with all scopes. Its ID is not one of those that are revoked first."""
+    with psycopg.connect(conninfo) as connection:
+        for number in range(1, 5):
+            connection.execute("select wallet.create_api_key(%s, '{read}')", [f"agreement {number}"])
+        connection.execute("select setval('ledger.api_key_id_seq', 987654321)")
+        row = connection.execute(
+            "select secret from wallet.create_api_key('agreement', '{read, pay, admin, keys}')"
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def _closed(document: Node) -> Node:
@@ -194,7 +218,7 @@ def main() -> int:
     ):
         migrations.migrate(conninfo)
         with serving(DATABASE_URL=conninfo) as server:
-            found, statuses = disagreements(server.url, Path(folder), "--max-time", str(seconds))
+            found, statuses = disagreements(server.url, conninfo, Path(folder), "--max-time", str(seconds))
     print(found)
     for operation, counted in statuses.items():
         said = ", ".join(f"{number:,} times {status}" for status, number in sorted(counted.items()))

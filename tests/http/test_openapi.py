@@ -21,11 +21,9 @@ from wallet_api.http.operations import Operation
 
 Node = dict[str, Any]
 
+
 # Rules that no operation can come upon, and why.
 # API keys are made and revoked in psql, or by server.py key.
-NOT_OVER_HTTP = {"WB071", "WB072", "WB073", "WB074", "WB075", "WC071", "WN004"}
-
-
 @pytest.fixture(scope="module")
 def document(api: httpx2.Client) -> Node:
     found: Node = api.get("/openapi.json").json()
@@ -89,7 +87,7 @@ def test_each_rule_is_a_refusal_of_some_operation_with_its_words(document: Node)
         for code, example in response["content"].get("application/json", {}).get("examples", {}).items()
         if code in rules.refusals()
     }
-    known = {code: refusal.sentence for code, refusal in rules.refusals().items() if code not in NOT_OVER_HTTP}
+    known = {code: refusal.sentence for code, refusal in rules.refusals().items()}
     assert known
     assert told == known
 
@@ -105,12 +103,9 @@ def test_what_a_rule_allows_is_in_the_document(document: Node) -> None:
         (code, about["argument"], about["allowed"]) for code, about in rules.registry().items() if "allowed" in about
     ]
     for code, argument, allowed in limited:
-        if code not in NOT_OVER_HTTP:
-            found = [
-                schema for function, name, schema in shown if name == argument and code in rules.refusals_of(function)
-            ]
-            assert found, code
-            assert all(allowed.items() <= schema.items() for schema in found), code
+        found = [schema for function, name, schema in shown if name == argument and code in rules.refusals_of(function)]
+        assert found, code
+        assert all(allowed.items() <= schema.items() for schema in found), code
 
 
 def asked_schemas(document: Node, operation: Operation) -> Iterator[tuple[Field, Node]]:
@@ -136,7 +131,7 @@ def resolved(document: Node, schema: Node) -> Node:
 def test_service_and_document_agree(database: str, tmp_path: Path) -> None:
     """`make agree` asks for longer."""
     with serving(DATABASE_URL=database) as server:
-        found, statuses = disagreements(server.url, tmp_path, "--max-examples", "5", "--seed", "1")
+        found, statuses = disagreements(server.url, database, tmp_path, "--max-examples", "5", "--seed", "1")
     assert not found, found
     answered = set(operations.ALL)
     assert set(statuses) == answered

@@ -1,7 +1,10 @@
 """`make test-engine` proves a server by its tests, says by SQLSTATE what is refused, and leaves the server as it was."""
 
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import psycopg
@@ -31,12 +34,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
 
 
 def engine(conninfo: str, *options: str) -> tuple[int, str, str]:
-    """The exit code of the command, its output and its complaints."""
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.engine", *options],
-        cwd=PROJECT, env={"DATABASE_URL": conninfo}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return run.returncode, run.stdout, run.stderr
+    """The exit code of the command, its output and its complaints. Fails with the output if it hangs."""
+    # A test that hangs ends before this one does, and says where.
+    command = [sys.executable, "-m", "tests.engine", "-o", "faulthandler_timeout=100", *options]
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+
+        def written() -> list[str]:
+            return [file.read() for file in (stdout, stderr) if file.seek(0) == 0]
+
+        # Files, not pipes: a process that is left behind would keep a pipe open.
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env={"DATABASE_URL": conninfo}, stdout=stdout, stderr=stderr, start_new_session=True
+        )
+        try:
+            code = process.wait(150)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            pytest.fail("\n".join(["test-engine hangs", *written()]))
+        output, complaints = written()
+        return code, output, complaints
 
 
 def contents(server: Connection) -> list[tuple[str]]:

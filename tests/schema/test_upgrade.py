@@ -347,7 +347,9 @@ def test_accounts_that_are_opened_while_the_indexes_on_names_are_exchanged(
 ) -> None:
     """Calls name the constraint of the old index. The new indexes are those that were built before, concurrently."""
     before = Path(shutil.copytree(DB, tmp_path / "before"))
-    (before / "migrations/0020_unique_in_byte_order.sql").unlink()
+    for file in (before / "migrations").iterdir():
+        if file.name >= "0020":
+            file.unlink()
     migrations.migrate(bare_database, db=before)
     files = """select relname, relfilenode from pg_class
                where relname in ('account', 'request', 'account_name_bytes_key', 'request_idempotency_bytes_key',
@@ -374,7 +376,7 @@ def test_accounts_that_are_opened_while_the_indexes_on_names_are_exchanged(
         calls = [threads.submit(opened, *asked) for asked in zip(callers, ("new", "new", "taken"), strict=True)]
         waiting_for_locks(admin, 1 + len(calls))
         holder.rollback()
-        assert migration.result() == ["applied 0020_unique_in_byte_order.sql"]
+        assert migration.result()[0] == "applied 0020_unique_in_byte_order.sql"
         assert sorted(str(call.result()) for call in calls) == ["None", "WC011", "WC011"]
     assert dict(admin.execute(files).fetchall()) == {
         "account": built["account"],

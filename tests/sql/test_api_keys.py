@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -101,7 +102,7 @@ REFUSALS = [
     ("create_api_key('key', '{read, write}')", "WB072"),
     ("create_api_key('key', '{read, null}')", "WB072"),
     ("create_api_key('key', '{READ}')", "WB072"),
-    ("create_api_key('key', '{read, read, read, read}')", "WB072"),
+    ("create_api_key('key', '{read, read, read, read, read}')", "WB072"),
     ("create_api_key('key', '{read}', '{}')", "WB073"),
     ("create_api_key('key', '{read}', '{0}')", "WB073"),
     ("create_api_key('key', '{read}', '{null}')", "WB073"),
@@ -116,7 +117,7 @@ REFUSALS = [
     ("get_account(1, p_api_key_id => 0)", "WA001"),
 ]
 # What a key that has the scope read alone, and is bound to another account, is refused.
-PERMISSIONS = [("make_payment", "WF001"), ("get_account", "WF002")]
+PERMISSIONS = [("make_payment", "WF001"), ("get_account", "WF002"), ("create_api_key", "WF005")]
 
 
 @pytest.mark.parametrize(("call", "code"), REFUSALS)
@@ -140,7 +141,7 @@ def test_a_revoked_key_stays_revoked_since_then_and_by_whom(keeper: Connection) 
     revoked = row(keeper, "revoke_api_key", shop)
     assert (revoked["name"], revoked["revoked_by"]) == ("shop", keeper.info.user)
     assert revoked["revoked_at"] >= revoked["created_at"]
-    assert row(keeper, "revoke_api_key", shop) == revoked == row(keeper, "list_api_keys")
+    assert row(keeper, "revoke_api_key", shop) == revoked == row(keeper, "list_api_keys") | {"replayed": None}
 
 
 def test_what_a_key_was_allowed_to_do_is_kept(keeper: Connection) -> None:
@@ -216,6 +217,78 @@ def test_a_key_that_has_ended_is_not_found(keeper: Connection, how: str) -> None
     assert refusal(keeper, "authenticate", hash_of(made["secret"])) == "WA001"
 
 
+# Managed by a key.
+
+KEY_CALLS: list[tuple[Any, ...]] = [
+    ("list_api_keys",),
+    ("create_api_key", "new", ["read"]),
+    ("revoke_api_key", 1),
+]
+
+
+@pytest.fixture
+def over_http(database: str) -> Iterator[Connection]:
+    """A connection as wallet_app."""
+    with psycopg.connect(database, user="wallet_app", autocommit=True) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("call", KEY_CALLS, ids=lambda call: str(call[0]))
+def test_over_http_only_a_key_with_the_scope_manages_keys(
+    admin: Connection, over_http: Connection, call: tuple[Any, ...]
+) -> None:
+    assert refusal(over_http, *call) == "WA001"
+    mine = account(admin, "mine")
+    others, bound = key(admin, *SCOPES, name="others"), key(admin, "keys", accounts=[mine], name="bound")
+    assert refusal(over_http, *call, acting_key_id=others) == "WF001"
+    assert refusal(over_http, *call, acting_key_id=bound) == "WF002"
+    assert refusal(over_http, *call, acting_key_id=0) == "WA001"
+    assert rows(over_http, *call, acting_key_id=key(admin, "keys", "read", name="right"))
+
+
+def test_a_key_passes_on_no_scope_that_it_lacks(admin: Connection, over_http: Connection) -> None:
+    acting = key(admin, "keys", "read")
+    for scopes in (["pay"], ["read", "pay"], ["admin"]):
+        assert refusal(over_http, "create_api_key", "new", scopes, acting_key_id=acting) == "WF005"
+    made = row(over_http, "create_api_key", "new", ["read", "keys"], acting_key_id=acting)
+    assert row(over_http, "create_api_key", "newer", ["read"], acting_key_id=made["id"])["scopes"] == ["read"]
+
+
+def test_it_is_known_which_key_created_and_revoked_a_key(admin: Connection, over_http: Connection) -> None:
+    acting = key(admin, "keys", "read", name="office")
+    made = row(over_http, "create_api_key", "new", ["read"], acting_key_id=acting)
+    row(over_http, "revoke_api_key", made["id"], acting_key_id=acting)
+    office = f"wallet_app, API key {acting} (office)"
+    found = rows(over_http, "list_api_keys", acting_key_id=acting)[-1]
+    assert (found["created_by"], found["revoked_by"]) == (office, office)
+
+
+def test_a_key_that_is_asked_for_again_is_the_same_and_its_secret_is_not_told_again(keeper: Connection) -> None:
+    asked = ("shop", ["read", "pay"], None, TOMORROW, "books", "a key")
+    first = row(keeper, "create_api_key", *asked)
+    again = row(keeper, "create_api_key", *asked)
+    assert again == first | {"secret": None, "replayed": True}
+    assert len(rows(keeper, "list_api_keys")) == 1
+    stored = keeper.execute("select request::text from ledger.request as request").fetchall()
+    assert first["secret"][7:] not in str(stored)
+    for other in (("shop 2", *asked[1:]), (asked[0], ["read"], *asked[2:]), (*asked[:4], None, "a key")):
+        assert refusal(keeper, "create_api_key", *other) == "WK003"
+
+
+def test_a_key_that_has_expired_is_still_the_answer_to_its_request(keeper: Connection) -> None:
+    asked = ("shop", ["read"], None, TOMORROW, None, "a key")
+    first = row(keeper, "create_api_key", *asked)
+    end(keeper, first["id"], "expired")
+    assert row(keeper, "create_api_key", *asked)["id"] == first["id"]
+
+
+def test_one_that_is_revoked_under_a_key_is_revoked_once(keeper: Connection) -> None:
+    shop, other = key(keeper, name="shop"), key(keeper, name="other")
+    first = row(keeper, "revoke_api_key", shop, "a key")
+    assert row(keeper, "revoke_api_key", shop, "a key") == first | {"replayed": True}
+    assert refusal(keeper, "revoke_api_key", other, "a key") == "WK003"
+
+
 # What it may do. Each function that takes a key, with the scope that it needs and arguments that are right.
 
 CALLS: dict[str, tuple[str, list[Any]]] = {
@@ -224,12 +297,14 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "create_currency": ("admin", ["NEW", 2]),
     "create_hold": ("pay", ["one", "two", 1]),
     "get_account": ("read", ["one"]),
+    "get_balance_curve": ("read", ["one"]),
     "get_hold": ("read", ["hold"]),
     "get_payment": ("read", ["payment"]),
     "get_statement": ("read", ["one"]),
     "get_totals": ("read", []),
     "list_account_changes": ("read", ["one"]),
     "list_accounts": ("read", []),
+    "list_counterparties": ("read", ["one"]),
     "list_currencies": ("read", []),
     # An end that is given: the feed looks for none in a transaction that has made changes.
     "list_feed": ("read", [None, None, "feed_end"]),
@@ -241,10 +316,11 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "set_account_status": ("admin", ["one", "frozen"]),
     "set_credit_limit": ("admin", ["one", 5]),
     "set_currency_scale": ("admin", [1, 14]),
+    "sum_payments_by_hour": ("read", []),
     "void_hold": ("pay", ["hold_for_one"]),
 }
 # Those that are about the whole wallet: no key that is bound to accounts may.
-OF_ALL = {"create_account", "create_currency", "get_totals", "set_currency_scale"}
+OF_ALL = {"create_account", "create_currency", "get_totals", "set_currency_scale", "sum_payments_by_hour"}
 # Those that find something by its own id: that it is there is not told either.
 HIDDEN = {
     "capture_hold": "WN003",

@@ -147,6 +147,21 @@ def test_the_feed_is_read_once_in_a_transaction(wallet: Connection) -> None:
         assert refusal_of(wallet, "list_feed()") == "WC063"
 
 
+def test_from_now_on_there_is_only_what_happens_later(wallet: Connection) -> None:
+    [now] = feed(wallet, "now")
+    assert now == {"cursor": last(wallet)}
+    row(wallet, "make_payment", 1, 2, 1)
+    assert [event["event"] for event in feed(wallet, now["cursor"])] == ["payment_made"]
+
+
+def test_now_is_before_what_others_have_not_committed(wallet: Connection, database: str) -> None:
+    with psycopg.connect(database) as slow:
+        slow.execute("select wallet.make_payment(1, 2, 1)")
+        assert feed(wallet, "now") == []
+        slow.commit()
+    assert [event["cursor"] for event in feed(wallet, "now")] == ["1.2"]
+
+
 def test_a_cursor_beyond_the_end_finds_nothing(wallet: Connection) -> None:
     assert feed(wallet, f"{10**18 - 1}.0") == []
 

@@ -522,6 +522,9 @@ WITHOUT_SCANS: dict[str, tuple[Any, ...]] = {
     "get_statement": (1, None, 20),
     "list_feed": (),
     "feed_end": (),
+    "get_balance_curve": (1,),
+    "list_counterparties": (1,),
+    "sum_payments_by_hour": (),
 }
 
 

@@ -24,6 +24,7 @@ from tests.sql import (
     test_reading,
     test_refunds,
     test_statements,
+    test_summaries,
     test_tenants,
 )
 from tests.sql.calls import rows
@@ -54,6 +55,7 @@ TABLES: list[list[tuple[str, str]]] = [
     test_reading.REFUSALS,
     test_refunds.REFUSALS,
     test_statements.REFUSALS,
+    test_summaries.REFUSALS,
     test_tenants.REFUSALS,
 ]
 TESTED = {code for table in TABLES for _, code in table}

@@ -14,7 +14,9 @@ from wallet_api.http import refusals
 from wallet_api.http.refusals import Refusal, Refused
 
 NAN = Decimal("NaN")
-_BOOLEAN, _BIGINT, _NUMERIC, _TIMESTAMPTZ, _JSONB = 16, 20, 1700, 1184, 3802  # OIDs of types
+# OIDs of types
+_BOOLEAN, _BIGINT, _NUMERIC, _TIMESTAMPTZ, _JSONB = 16, 20, 1700, 1184, 3802
+_TEXTS, _BIGINTS = 1009, 1016  # arrays
 _MOMENT = len("2019-06-13 03:21:29.933672+00")
 # characters to be escaped within a JSON string
 _SPECIAL = re.compile(r'["\\\x00-\x1f]')
@@ -160,7 +162,7 @@ def objects(rows: Rows) -> list[str]:
 def _encoding(column: tuple[str, int]) -> tuple[Callable[[Sequence[str]], Sequence[str]], str]:
     """The converter of a column's values, and the template of its member in an object, which begins with a comma."""
     name, type_oid = column
-    quote = "" if type_oid in (_BOOLEAN, _BIGINT, _JSONB) else '"'
+    quote = "" if type_oid in (_BOOLEAN, _BIGINT, _JSONB, _TEXTS, _BIGINTS) else '"'
     return _CONVERT.get(type_oid, _texts), f',"{wire_name(name)}":{quote}%s{quote}'
 
 
@@ -187,6 +189,14 @@ def _moments(values: Sequence[str]) -> Sequence[str]:
     ]
 
 
+def _arrays_of_texts(values: Sequence[list[str]]) -> Sequence[str]:
+    return [encode(value) for value in values]
+
+
+def _arrays_of_integers(values: Sequence[list[str]]) -> Sequence[str]:
+    return [f"[{','.join(value)}]" for value in values]
+
+
 # by type OID; all other types are text
 _CONVERT: dict[int, Callable[[Sequence[Any]], Sequence[str]]] = {
     _BOOLEAN: _booleans,
@@ -194,13 +204,18 @@ _CONVERT: dict[int, Callable[[Sequence[Any]], Sequence[str]]] = {
     _NUMERIC: _as_they_are,
     _JSONB: _as_they_are,
     _TIMESTAMPTZ: _moments,
+    _TEXTS: _arrays_of_texts,
+    _BIGINTS: _arrays_of_integers,
 }
+
+
+_WORDS = {"id": "ID", "ids": "IDs"}
 
 
 @functools.cache
 def wire_name(column: str) -> str:
     """The contract's field name for a column."""
-    return "".join("ID" if word == "id" else word.capitalize() for word in column.split("_"))
+    return "".join(_WORDS.get(word) or word.capitalize() for word in column.split("_"))
 
 
 def column_name(name: str) -> str:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from wallet_api.database.positions import Positions
-from wallet_api.http import answers, documents, errors, feed, payments, probes, refusals
+from wallet_api.http import answers, console, documents, errors, feed, payments, probes, refusals
 from wallet_api.http.authentication import KEY_ID, Keys
 from wallet_api.http.messages import CLIENT, root_path
 from wallet_api.http.operations import POSITION, ROUTES, Operation, asked_position
@@ -78,7 +78,9 @@ class Entry:
         if self._origins is not None and (preflight := self._origins.preflight(scope)) is not None:
             return preflight
         if scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and errors.prefers(scope, "text/html"):
-            return Response(status_code=307, headers={"Location": f"{root_path(scope)}/docs"})
+            return Response(status_code=307, headers={"Location": root_path(scope) + console.PATH})
+        if (file := console.response(scope)) is not None:
+            return file
         operation = _operation(scope)
         scope[RECORD].route = operation.path
         scope[errors.FIELD_NAMES] = operation.argument_names

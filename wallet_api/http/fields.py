@@ -158,12 +158,29 @@ def _moment(text: Any, name: str) -> str:
     return f"{text[:10]}T{text[11:19]}{fraction}{offset}"
 
 
-def _payments(value: Any, name: str) -> list[Any]:
+def _texts(value: Any, name: str) -> list[str]:
+    return [_text(element, name) for element in _array(value, name)]
+
+
+def _integers(value: Any, name: str) -> list[Int8]:
+    return [_integer(element, name) for element in _array(value, name)]
+
+
+def _array(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         _refuse(name, refusals.NOT_AN_ARRAY)
-    if len(value) > MOST_PAYMENTS:
-        raise Refused(refusals.TOO_MANY_ELEMENTS, name, limit=MOST_PAYMENTS)
     return value
+
+
+def _not_in_url(text: str, name: str) -> NoReturn:
+    raise ValueError(f"{name} is an array, which no parameter is")
+
+
+def _payments(value: Any, name: str) -> list[Any]:
+    payments = _array(value, name)
+    if len(payments) > MOST_PAYMENTS:
+        raise Refused(refusals.TOO_MANY_ELEMENTS, name, limit=MOST_PAYMENTS)
+    return payments
 
 
 # By type, as the database's catalogue names it; payments are the elements of a batch.
@@ -174,6 +191,8 @@ KINDS = {
     "boolean": Kind(_boolean, _boolean_in_url),
     MOMENT: Kind(_moment, _moment),
     "jsonb": Kind(_json, _json),
+    "text[]": Kind(_texts, _not_in_url),
+    "bigint[]": Kind(_integers, _not_in_url),
     "payments": Kind(_payments, _payments),
 }
 

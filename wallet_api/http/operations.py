@@ -59,6 +59,7 @@ class Operation:
         self.reader = Reader(self.body or (), self.ignored)
         self.needs_body = any(field.required for field in self.body or ())
         self.body_limit: int = entry.get("body_limit", messages.BODY_LIMIT)
+        self._caller: str = entry.get("caller", "api_key_id")
         self._passed = [field for field in (*self.query, *self.in_path, *(self.body or ())) if field.argument]
         self.argument_names = {field.argument: field.name for field in self._passed}
         returned = FUNCTIONS[self.function]["columns"] if "returns" in entry else ()
@@ -111,7 +112,7 @@ class Operation:
     def call(self, columns: Sequence[str], request: Request, values: dict[str, Any]) -> tuple[str, list[Any]]:
         """The query that calls the function with a request's values, and its arguments."""
         passed = [field for field in self._passed if not (field.defaults and values[field.name] is None)]
-        query = _query(self.function, tuple(columns), (*[field.argument for field in passed], "api_key_id"))
+        query = _query(self.function, tuple(columns), (*[field.argument for field in passed], self._caller))
         return query, [*[values[field.name] for field in passed], request.scope.get(KEY_ID)]
 
 
