@@ -3,9 +3,6 @@
 import { Refused } from "./api.js";
 import { field, h, moment } from "./dom.js";
 
-/* In seconds: the longest pause between two attempts. */
-const MOST_WAIT = 30;
-
 /** What a page works with, until the user leaves it: then `signal` cancels its requests and its feed. */
 export class Page {
   #controller = new AbortController();
@@ -67,7 +64,6 @@ export class Page {
 class Part {
   #loading = null;
   #timer = null;
-  #failures = 0;
 
   constructor(page, load, draw) {
     Object.assign(this, { page, loadFrom: load, draw });
@@ -89,7 +85,6 @@ class Part {
       await null; // the page may refer to its parts before they load
       const found = await this.loadFrom(signal);
       if (signal.aborted) return;
-      this.#failures = 0;
       this.alert.replaceChildren();
       this.content.replaceChildren(...[this.draw(found)].flat(Infinity).filter(Boolean));
     } catch (error) {
@@ -107,9 +102,7 @@ class Part {
       this.page.signIn(error);
       return;
     } else if (error.isTemporary) {
-      this.#failures += 1;
-      const seconds = Math.min(Math.max(error.retryAfter, 2 ** (this.#failures - 1)), MOST_WAIT);
-      this.#timer = setTimeout(() => this.load(), seconds * 1000);
+      this.#timer = setTimeout(() => this.load(), error.retryAfter * 1000);
       this.#tell(alertBox(error, "Trying again every few seconds. ", h("button", { type: "button", onclick: () => this.load() }, "Try again")));
     } else {
       this.content.replaceChildren();

@@ -67,7 +67,7 @@ class Form {
       ofPlace("path", "Path"), ofPlace("query", "Query"), ofPlace("header", "Headers"), ofPlace("body", "Body"),
       h("h3", {}, "The same with curl"), this.curl, this.problem, h("div", { class: "actions" }, this.#sendButton(), this.#newKeyButton()));
     this.element = h("div", { class: "stack" },
-      card(`${method} ${path}`, null, h("p", {}, operation.description ?? ""), this.form), this.answer);
+      card(`${method} ${path}`, h("a", { href: "#/try" }, "All operations"), h("p", {}, operation.description ?? ""), this.form), this.answer);
     this.#show();
   }
 
