@@ -38,11 +38,11 @@ export function accountsPage(page) {
   );
 }
 
-/** Offers all currencies, once they are known. */
+/** Offers all currencies, once they are known. `chosen` is the ID or the name of one, as in the API. */
 export function fill(choice, known, chosen) {
   if (choice.options.length > 1) return;
   choice.append(...[...known].map(([id, name]) => h("option", { value: id }, name)));
-  choice.value = known.has(chosen) ? chosen : "";
+  choice.value = [...known].find((currency) => currency.includes(chosen))?.[0] ?? "";
 }
 
 /** The same accounts, with the balances of a moment. */

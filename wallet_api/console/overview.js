@@ -168,10 +168,10 @@ function drawPayments(page, rows, fresh) {
     columns: [
       { title: "Time", cell: (row) => time(row.OperationTimestamp) },
       { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
-      { title: "Buyer", cell: (row) => account(row.BuyerAccountID, page.signal) },
-      { title: "Seller", cell: (row) => account(row.SellerAccountID, page.signal) },
       { title: "Amount", amount: (row) => row.Amount },
       { title: "Currency", cell: (row) => data(row.CurrencyName) },
+      { title: "Buyer", cell: (row) => account(row.BuyerAccountID, page.signal) },
+      { title: "Seller", cell: (row) => account(row.SellerAccountID, page.signal) },
       { title: "Description", cell: (row) => (row.RefundedPaymentID === undefined ? data(row.Description) : badge("refund")) },
     ],
     rows,
