@@ -82,10 +82,11 @@ class Change {
     Object.assign(this, { page, ...options, opener: document.activeElement });
     this.preview = h("pre", { class: "request", tabindex: "0", role: "group", "aria-label": "The request" });
     this.result = h("div", { class: "result" });
+    this.caution = h("p", { class: "caution", role: "status" }, "The request that was sent before may have taken effect. This is another one.");
     this.sendButton = h("button", { class: "primary" }, "Send");
     this.closeButton = h("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel");
     this.form = h("form", { oninput: () => this.#show(), onsubmit: (event) => this.#submit(event) },
-      this.fields, h("h3", {}, "The request"), this.preview, this.result,
+      this.fields, h("h3", {}, "The request"), this.preview, this.caution, this.result,
       h("div", { class: "actions" }, this.sendButton, this.closeButton));
     const heading = h("h2", { id: newID("dialog") }, this.title);
     this.dialog = h("dialog", { "aria-labelledby": heading.id, onclose: () => this.#closed() }, heading, this.about, this.form);
@@ -110,6 +111,8 @@ class Change {
       ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
       ...(isSignedIn() ? ["Authorization: Bearer (your key)"] : []),
     ];
+    // The answer to what was sent before is lost. Another request does not replace it.
+    this.caution.hidden = this.lost === undefined || this.lost === text;
     this.preview.replaceChildren(h("span", { class: "head" }, `${lines.join("\n")}\n\n`), h("code", { class: "body" }, text));
   }
 
@@ -125,7 +128,7 @@ class Change {
       const response = await send("POST", path, { headers, body: text });
       this.#finish(read(response));
     } catch (error) {
-      this.#refuse(error);
+      this.#refuse(error, text);
     }
     this.#isSending = false;
     this.sendButton.removeAttribute("aria-disabled");
@@ -142,10 +145,11 @@ class Change {
     if (!this.page.signal.aborted) this.page.reload();
   }
 
-  #refuse(error) {
+  #refuse(error, text) {
     if (!(error instanceof Refused)) throw error;
     const more = [];
     if (error.isTemporary) {
+      this.lost = text;
       more.push("It may have taken effect or not. Send it again: under the same idempotency key, it takes effect once.");
     } else if (error.status === 401) {
       more.push(h("button", { type: "button", onclick: () => { this.dialog.close(); this.page.signIn(error); } }, "Sign in again"));

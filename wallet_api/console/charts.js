@@ -29,7 +29,7 @@ export function hoursChart(hours, currency) {
       hours.forEach((hour, index) => {
         const height = Math.max(y(0) - y(hour.Payments), hour.Payments ? 1 : 0);
         area.append(s("rect", {
-          class: hour.Exact === false ? "bar estimated" : "bar", x: index * step + step * 0.12, width: step * 0.76, y: y(0) - height, height,
+          class: hour.Exact === false ? "column estimated" : "column", x: index * step + step * 0.12, width: step * 0.76, y: y(0) - height, height,
         }));
       });
       return hours.map((hour, index) => ({ x: (index + 0.5) * step, text: hour.Hour.slice(11, 16), mark: [index * step, step] }));
@@ -87,7 +87,8 @@ const evenly = (count) => Array.from({ length: count }, (_, index) => index / (c
 
 function axisTime(milliseconds, span) {
   const text = new Date(milliseconds).toISOString();
-  return span > 2 * 86400e3 ? text.slice(5, 10) : text.slice(11, 16);
+  if (span > 20 * 86400e3) return text.slice(0, 10);
+  return span > 86400e3 + 3600e3 ? text.slice(5, 16).replace("T", " ") : text.slice(11, 16);
 }
 
 /** The frame of a chart: axes, a readout for pointer and keyboard, and the same data as a table. */

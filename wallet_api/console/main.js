@@ -17,13 +17,13 @@ import { tryPage } from "./try.js";
 const ROUTES = [
   [/^\/$/, overviewPage, "#/"],
   [/^\/accounts$/, accountsPage, "#/accounts"],
-  [/^\/account\/([^/]+)$/, accountPage, "#/accounts"],
+  [/^\/account\/(-?\d+)$/, accountPage, "#/accounts"],
   [/^\/payments$/, paymentsPage, "#/payments"],
-  [/^\/payment\/([^/]+)$/, paymentPage, "#/payments"],
+  [/^\/payment\/(-?\d+)$/, paymentPage, "#/payments"],
   [/^\/holds$/, holdsPage, "#/holds"],
-  [/^\/hold\/([^/]+)$/, holdPage, "#/holds"],
+  [/^\/hold\/(-?\d+)$/, holdPage, "#/holds"],
   [/^\/keys$/, keysPage, "#/keys"],
-  [/^\/try(?:\/([^/]+))?$/, tryPage, "#/try"],
+  [/^\/try(?:\/(\w+))?$/, tryPage, "#/try"],
 ];
 
 const main = document.getElementById("main");

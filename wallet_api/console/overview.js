@@ -2,8 +2,9 @@
 
 import { get, getPage, query } from "./api.js";
 import { hoursChart } from "./charts.js";
-import { amount, badge, data, fromNow, h, select, table, time } from "./dom.js";
+import { badge, data, fromNow, h, select, table, time } from "./dom.js";
 import { account, currencies, currenciesWith } from "./names.js";
+import { card } from "./page.js";
 
 const NEWEST = 20;
 const HOLD_PAGES = 5;
@@ -32,10 +33,6 @@ export function overviewPage(page) {
         card("Payments per hour", chart.control, chart.part.element),
         card("Holds that end within the hour", h("a", { href: "#/holds?status=ending" }, "All of them"), holds.element))),
   );
-}
-
-function card(title, aside, ...content) {
-  return h("section", { class: "card" }, h("header", {}, h("h2", {}, title), aside), content);
 }
 
 function drawTotals(totals) {
@@ -114,9 +111,9 @@ function drawHolds(page, { holds, known, isPart }) {
       label: "Holds that end within the hour",
       columns: [
         { title: "Ends", cell: (hold) => time(hold.ExpiresAt) },
-        { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, `Hold ${hold.ID}`) },
+        { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
         { title: "Amount", amount: (hold) => hold.Amount },
-        { title: "", cell: (hold) => known.get(String(hold.CurrencyID)) },
+        { title: "Currency", cell: (hold) => known.get(String(hold.CurrencyID)) },
         { title: "Buyer", cell: (hold) => account(hold.BuyerAccountID, page.signal) },
       ],
       rows,
@@ -170,11 +167,11 @@ function drawPayments(page, rows, fresh) {
     label: "Newest payments",
     columns: [
       { title: "Time", cell: (row) => time(row.OperationTimestamp) },
-      { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, `Payment ${row.ID}`) },
+      { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
+      { title: "Amount", amount: (row) => row.Amount },
+      { title: "Currency", cell: (row) => data(row.CurrencyName) },
       { title: "Buyer", cell: (row) => account(row.BuyerAccountID, page.signal) },
       { title: "Seller", cell: (row) => account(row.SellerAccountID, page.signal) },
-      { title: "Amount", amount: (row) => row.Amount },
-      { title: "", cell: (row) => data(row.CurrencyName) },
       { title: "Description", cell: (row) => (row.RefundedPaymentID === undefined ? data(row.Description) : badge("refund")) },
     ],
     rows,

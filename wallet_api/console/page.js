@@ -1,10 +1,7 @@
 /* What all pages share: parts that load by themselves, alerts, and the form for the API key. */
 
 import { Refused } from "./api.js";
-import { field, h } from "./dom.js";
-
-/* In seconds: the longest pause between two attempts. */
-const MOST_WAIT = 30;
+import { field, h, moment } from "./dom.js";
 
 /** What a page works with, until the user leaves it: then `signal` cancels its requests and its feed. */
 export class Page {
@@ -67,7 +64,6 @@ export class Page {
 class Part {
   #loading = null;
   #timer = null;
-  #failures = 0;
 
   constructor(page, load, draw) {
     Object.assign(this, { page, loadFrom: load, draw });
@@ -89,7 +85,6 @@ class Part {
       await null; // the page may refer to its parts before they load
       const found = await this.loadFrom(signal);
       if (signal.aborted) return;
-      this.#failures = 0;
       this.alert.replaceChildren();
       this.content.replaceChildren(...[this.draw(found)].flat(Infinity).filter(Boolean));
     } catch (error) {
@@ -107,9 +102,7 @@ class Part {
       this.page.signIn(error);
       return;
     } else if (error.isTemporary) {
-      this.#failures += 1;
-      const seconds = Math.min(Math.max(error.retryAfter, 2 ** (this.#failures - 1)), MOST_WAIT);
-      this.#timer = setTimeout(() => this.load(), seconds * 1000);
+      this.#timer = setTimeout(() => this.load(), error.retryAfter * 1000);
       this.#tell(alertBox(error, "Trying again every few seconds. ", h("button", { type: "button", onclick: () => this.load() }, "Try again")));
     } else {
       this.content.replaceChildren();
@@ -156,4 +149,56 @@ export function signInForm(shell) {
   return h("form", { class: "sign-in", onsubmit: submit }, field("API key", input), problem,
     h("p", { class: "hint" }, "The key stays in the memory of this page. A reload forgets it."),
     h("div", { class: "actions" }, h("button", { class: "primary" }, "Sign in")));
+}
+
+/** A section of a page with a heading. */
+export function card(title, aside, ...content) {
+  return h("section", { class: "card" }, h("header", {}, h("h2", {}, title), aside), content);
+}
+
+/**
+ * Buttons that turn the pages of a list: `links` are those of the answer. The URL keeps the place; it is read by
+ * cursor(). Nothing if the list has one page.
+ */
+export function pager(page, links, part) {
+  const isFirst = !page.query.has("after") && !page.query.has("before");
+  if (isFirst && !links.next) return null;
+  const turn = async ({ after, before }) => {
+    page.push({ after, before });
+    await part.load();
+    part.element.tabIndex = -1;
+    part.element.focus({ preventScroll: true });
+    part.element.scrollIntoView({ block: "nearest" });
+  };
+  const button = (label, link) => h("button", { type: "button", disabled: !link, onclick: () => turn(link) }, label);
+  // A page without a row has no link back: hence the first page.
+  return h("nav", { class: "pager", "aria-label": "Pages of the list" },
+    button("First", isFirst ? null : {}), button("Previous", links.prev), button("Next", links.next));
+}
+
+/** The place in a list that pager() has put into the URL. */
+export const cursor = (page) => ({ after: page.query.get("after"), before: page.query.get("before") });
+
+/** A form that searches: its values go into the URL, without a place in the list, and `search` is called. */
+export function searchForm(page, fields, search, ...more) {
+  const apply = (values) => {
+    page.push({ ...values, after: "", before: "" });
+    search();
+  };
+  const submit = (event) => {
+    event.preventDefault();
+    const values = [...form.elements].filter((control) => control.name)
+      .map((control) => [control.name, control.type === "datetime-local" ? moment(control.value) : control.value.trim()]);
+    apply(Object.fromEntries(values));
+  };
+  const clear = () => {
+    for (const control of form.elements) {
+      if (control.localName === "select") control.selectedIndex = 0;
+      else if (control.name) control.value = "";
+    }
+    form.requestSubmit();
+  };
+  const form = h("form", { class: "search", role: "search", onsubmit: submit }, fields,
+    h("div", { class: "actions" }, h("button", { class: "primary" }, "Search"), h("button", { type: "button", onclick: clear }, "Clear"), more));
+  return form;
 }
