@@ -60,6 +60,9 @@ def pay(wallet: Path, folder: Path) -> None:
             post(f"{match[1]}/accounts", {"Name": name, "Amount": amount, "CurrencyID": 1})
         payment = post(f"{match[1]}/payments", {"BuyerAccountID": 1, "SellerAccountID": 2, "Amount": "2.5"})
         assert payment["Amount"] == "2.5", payment
+        for path in ("/console", "/console/main.js"):
+            with urllib.request.urlopen(match[1] + path) as file:
+                assert file.read(), path
         server.send_signal(signal.SIGTERM)
         server.stdout.read()
     assert server.returncode == 0
