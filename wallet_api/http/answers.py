@@ -34,13 +34,13 @@ async def _call(operation: Operation, request: Request, values: dict[str, Any], 
     if operation.keyed:
         rows: Rows = await state.database.call(query, arguments, record, changes=True)
         return rows
-    reads: Reads | Database = state.database if _names_moment(operation, values) else state.reads
+    reads: Reads | Database = state.database if _is_of_moment(operation, values) else state.reads
     return await reads.call(query, arguments, record)
 
 
-def _names_moment(operation: Operation, values: dict[str, Any]) -> bool:
-    """Whether the request names a moment. Then the primary answers: it keeps later payments out of the past."""
-    return any(values[field.name] is not None for field in operation.query if field.type == MOMENT)
+def _is_of_moment(operation: Operation, values: dict[str, Any]) -> bool:
+    """Whether the answer is about a moment. Then it comes from the primary, which keeps later payments out of the past."""
+    return operation.past or any(values[field.name] is not None for field in operation.query if field.type == MOMENT)
 
 
 async def _one(operation: Operation, request: Request, values: dict[str, Any]) -> Response:
@@ -75,7 +75,7 @@ async def _list(operation: Operation, request: Request, values: dict[str, Any]) 
     # Without a limit, the rulebook refuses to read backwards.
     if values["limit"] is None and not backward:
         state = request.app.state
-        reads: Reads | Database = state.lists if _names_moment(operation, values) else state.list_reads
+        reads: Reads | Database = state.lists if _is_of_moment(operation, values) else state.list_reads
         pages = reads.pages(*operation.call(columns, request, values), record_of(request))
         return await listed(form, pages, request)
     page = (await _call(operation, request, values, columns)).page(backward=backward)

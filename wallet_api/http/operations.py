@@ -68,6 +68,7 @@ class Operation:
         hidden = set(TABLE["hidden"]).difference(*self.asked.values())
         self.columns = tuple(column for column in returned if column not in hidden)
         self.list_name: str = entry.get("list", "")
+        self.past: bool = entry.get("past", False)
         self.location: str = entry.get("location", "")
         self.pays: bool = entry.get("pays", False)
 
