@@ -65,7 +65,7 @@ begin
         return;
     end if;
 
-    perform wallet._time_answered(p_to - interval '1 microsecond');
+    perform wallet._time_answered(greatest(p_from, p_to) - interval '1 microsecond');
     if p_from is not null then
         v_after_id := wallet._last_payment_before(v_account.id, v_from);
     end if;

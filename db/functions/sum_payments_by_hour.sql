@@ -82,8 +82,10 @@ begin
         perform wallet._refuse('WB066');
     end if;
     v_currency_id := wallet._currency_id(p_currency);
+    -- The present hour, which goes on, is no answer about the past.
     perform wallet._time_answered(
-        least(v_to, date_bin(v_hour, v_now, timestamptz 'epoch')) - interval '1 microsecond'
+        case when v_to < v_now then v_to else date_bin(v_hour, v_now, timestamptz 'epoch') end
+            - interval '1 microsecond'
     );
     return query
         select one.hour, found.payments, found.amount, found.exact

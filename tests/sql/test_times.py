@@ -157,6 +157,18 @@ ASKS: dict[str, Any] = {
     "list_payments": lambda connection, account_id, moment: rows(
         connection, "list_payments", to=moment + timedelta(microseconds=1)
     ),
+    "list_counterparties": lambda connection, account_id, moment: rows(
+        connection, "list_counterparties", account_id, to=moment + timedelta(microseconds=1)
+    ),
+    "get_balance_curve": lambda connection, account_id, moment: rows(
+        connection, "get_balance_curve", account_id, to=moment + timedelta(microseconds=1)
+    ),
+    "get_balance_curve, from": lambda connection, account_id, moment: rows(
+        connection, "get_balance_curve", account_id, **{"from": moment + timedelta(microseconds=1)}
+    ),
+    "sum_payments_by_hour": lambda connection, account_id, moment: rows(
+        connection, "sum_payments_by_hour", to=moment + timedelta(microseconds=1)
+    ),
 }
 
 

@@ -39,7 +39,7 @@ async def _call(operation: Operation, request: Request, values: dict[str, Any], 
 
 
 def _is_of_moment(operation: Operation, values: dict[str, Any]) -> bool:
-    """Whether the answer is about a moment. Then it comes from the primary, which keeps later payments out of the past."""
+    """Whether the answer is about a moment: then the primary gives it, which keeps later payments out of the past."""
     return operation.past or any(values[field.name] is not None for field in operation.query if field.type == MOMENT)
 
 
