@@ -6,7 +6,7 @@
 --
 -- One index gives the candidates, in order: that of the reference, else of the account (either side) or the accounts
 -- that the key is bound to, the status, the id. The index of an account is ordered by status, too. (A bound key never
--- reads the index of another account.) Further conditions filter the candidates, and a page then reads at most 10,000 of
+-- reads the index of another account.) If at most 10,000 open holds expire before a moment, their index gives them. Further conditions filter the candidates, and a page then reads at most 10,000 of
 -- them: it may have fewer rows than the limit although others follow. But for a bound key and a reference, it reads all:
 -- an early end would reveal holds of other accounts.
 --
@@ -62,6 +62,12 @@ as $$
                     limit $2
                 ) as hold
                 order by hold.id %1$s'
+            when 'expiry' then '(
+                    with ending as materialized (
+                        select hold.* from ledger.hold as hold where hold.status = ''open'' and hold.expires_at < $6
+                    )
+                    select hold.* from ending as hold where hold.id > $1 and hold.id <= $11 order by hold.id %1$s
+                )'
             when 'id' then 'select hold.* from ledger.hold as hold
                 where hold.id > $1 and hold.id <= $11 order by hold.id %1$s'
         end,
@@ -150,6 +156,15 @@ begin
         perform wallet._refuse('WB020');
     end if;
 
+    if v_index = 'status' and p_status = 'open' and p_expires_before is not null then
+        select case when count(*) <= v_most_looked_at then 'expiry' else v_index end into v_index
+        from (
+            select
+            from ledger.hold as hold
+            where hold.status = 'open' and hold.expires_at < p_expires_before
+            limit v_most_looked_at + 1
+        ) as ending;
+    end if;
     v_page := wallet._page_bounds(p_order, p_after_id, p_before_id);
     v_candidates := wallet._holds_by_index(v_index, wallet._direction(v_page.reads_down));
     if v_narrows then

@@ -415,6 +415,36 @@ def test_a_hold_that_was_lost_is_found_without_a_look_at_others(holding: Connect
         assert cost.scanned == set()
 
 
+def test_the_few_open_holds_that_expire_soon_are_all_that_is_read(holding: Connection) -> None:
+    with holding.transaction(force_rollback=True):
+        holding.execute("set local session_replication_role = replica")
+        holding.execute("update ledger.hold set expires_at = expires_at + interval '100 years' where status = 'open'")
+        ending = "select id from ledger.hold where status = 'open' order by id desc limit 5"
+        soon = "update ledger.hold set expires_at = clock_timestamp() + interval '5 minutes'"
+        holding.execute(f"{soon} where id in ({ending})".encode())
+        until = datetime.now(UTC) + timedelta(hours=1)
+        assert len(rows(holding, "list_holds", None, LIMIT, status="open", expires_before=until)) == 5
+        cost = Cost(holding, "list_holds", None, LIMIT, status="open", expires_before=until)
+        assert cost.scanned == set()
+        assert cost.rows["hold"] <= 3 * 5
+
+
+def test_if_very_many_open_holds_expire_soon_a_page_of_them_reads_no_more(holding: Connection) -> None:
+    with holding.transaction(force_rollback=True):
+        holding.execute("set local session_replication_role = replica")
+        holding.execute(
+            """insert into ledger.hold (currency_id, buyer_account_id, seller_account_id, amount, expires_at)
+               select 1, 1, 2, 1, clock_timestamp() + interval '5 minutes' from generate_series(1, 3 * %s)""",
+            [LOOKED_AT],
+        )
+        until = datetime.now(UTC) + timedelta(hours=1)
+        filters = {"status": "open", "expires_before": until, "order": "desc"}
+        assert len(rows(holding, "list_holds", None, LIMIT, **filters)) == LIMIT
+        cost = Cost(holding, "list_holds", None, LIMIT, **filters)
+        assert cost.scanned == set()
+        assert cost.rows["hold"] <= LOOKED_AT + 1 + 3 * (LIMIT + 1)
+
+
 NARROW_HOLDS: list[tuple[dict[str, Any], int]] = [
     ({"expires_before": BEGIN}, HOLDS),
     ({"reference": "many", "account_id": 0}, 4000),
