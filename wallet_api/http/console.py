@@ -22,7 +22,6 @@ _HEADERS = {
     "require-trusted-types-for 'script'; trusted-types 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     # After an upgrade, no page is made of files of two versions.
     "Cache-Control": "no-cache",
 }
