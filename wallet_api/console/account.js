@@ -7,7 +7,14 @@ import { account, currencies, learn } from "./names.js";
 import { card } from "./page.js";
 import { statementCard } from "./statement.js";
 
-const PERIODS = [["1", "24 hours"], ["7", "7 days"], ["30", "30 days"], ["all", "all"]];
+const PERIODS = [
+  ["1", "24 hours"],
+  ["7", "7 days"],
+  ["30", "30 days"],
+  ["all", "all"],
+];
+/* Characters of a name that fit into three lines of a heading on a phone. */
+const LONG = 60;
 const HOLDS = 100;
 const CHANGES = 20;
 
@@ -18,7 +25,12 @@ export function accountPage(page, id) {
     (signal) => get(`account/${id}${query({ details: "true" })}`, signal),
     (found) => {
       learn(found.ID, found.Name);
-      page.retitle(found.Name, h("bdi", { class: "name" }, found.Name), ` (#${found.ID}) `, badge(found.Status));
+      page.retitle(
+        found.Name,
+        h("bdi", { class: found.Name.length > LONG ? "name long" : "name", title: found.Name }, found.Name),
+        ` (#${found.ID}) `,
+        badge(found.Status),
+      );
       if (currency === null) {
         currency = found.CurrencyName;
         rest.append(...details(page, id, currency));
@@ -43,19 +55,40 @@ function details(page, id, currency) {
 function drawAccount(found) {
   const term = (label, value) => h("div", {}, h("span", { class: "label" }, label), amount(value));
   const sign = (text) => h("span", { class: "sign" }, text);
-  return h("section", { class: "card", "aria-label": "Amounts" },
-    h("p", { class: "sum" },
-      term("Available", found.Available), sign("="), term("Balance", found.Amount), sign("+"), term("Credit limit", found.CreditLimit),
-      sign("−"), term("Held", found.Held), h("span", { class: "sign currency" }, data(found.CurrencyName))),
-    h("p", { class: "hint" }, "What the account can pay now is its balance, plus its credit limit, minus what open holds reserve."),
-    found.Metadata ? facts(["Metadata", h("pre", {}, pretty(found.Metadata))]) : null);
+  return h(
+    "section",
+    { class: "card", "aria-label": "Amounts" },
+    h(
+      "p",
+      { class: "sum" },
+      term("Available", found.Available),
+      sign("="),
+      term("Balance", found.Amount),
+      sign("+"),
+      term("Credit limit", found.CreditLimit),
+      sign("−"),
+      term("Held", found.Held),
+      h("span", { class: "sign currency" }, data(found.CurrencyName)),
+    ),
+    h(
+      "p",
+      { class: "hint" },
+      "What the account can pay now is its balance, plus its credit limit, minus what open holds reserve.",
+    ),
+    found.Metadata ? facts(["Metadata", h("pre", {}, pretty(found.Metadata))]) : null,
+  );
 }
 
 function curveCard(page, id, currency) {
   const choice = select("curve", PERIODS, page.query.get("curve") ?? "7", { "aria-label": "Period of the curve" });
   const part = page.part(
-    (signal) => get(`account/${id}/curve${query({ from: choice.value === "all" ? "" : fromNow(-86400 * choice.value) })}`, signal),
-    ({ Points = [] }) => (Points.length ? curveChart(Points, currency) : h("p", { class: "empty" }, "No balance in this period.")),
+    (signal) =>
+      get(
+        `account/${id}/curve${query({ from: choice.value === "all" ? "" : fromNow(-86400 * choice.value) })}`,
+        signal,
+      ),
+    ({ Points = [] }) =>
+      Points.length ? curveChart(Points, currency) : h("p", { class: "empty" }, "No balance in this period."),
   );
   choice.addEventListener("change", () => {
     page.push({ curve: choice.value });
@@ -77,7 +110,11 @@ function holdsCard(page, id) {
           { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
           { title: "Ends", cell: (hold) => time(hold.ExpiresAt) },
           { title: "Effect", cell: (hold) => (String(hold.BuyerAccountID) === id ? "held here for" : "to be paid by") },
-          { title: "Account", cell: (hold) => account(String(hold.BuyerAccountID) === id ? hold.SellerAccountID : hold.BuyerAccountID, page.signal) },
+          {
+            title: "Account",
+            cell: (hold) =>
+              account(String(hold.BuyerAccountID) === id ? hold.SellerAccountID : hold.BuyerAccountID, page.signal),
+          },
           { title: "Amount", amount: (hold) => hold.Amount },
           { title: "Captured", amount: (hold) => hold.CapturedAmount },
           { title: "Currency", cell: (hold) => data(known.get(String(hold.CurrencyID))) },
@@ -85,10 +122,21 @@ function holdsCard(page, id) {
         rows: found.Holds ?? [],
         empty: "No open holds.",
       }),
-      links.next ? h("p", { class: "hint" }, `The first ${HOLDS}. `, h("a", { href: `#/holds?status=open&account=${id}` }, "All of them")) : null,
+      links.next
+        ? h(
+            "p",
+            { class: "hint" },
+            `The first ${HOLDS}. `,
+            h("a", { href: `#/holds?status=open&account=${id}` }, "All of them"),
+          )
+        : null,
     ],
   );
-  return card("Open holds", h("a", { href: `#/holds?status=open&account=${id}` }, "In the list of holds"), part.element);
+  return card(
+    "Open holds",
+    h("a", { href: `#/holds?status=open&account=${id}` }, "In the list of holds"),
+    part.element,
+  );
 }
 
 function counterpartiesCard(page, id, currency) {
@@ -99,10 +147,17 @@ function counterpartiesCard(page, id, currency) {
         label: "Who it trades with",
         columns: [
           { title: "Account", cell: (row) => account(row.AccountID, page.signal, row.Name) },
-          { title: "Payments", numeric: true, cell: (row) => h("a", { href: `#/payments?account=${id}` }, String(row.Payments)) },
+          {
+            title: "Payments",
+            numeric: true,
+            cell: (row) => h("a", { href: `#/payments?account=${id}` }, String(row.Payments)),
+          },
           { title: `Paid to it (${currency})`, amount: (row) => row.Paid },
           { title: "Received from it", amount: (row) => row.Received },
-          { title: "Last payment", cell: (row) => h("a", { href: `#/payment/${row.LastPaymentID}` }, time(row.OperationTimestamp)) },
+          {
+            title: "Last payment",
+            cell: (row) => h("a", { href: `#/payment/${row.LastPaymentID}` }, time(row.OperationTimestamp)),
+          },
         ],
         rows,
         empty: "It has no payments.",
@@ -123,7 +178,11 @@ function changesCard(page, id, currency) {
           { title: "Since", cell: (row) => time(row.ChangedAt) },
           { title: "Status", cell: (row) => badge(row.Status) },
           { title: `Credit limit (${currency})`, amount: (row) => row.CreditLimit },
-          { title: "Made by", class: "text", cell: (row) => data(row.MadeBy) ?? h("span", { class: "hint" }, "not shown to this key") },
+          {
+            title: "Made by",
+            class: "text",
+            cell: (row) => data(row.MadeBy) ?? h("span", { class: "hint" }, "not shown to this key"),
+          },
         ],
         rows,
         empty: "No changes.",

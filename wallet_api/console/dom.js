@@ -19,7 +19,9 @@ function filled(element, attributes, children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -39,7 +41,14 @@ export function time(value) {
 export const data = (value) => (value === undefined ? null : h("bdi", { class: "data", title: value }, value));
 
 const TONES = {
-  active: "good", open: "good", valid: "good", captured: "info", frozen: "warn", expired: "warn", blocked: "bad", revoked: "bad",
+  active: "good",
+  open: "good",
+  valid: "good",
+  captured: "info",
+  frozen: "warn",
+  expired: "warn",
+  blocked: "bad",
+  revoked: "bad",
 };
 
 /** A status as a word in a box. The colour only repeats the word. */
@@ -55,27 +64,49 @@ export const scroller = (label, ...children) =>
  */
 export function table({ label, columns, rows, empty }) {
   if (rows.length === 0) return h("p", { class: "empty" }, empty);
-  const cells = columns.map((column) => (column.amount ? alignedCells(rows.map(column.amount)) : rows.map(column.cell)));
-  const numeric = (column) => (column.amount || column.numeric ? "numeric" : null);
-  const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: numeric(column) }, column.title)));
-  const body = rows.map((_, row) =>
-    h("tr", {}, columns.map((column, index) => h("td", { class: numeric(column) ?? column.class }, cells[index][row]))),
+  const cells = columns.map((column) =>
+    column.amount ? alignedCells(rows.map(column.amount)) : rows.map(column.cell),
   );
-  return scroller(label, h("table", {}, h("caption", { class: "hidden" }, label), h("thead", {}, head), h("tbody", {}, body)));
+  const numeric = (column) => (column.amount || column.numeric ? "numeric" : null);
+  const head = h(
+    "tr",
+    {},
+    columns.map((column) => h("th", { scope: "col", class: numeric(column) }, column.title)),
+  );
+  const body = rows.map((_, row) =>
+    h(
+      "tr",
+      {},
+      columns.map((column, index) => h("td", { class: numeric(column) ?? column.class }, cells[index][row])),
+    ),
+  );
+  return scroller(
+    label,
+    h("table", {}, h("caption", { class: "hidden" }, label), h("thead", {}, head), h("tbody", {}, body)),
+  );
 }
 
 function alignedCells(values) {
   const decimals = mostDecimals(values);
   return values.map((value) => {
     if (value === undefined) return null;
-    return h("span", { class: "amount" }, value, h("span", { class: "pad", "aria-hidden": "true", "data-pad": padding(value, decimals) }));
+    return h(
+      "span",
+      { class: "amount" },
+      value,
+      h("span", { class: "pad", "aria-hidden": "true", "data-pad": padding(value, decimals) }),
+    );
   });
 }
 
 /** Names and values, such as the fields of a payment. Those without a value are left out. */
 export function facts(...pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined);
-  return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 let ids = 0;
@@ -92,14 +123,24 @@ export function field(label, control, hint) {
 
 /** A select of [value, text] pairs. */
 export function select(name, options, value = "", attributes = {}) {
-  const control = h("select", { name, ...attributes }, options.map(([key, title]) => h("option", { value: key }, title)));
+  const control = h(
+    "select",
+    { name, ...attributes },
+    options.map(([key, title]) => h("option", { value: key }, title)),
+  );
   control.value = options.some(([key]) => key === value) ? value : options[0][0];
   return control;
 }
 
 /** An input for a time in UTC. Its value and the moments of the API differ by the Z: see moment(). */
 export const timeInput = (name, value = "") =>
-  h("input", { type: "datetime-local", name, step: "1", max: "9999-12-31T23:59:59", value: value.replace(/(\.\d+)?Z$/, "") });
+  h("input", {
+    type: "datetime-local",
+    name,
+    step: "1",
+    max: "9999-12-31T23:59:59",
+    value: value.replace(/(\.\d+)?Z$/, ""),
+  });
 
 /** The moment of a time input, as the API has it; "" if it is empty. */
 export function moment(value) {
