@@ -2,8 +2,8 @@
 
 import { get, getPage, query } from "./api.js";
 import { curveChart } from "./charts.js";
-import { amount, badge, data, facts, fromNow, h, pretty, select, table, time } from "./dom.js";
-import { account, currencies, learn } from "./names.js";
+import { amount, badge, data, facts, fromNow, h, pretty, select, shortTime, table, time } from "./dom.js";
+import { account, learn } from "./names.js";
 import { card } from "./page.js";
 import { statementCard } from "./statement.js";
 
@@ -19,7 +19,7 @@ const HOLDS = 100;
 const CHANGES = 20;
 
 export function accountPage(page, id) {
-  const rest = h("div", { class: "columns even" });
+  const rest = h("div", { class: "columns even compact" });
   let currency = null;
   const head = page.part(
     (signal) => get(`account/${id}${query({ details: "true" })}`, signal),
@@ -46,7 +46,7 @@ function details(page, id, currency) {
   return [
     curveCard(page, id, currency),
     h("div", { class: "wide" }, statementCard(page, id, currency)),
-    holdsCard(page, id),
+    holdsCard(page, id, currency),
     counterpartiesCard(page, id, currency),
     changesCard(page, id, currency),
   ];
@@ -97,46 +97,34 @@ function curveCard(page, id, currency) {
   return h("div", { class: "wide" }, card("Balance over time", choice, part.element));
 }
 
-function holdsCard(page, id) {
+function holdsCard(page, id, currency) {
+  const isBuyer = (hold) => String(hold.BuyerAccountID) === id;
   const part = page.part(
-    async (signal) => {
-      const known = await currencies(signal);
-      return [await getPage(`holds${query({ account: id, status: "open", limit: HOLDS })}`, signal), known];
-    },
-    ([{ found, links }, known]) => [
+    (signal) => getPage(`holds${query({ account: id, status: "open", limit: HOLDS })}`, signal),
+    ({ found, links }) => [
       table({
         label: "Open holds",
         columns: [
           { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
-          { title: "Ends", cell: (hold) => time(hold.ExpiresAt) },
-          { title: "Effect", cell: (hold) => (String(hold.BuyerAccountID) === id ? "held here for" : "to be paid by") },
+          { title: "Ends", cell: (hold) => shortTime(hold.ExpiresAt) },
           {
-            title: "Account",
-            cell: (hold) =>
-              account(String(hold.BuyerAccountID) === id ? hold.SellerAccountID : hold.BuyerAccountID, page.signal),
+            title: "For",
+            cell: (hold) => [
+              isBuyer(hold) ? "held here for " : "to be paid by ",
+              account(isBuyer(hold) ? hold.SellerAccountID : hold.BuyerAccountID, page.signal),
+            ],
           },
-          { title: "Amount", amount: (hold) => hold.Amount },
+          { title: `Amount (${currency})`, amount: (hold) => hold.Amount },
           { title: "Captured", amount: (hold) => hold.CapturedAmount },
-          { title: "Currency", cell: (hold) => data(known.get(String(hold.CurrencyID))) },
         ],
         rows: found.Holds ?? [],
         empty: "No open holds.",
       }),
-      links.next
-        ? h(
-            "p",
-            { class: "hint" },
-            `The first ${HOLDS}. `,
-            h("a", { href: `#/holds?status=open&account=${id}` }, "All of them"),
-          )
-        : null,
+      links.next ? h("p", { class: "hint" }, `The first ${HOLDS}.`) : null,
     ],
   );
-  return card(
-    "Open holds",
-    h("a", { href: `#/holds?status=open&account=${id}` }, "In the list of holds"),
-    part.element,
-  );
+  const all = h("a", { href: `#/holds?status=open&account=${id}` }, "In the list of holds");
+  return card("Open holds", all, part.element);
 }
 
 function counterpartiesCard(page, id, currency) {
@@ -147,16 +135,12 @@ function counterpartiesCard(page, id, currency) {
         label: "Who it trades with",
         columns: [
           { title: "Account", cell: (row) => account(row.AccountID, page.signal, row.Name) },
-          {
-            title: "Payments",
-            numeric: true,
-            cell: (row) => h("a", { href: `#/payments?account=${id}` }, String(row.Payments)),
-          },
-          { title: `Paid to it (${currency})`, amount: (row) => row.Paid },
-          { title: "Received from it", amount: (row) => row.Received },
+          { title: "Payments", numeric: true, cell: (row) => String(row.Payments) },
+          { title: `Paid (${currency})`, amount: (row) => row.Paid },
+          { title: "Received", amount: (row) => row.Received },
           {
             title: "Last payment",
-            cell: (row) => h("a", { href: `#/payment/${row.LastPaymentID}` }, time(row.OperationTimestamp)),
+            cell: (row) => h("a", { href: `#/payment/${row.LastPaymentID}` }, shortTime(row.OperationTimestamp)),
           },
         ],
         rows,

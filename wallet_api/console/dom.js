@@ -37,6 +37,13 @@ export function time(value) {
   return h("time", { datetime: value, title: value }, value.slice(0, 19).replace("T", " "));
 }
 
+/** The same, without the date if it is today's. */
+export function shortTime(value) {
+  const today = new Date().toISOString().slice(0, 10);
+  const text = value.startsWith(today) ? value.slice(11, 19) : value.slice(0, 16).replace("T", " ");
+  return h("time", { datetime: value, title: value }, text);
+}
+
 /** Text that people wrote, in whatever script and direction. */
 export const data = (value) => (value === undefined ? null : h("bdi", { class: "data", title: value }, value));
 
@@ -59,7 +66,8 @@ export const scroller = (label, ...children) =>
   h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, ...children);
 
 /**
- * A table. A column is {title, cell(row)}, or {title, amount(row)} for amounts that align at the point.
+ * A table. A column is {title, cell(row)}, or {title, amount(row)} for amounts that align at the point. The title of a
+ * unit, behind an amount, is for screen readers.
  * `empty` is shown instead if there are no rows.
  */
 export function table({ label, columns, rows, empty }) {
@@ -67,17 +75,18 @@ export function table({ label, columns, rows, empty }) {
   const cells = columns.map((column) =>
     column.amount ? alignedCells(rows.map(column.amount)) : rows.map(column.cell),
   );
-  const numeric = (column) => (column.amount || column.numeric ? "numeric" : null);
+  const classOf = ({ amount, numeric, isUnit, class: own }) => (amount || numeric ? "numeric" : isUnit ? "unit" : own);
+  const title = (column) => (column.isUnit ? h("span", { class: "hidden" }, column.title) : column.title);
   const head = h(
     "tr",
     {},
-    columns.map((column) => h("th", { scope: "col", class: numeric(column) }, column.title)),
+    columns.map((column) => h("th", { scope: "col", class: classOf(column) }, title(column))),
   );
   const body = rows.map((_, row) =>
     h(
       "tr",
       {},
-      columns.map((column, index) => h("td", { class: numeric(column) ?? column.class }, cells[index][row])),
+      columns.map((column, index) => h("td", { class: classOf(column) }, cells[index][row])),
     ),
   );
   return scroller(

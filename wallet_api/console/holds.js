@@ -83,7 +83,7 @@ function drawHolds(page, holds, known, hasNext) {
       },
       { title: "Amount", amount: (hold) => hold.Amount },
       { title: "Captured", amount: (hold) => hold.CapturedAmount },
-      { title: "Currency", cell: (hold) => data(known.get(String(hold.CurrencyID))) },
+      { title: "Currency", isUnit: true, cell: (hold) => data(known.get(String(hold.CurrencyID))) },
       { title: "Created", cell: (hold) => time(hold.OperationTimestamp) },
       { title: "Expires", cell: (hold) => time(hold.ExpiresAt) },
       { title: "Reference", cell: (hold) => data(hold.Reference) },

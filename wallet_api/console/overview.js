@@ -2,8 +2,8 @@
 
 import { get, getPage, query } from "./api.js";
 import { hoursChart } from "./charts.js";
-import { badge, data, fromNow, h, select, table, time } from "./dom.js";
-import { account, currencies, currenciesWith } from "./names.js";
+import { badge, data, fromNow, h, select, shortTime, table, time } from "./dom.js";
+import { currencies, currenciesWith, sides } from "./names.js";
 import { card } from "./page.js";
 
 const NEWEST = 20;
@@ -31,7 +31,7 @@ export function overviewPage(page) {
     "Overview",
     h(
       "div",
-      { class: "columns" },
+      { class: "columns compact" },
       h(
         "div",
         { class: "stack" },
@@ -150,11 +150,14 @@ function drawHolds(page, { holds, known, isPart }) {
     table({
       label: "Holds that end within the hour",
       columns: [
-        { title: "Ends", cell: (hold) => time(hold.ExpiresAt) },
+        { title: "Ends", cell: (hold) => shortTime(hold.ExpiresAt) },
         { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
         { title: "Amount", amount: (hold) => hold.Amount },
-        { title: "Currency", cell: (hold) => known.get(String(hold.CurrencyID)) },
-        { title: "Buyer", cell: (hold) => account(hold.BuyerAccountID, page.signal) },
+        { title: "Currency", isUnit: true, cell: (hold) => known.get(String(hold.CurrencyID)) },
+        {
+          title: "Buyer → seller",
+          cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
+        },
       ],
       rows,
       empty: "No hold ends within the hour.",
@@ -213,12 +216,14 @@ function drawPayments(page, rows, fresh) {
   const element = table({
     label: "Newest payments",
     columns: [
-      { title: "Time", cell: (row) => time(row.OperationTimestamp) },
+      { title: "Time", cell: (row) => shortTime(row.OperationTimestamp) },
       { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
       { title: "Amount", amount: (row) => row.Amount },
-      { title: "Currency", cell: (row) => data(row.CurrencyName) },
-      { title: "Buyer", cell: (row) => account(row.BuyerAccountID, page.signal) },
-      { title: "Seller", cell: (row) => account(row.SellerAccountID, page.signal) },
+      { title: "Currency", isUnit: true, cell: (row) => data(row.CurrencyName) },
+      {
+        title: "Buyer → seller",
+        cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
+      },
       {
         title: "Description",
         cell: (row) => (row.RefundedPaymentID === undefined ? data(row.Description) : badge("refund")),

@@ -66,7 +66,7 @@ function drawPayments(page, payments, hasNext) {
         cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
       },
       { title: "Amount", amount: (row) => row.Amount },
-      { title: "Currency", cell: (row) => data(row.CurrencyName) },
+      { title: "Currency", isUnit: true, cell: (row) => data(row.CurrencyName) },
       { title: "What for", class: "text", cell: explain },
     ],
     rows: payments,
