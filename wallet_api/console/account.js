@@ -108,9 +108,9 @@ function holdsCard(page, id, currency) {
           { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
           { title: "Ends", cell: (hold) => shortTime(hold.ExpiresAt) },
           {
-            title: "For",
+            title: "Counterparty",
             cell: (hold) => [
-              isBuyer(hold) ? "held here for " : "to be paid by ",
+              isBuyer(hold) ? "to " : "from ",
               account(isBuyer(hold) ? hold.SellerAccountID : hold.BuyerAccountID, page.signal),
             ],
           },
