@@ -124,6 +124,7 @@ const evenly = (count) => Array.from({ length: count }, (_, index) => index / (c
 
 function axisTime(milliseconds, span) {
   const text = new Date(milliseconds).toISOString();
+  if (span < 600e3) return text.slice(11, 19);
   if (span > 20 * 86400e3) return text.slice(0, 10);
   return span > 86400e3 + 3600e3 ? text.slice(5, 16).replace("T", " ") : text.slice(11, 16);
 }
@@ -152,7 +153,7 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
     marker?.setAttribute("x", x);
     marker?.setAttribute("width", width);
   };
-  const redraw = (width) => {
+  const drawAt = (width) => {
     const inner = Math.max(50, width - MARGIN.left - MARGIN.right);
     area = [MARGIN.left, inner];
     const height = HEIGHT - MARGIN.top - MARGIN.bottom;
@@ -172,7 +173,8 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
     plot.append(marker);
     marks = draw(plot, y, inner);
     const every = Math.ceil(marks.length / Math.max(1, Math.floor(inner / 56)));
-    for (const { x, text } of ticks?.(inner) ?? marks.filter((_, index) => index % every === 0)) {
+    const labels = ticks?.(inner) ?? marks.filter((_, index) => index % every === 0);
+    for (const { x, text } of labels.filter(({ text }, index) => text !== labels[index - 1]?.text)) {
       const anchor = x < 20 ? "start" : x > inner - 20 ? "end" : "middle";
       plot.append(s("text", { class: "tick", x, y: height + 18, "text-anchor": anchor }, text));
     }
@@ -191,7 +193,7 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
   let drawn = 0;
   new ResizeObserver(([entry]) => {
     const width = Math.floor(entry.contentRect.width);
-    if (width > 0 && width !== drawn) redraw((drawn = width));
+    if (width > 0 && width !== drawn) drawAt((drawn = width));
   }).observe(holder);
   return h(
     "figure",
@@ -222,4 +224,7 @@ function scale(low, high, whole) {
   return Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step);
 }
 
-const short = (level) => level.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 4 });
+const short = (level) =>
+  level !== 0 && Math.abs(level) < 1e-4
+    ? level.toExponential()
+    : level.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 4 });

@@ -118,6 +118,27 @@ export function facts(...pairs) {
   );
 }
 
+/**
+ * Replaces what an element shows by a newer version of the same. What the user has there stays: the focus, open
+ * details, and how far tables are scrolled.
+ */
+export function redraw(element, ...nodes) {
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  const open = [...element.querySelectorAll("details")].map((details) => details.open);
+  const scrolled = [...element.querySelectorAll(".scroll")].map(({ scrollLeft, scrollTop }) => [scrollLeft, scrollTop]);
+  element.replaceChildren(...nodes);
+  element.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? false));
+  element.querySelectorAll(".scroll").forEach((region, index) => region.scrollTo(...(scrolled[index] ?? [0, 0])));
+  if (active === null || active === element) return;
+  const isSame = (other) =>
+    active.id && !active.id.startsWith("field-")
+      ? other.id === active.id
+      : ["href", "aria-label", "name"].every((name) => other.getAttribute(name) === active.getAttribute(name)) &&
+        other.textContent === active.textContent;
+  const next = [...element.querySelectorAll(active.localName)].find((other) => isSame(other) && !other.disabled);
+  (next ?? document.querySelector("h1")).focus({ preventScroll: true });
+}
+
 let ids = 0;
 /** An ID of an element that no other has. */
 export const newID = (name) => `${name}-${++ids}`;

@@ -2,7 +2,7 @@
 
 import { get, getPage, query } from "./api.js";
 import { hoursChart } from "./charts.js";
-import { badge, data, fromNow, h, select, shortTime, table, time } from "./dom.js";
+import { badge, data, fromNow, h, redraw, select, shortTime, table, time } from "./dom.js";
 import { currencies, currenciesWith, sides } from "./names.js";
 import { card } from "./page.js";
 
@@ -205,7 +205,7 @@ function newestPayments(page, arrived) {
         .filter((row) => !have.has(String(row.ID)))
         .reverse();
       rows = [...added, ...rows].slice(0, NEWEST);
-      part.content.replaceChildren(drawPayments(page, rows, new Set(added.map((row) => String(row.ID)))));
+      redraw(part.content, drawPayments(page, rows, new Set(added.map((row) => String(row.ID)))));
     }
     arrived();
   });

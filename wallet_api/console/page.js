@@ -1,7 +1,7 @@
 /* What all pages share: parts that load by themselves, alerts, and the form for the API key. */
 
 import { Refused } from "./api.js";
-import { field, h, moment } from "./dom.js";
+import { field, h, moment, redraw } from "./dom.js";
 
 /** What a page works with, until the user leaves it: then `signal` cancels its requests and its feed. */
 export class Page {
@@ -86,7 +86,7 @@ class Part {
       const found = await this.loadFrom(signal);
       if (signal.aborted) return;
       this.alert.replaceChildren();
-      this.content.replaceChildren(...[this.draw(found)].flat(Infinity).filter(Boolean));
+      redraw(this.content, ...[this.draw(found)].flat(Infinity).filter(Boolean));
     } catch (error) {
       if (signal.aborted) return;
       this.#fail(error);
