@@ -14,26 +14,45 @@ export function accountsPage(page) {
   const part = page.part(
     async (signal) => {
       fill(choice, await currencies(signal), asked("currency"));
-      const { found, links } = await getPage(`accounts${query({
-        details: "true", limit: LIMIT, name_prefix: asked("prefix"), status: asked("status"), currency: asked("currency"), ...cursor(page),
-      })}`, signal);
+      const { found, links } = await getPage(
+        `accounts${query({
+          details: "true",
+          limit: LIMIT,
+          name_prefix: asked("prefix"),
+          status: asked("status"),
+          currency: asked("currency"),
+          ...cursor(page),
+        })}`,
+        signal,
+      );
       const { Accounts: accounts = [] } = found;
       const at = asked("at");
       return { accounts: at ? await then(accounts, at, signal) : accounts, links, at };
     },
     ({ accounts, links, at }) => {
       accounts.forEach(({ ID, Name }) => learn(ID, Name));
-      return [at ? h("p", {}, "Balances at ", time(at), ".") : null, drawAccounts(accounts, at !== "", links.next), pager(page, links, part)];
+      return [
+        at ? h("p", {}, "Balances at ", time(at), ".") : null,
+        drawAccounts(accounts, at !== "", links.next),
+        pager(page, links, part),
+      ];
     },
   );
   page.show(
     "Accounts",
-    searchForm(page, [
-      field("Name begins with", h("input", { name: "prefix", value: asked("prefix"), maxlength: "255" })),
-      field("Status", select("status", [["", "any"], ...STATUSES.map((status) => [status, status])], asked("status"))),
-      field("Currency", choice),
-      field("Balances at", timeInput("at", asked("at")), "UTC; now if empty"),
-    ], () => part.load()),
+    searchForm(
+      page,
+      [
+        field("Name begins with", h("input", { name: "prefix", value: asked("prefix"), maxlength: "255" })),
+        field(
+          "Status",
+          select("status", [["", "any"], ...STATUSES.map((status) => [status, status])], asked("status")),
+        ),
+        field("Currency", choice),
+        field("Balances at", timeInput("at", asked("at")), "UTC; now if empty"),
+      ],
+      () => part.load(),
+    ),
     card("Accounts", null, part.element),
   );
 }
@@ -47,10 +66,12 @@ export function fill(choice, known, chosen) {
 
 /** The same accounts, with the balances of a moment. */
 function then(accounts, at, signal) {
-  return Promise.all(accounts.map(async (account) => {
-    const { Amount } = await get(`account/${account.ID}${query({ at })}`, signal);
-    return { ...account, Amount };
-  }));
+  return Promise.all(
+    accounts.map(async (account) => {
+      const { Amount } = await get(`account/${account.ID}${query({ at })}`, signal);
+      return { ...account, Amount };
+    }),
+  );
 }
 
 function drawAccounts(accounts, isPast, hasNext) {
@@ -63,7 +84,10 @@ function drawAccounts(accounts, isPast, hasNext) {
     label: "Accounts",
     columns: [
       { title: "ID", numeric: true, cell: (row) => String(row.ID) },
-      { title: "Name", cell: (row) => h("a", { href: `#/account/${row.ID}` }, h("bdi", { class: "name", title: row.Name }, row.Name)) },
+      {
+        title: "Name",
+        cell: (row) => h("a", { href: `#/account/${row.ID}` }, h("bdi", { class: "name", title: row.Name }, row.Name)),
+      },
       { title: "Currency", cell: (row) => data(row.CurrencyName) },
       { title: isPast ? "Status now" : "Status", cell: (row) => badge(row.Status) },
       { title: "Balance", amount: (row) => row.Amount },

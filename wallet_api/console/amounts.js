@@ -1,4 +1,4 @@
-/* Amounts are decimal texts of up to 30 digits. Binary fractions cannot hold them, so that they stay texts: nothing here
+/* Amounts are decimal texts of up to 30 digits. Binary fractions cannot hold them, so they stay texts: nothing here
  * turns an amount into a number to show it. */
 
 const DECIMALS = 15;
@@ -30,7 +30,7 @@ export function compare(a, b) {
 /** How many decimals the longest of these amounts has. */
 export const mostDecimals = (amounts) => Math.max(0, ...amounts.map((amount) => (amount?.split(".")[1] ?? "").length));
 
-/** What an amount lacks to end where one with so many decimals ends: an invisible ".00" that keeps points in a column. */
+/** What an amount lacks to end where one with so many decimals ends: an invisible ".00" that keeps points aligned. */
 export function padding(amount, decimals) {
   const [, own = ""] = amount.split(".");
   return (own === "" && decimals > 0 ? "." : "") + "0".repeat(Math.max(0, decimals - own.length));

@@ -40,7 +40,7 @@ export class Digits {
   }
 }
 
-/** Parses JSON without the loss of a digit, where the browser has `context.source`. IDs become texts if they are large. */
+/** Parses JSON without the loss of a digit, where the browser has `context.source`. Large IDs become texts. */
 export function parse(text) {
   return JSON.parse(text, (key, value, context) => {
     if (typeof value !== "number" || context?.source === undefined || String(value) === context.source) return value;
@@ -50,7 +50,9 @@ export function parse(text) {
 
 /** The query of a URL. Values that are empty or missing are left out. */
 export function query(parameters) {
-  const entries = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const entries = Object.entries(parameters).filter(
+    ([, value]) => value !== undefined && value !== null && value !== "",
+  );
   return entries.length ? `?${new URLSearchParams(entries)}` : "";
 }
 
@@ -59,7 +61,12 @@ export async function send(method, path, { headers = {}, body, signal } = {}) {
   const credentials = secret === null ? {} : { Authorization: `Bearer ${secret}` };
   try {
     const response = await fetch(new URL(path, base), {
-      method, body, signal, headers: { ...headers, ...credentials }, credentials: "same-origin", cache: "no-store",
+      method,
+      body,
+      signal,
+      headers: { ...headers, ...credentials },
+      credentials: "same-origin",
+      cache: "no-store",
     });
     return { status: response.status, headers: response.headers, text: await response.text() };
   } catch (error) {
@@ -79,7 +86,10 @@ export function read(response) {
   if (response.status >= 200 && response.status < 300 && object !== undefined) return object;
   const text = object?.Error ?? `The wallet answers ${response.status}, and does not say why.`;
   throw new Refused(
-    response.status, text, response.headers.get("Error-Code"), Number(response.headers.get("Retry-After")) || undefined,
+    response.status,
+    text,
+    response.headers.get("Error-Code"),
+    Number(response.headers.get("Retry-After")) || undefined,
   );
 }
 

@@ -26,7 +26,11 @@ function adjust(button) {
 /** A button that changes something, with the reason next to it while it may not. */
 export function changeButton(label, attributes) {
   const reason = h("span", { class: "reason", id: newID("reason") }, REASON);
-  const button = h("button", { type: "button", ...attributes, class: `change ${attributes.class ?? ""}`, "aria-describedby": reason.id }, label);
+  const button = h(
+    "button",
+    { type: "button", ...attributes, class: `change ${attributes.class ?? ""}`, "aria-describedby": reason.id },
+    label,
+  );
   button.disabled = !isAllowed;
   button.title = isAllowed ? "" : REASON;
   reason.hidden = isAllowed;
@@ -82,17 +86,34 @@ class Change {
     Object.assign(this, { page, ...options, opener: document.activeElement });
     this.preview = h("pre", { class: "request", tabindex: "0", role: "group", "aria-label": "The request" });
     this.result = h("div", { class: "result" });
-    this.caution = h("p", { class: "caution", role: "status" }, "The request that was sent before may have taken effect. This is another one.");
+    this.caution = h(
+      "p",
+      { class: "caution", role: "status" },
+      "The request that was sent before may have taken effect. This is another one.",
+    );
     this.sendButton = h("button", { class: "primary" }, "Send");
-    this.closeButton = h("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel");
-    this.form = h("form", { oninput: () => this.#show(), onsubmit: (event) => this.#submit(event) },
-      this.fields, h("h3", {}, "The request"), this.preview, this.caution, this.result,
-      h("div", { class: "actions" }, this.sendButton, this.closeButton));
+    this.closeButton = h("button", { type: "button", onclick: () => this.close() }, "Cancel");
+    this.form = h(
+      "form",
+      { oninput: () => this.#show(), onsubmit: (event) => this.#submit(event) },
+      this.fields,
+      h("h3", {}, "The request"),
+      this.preview,
+      this.caution,
+      this.result,
+      h("div", { class: "actions" }, this.sendButton, this.closeButton),
+    );
     const heading = h("h2", { id: newID("dialog") }, this.title);
-    this.dialog = h("dialog", { "aria-labelledby": heading.id, onclose: () => this.#closed() }, heading, this.about, this.form);
+    this.dialog = h(
+      "dialog",
+      { "aria-labelledby": heading.id, onclose: () => this.close() },
+      heading,
+      this.about,
+      this.form,
+    );
     document.body.append(this.dialog);
     this.#show();
-    open = this.dialog;
+    open = this;
     this.dialog.showModal();
   }
 
@@ -113,7 +134,10 @@ class Change {
     ];
     // The answer to what was sent before is lost. Another request does not replace it.
     this.caution.hidden = this.lost === undefined || this.lost === text;
-    this.preview.replaceChildren(h("span", { class: "head" }, `${lines.join("\n")}\n\n`), h("code", { class: "body" }, text));
+    this.preview.replaceChildren(
+      h("span", { class: "head" }, `${lines.join("\n")}\n\n`),
+      h("code", { class: "body" }, text),
+    );
   }
 
   async #submit(event) {
@@ -150,17 +174,34 @@ class Change {
     const more = [];
     if (error.isTemporary) {
       this.lost = text;
-      more.push("It may have taken effect or not. Send it again: under the same idempotency key, it takes effect once.");
+      more.push(
+        "It may have taken effect or not. Send it again: under the same idempotency key, it takes effect once.",
+      );
     } else if (error.status === 401) {
-      more.push(h("button", { type: "button", onclick: () => { this.dialog.close(); this.page.signIn(error); } }, "Sign in again"));
+      more.push(
+        h(
+          "button",
+          {
+            type: "button",
+            onclick: () => {
+              this.close();
+              this.page.signIn(error);
+            },
+          },
+          "Sign in again",
+        ),
+      );
     }
     this.result.replaceChildren(alertBox(error, ...more));
     if (!this.dialog.open) announce(`${this.title}: ${error.message}`);
   }
 
-  #closed() {
+  /** Takes the dialog, and a secret in it, out of the page at once. */
+  close() {
+    if (open !== this) return;
+    open = null;
+    this.dialog.close();
     this.dialog.remove();
-    if (open === this.dialog) open = null;
     // The page may have been drawn again, with another button in the place of the one that opened this.
     const opener = this.opener.isConnected ? this.opener : document.getElementById(this.opener.id);
     const isUsable = opener && !opener.disabled;

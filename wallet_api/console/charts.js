@@ -13,36 +13,60 @@ export function hoursChart(hours, currency) {
   const total = hours.reduce((sum, hour) => sum + hour.Payments, 0);
   const isEstimated = hours.some((hour) => hour.Exact === false);
   const about = (hour) => {
-    const count = `${hour.Exact === false ? "about " : ""}${hour.Payments} ${hour.Payments === 1 ? "payment" : "payments"}`;
+    const count = `${paymentsOf(hour)} ${hour.Payments === 1 ? "payment" : "payments"}`;
     return `${clock(hour.Hour)}: ${count}${hour.Amount === undefined ? "" : `, ${hour.Amount} ${currency}`}`;
   };
   return chart({
-    summary: `Payments per hour in the last ${hours.length} hours: ${isEstimated ? "about " : ""}${total} in all, at most ${most} an hour.`,
+    summary:
+      `Payments per hour in the last ${hours.length} hours: ${isEstimated ? "about " : ""}${total} in all, ` +
+      `at most ${most} an hour.`,
     domain: [0, most],
     whole: true,
     count: hours.length,
     readout: (index) => about(hours[index]),
-    legend: isEstimated ? h("p", { class: "legend" }, h("span", { class: "key estimated" }), " Dashed: estimated, the hour has very many payments.") : null,
+    legend: isEstimated
+      ? h(
+          "p",
+          { class: "legend" },
+          h("span", { class: "key estimated" }),
+          " Dashed: estimated, the hour has very many payments.",
+        )
+      : null,
     at: (x, width) => Math.floor((x / width) * hours.length),
     draw: (area, y, width) => {
       const step = width / hours.length;
       hours.forEach((hour, index) => {
         const height = Math.max(y(0) - y(hour.Payments), hour.Payments ? 1 : 0);
-        area.append(s("rect", {
-          class: hour.Exact === false ? "column estimated" : "column", x: index * step + step * 0.12, width: step * 0.76, y: y(0) - height, height,
-        }));
+        area.append(
+          s("rect", {
+            class: hour.Exact === false ? "column estimated" : "column",
+            x: index * step + step * 0.12,
+            width: step * 0.76,
+            y: y(0) - height,
+            height,
+          }),
+        );
       });
-      return hours.map((hour, index) => ({ x: (index + 0.5) * step, text: hour.Hour.slice(11, 16), mark: [index * step, step] }));
+      return hours.map((hour, index) => ({
+        x: (index + 0.5) * step,
+        text: hour.Hour.slice(11, 16),
+        mark: [index * step, step],
+      }));
     },
-    data: () => table({
-      label: "Payments per hour",
-      columns: [
-        { title: "Hour", cell: (hour) => time(hour.Hour) },
-        { title: "Payments", numeric: true, cell: (hour) => `${hour.Exact === false ? "about " : ""}${hour.Payments}` },
-        ...(currency ? [{ title: `Amount (${currency})`, amount: (hour) => hour.Amount }] : []),
-      ],
-      rows: hours,
-    }),
+    data: () =>
+      table({
+        label: "Payments per hour",
+        columns: [
+          { title: "Hour", cell: (hour) => time(hour.Hour) },
+          {
+            title: "Payments",
+            numeric: true,
+            cell: (hour) => paymentsOf(hour),
+          },
+          ...(currency ? [{ title: `Amount (${currency})`, amount: (hour) => hour.Amount }] : []),
+        ],
+        rows: hours,
+      }),
   });
 }
 
@@ -54,7 +78,9 @@ export function curveChart(points, currency) {
   const sorted = points.map((point) => point.Amount).sort(compare);
   const place = (moment, width) => ((moment - begin) / (end - begin)) * width;
   return chart({
-    summary: `Balance from ${clock(points[0].At)} to ${clock(points.at(-1).At)}: it begins at ${points[0].Amount} ${currency} and ends ` +
+    summary:
+      `Balance from ${clock(points[0].At)} to ${clock(points.at(-1).At)}: ` +
+      `it begins at ${points[0].Amount} ${currency} and ends ` +
       `at ${points.at(-1).Amount} ${currency}; lowest ${sorted[0]}, highest ${sorted.at(-1)}.`,
     domain: [Math.min(...values), Math.max(...values)],
     count: points.length,
@@ -68,25 +94,37 @@ export function curveChart(points, currency) {
       area.append(s("path", { class: "line", d: path.join("") }));
       return points.map((_, index) => {
         const x = place(times[index], width);
-        return { x, text: axisTime(times[index], end - begin), mark: [x, Math.max(1, place(times[index + 1] ?? end, width) - x)] };
+        return {
+          x,
+          text: axisTime(times[index], end - begin),
+          mark: [x, Math.max(1, place(times[index + 1] ?? end, width) - x)],
+        };
       });
     },
-    ticks: (width) => evenly(Math.max(2, Math.floor(width / 130))).map((share) => ({
-      x: share * width, text: axisTime(begin + share * (end - begin), end - begin),
-    })),
-    data: () => table({
-      label: "Balance over time",
-      columns: [{ title: "From", cell: (point) => time(point.At) }, { title: `Balance (${currency})`, amount: (point) => point.Amount }],
-      rows: points,
-    }),
+    ticks: (width) =>
+      evenly(Math.max(2, Math.floor(width / 130))).map((share) => ({
+        x: share * width,
+        text: axisTime(begin + share * (end - begin), end - begin),
+      })),
+    data: () =>
+      table({
+        label: "Balance over time",
+        columns: [
+          { title: "From", cell: (point) => time(point.At) },
+          { title: `Balance (${currency})`, amount: (point) => point.Amount },
+        ],
+        rows: points,
+      }),
   });
 }
 
+const paymentsOf = (hour) => `${hour.Exact === false ? "about " : ""}${hour.Payments}`;
 const clock = (moment) => moment.slice(0, 16).replace("T", " ");
 const evenly = (count) => Array.from({ length: count }, (_, index) => index / (count - 1));
 
 function axisTime(milliseconds, span) {
   const text = new Date(milliseconds).toISOString();
+  if (span < 600e3) return text.slice(11, 19);
   if (span > 20 * 86400e3) return text.slice(0, 10);
   return span > 86400e3 + 3600e3 ? text.slice(5, 16).replace("T", " ") : text.slice(11, 16);
 }
@@ -95,7 +133,13 @@ function axisTime(milliseconds, span) {
 function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks, data }) {
   const levels = scale(...domain, whole);
   const output = h("output", { class: "readout" }, " ");
-  const slider = h("input", { type: "range", min: "0", max: String(count - 1), value: String(count - 1), "aria-label": "Read the chart" });
+  const slider = h("input", {
+    type: "range",
+    min: "0",
+    max: String(count - 1),
+    value: String(count - 1),
+    "aria-label": "Read the chart",
+  });
   const holder = h("div", { class: "plot" });
   let marks = [];
   let marker = null;
@@ -109,7 +153,7 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
     marker?.setAttribute("x", x);
     marker?.setAttribute("width", width);
   };
-  const redraw = (width) => {
+  const drawAt = (width) => {
     const inner = Math.max(50, width - MARGIN.left - MARGIN.right);
     area = [MARGIN.left, inner];
     const height = HEIGHT - MARGIN.top - MARGIN.bottom;
@@ -117,17 +161,26 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
     const plot = s("g", { transform: `translate(${MARGIN.left} ${MARGIN.top})` });
     for (const level of levels) {
       plot.append(s("line", { class: level === 0 ? "axis" : "grid", x1: 0, x2: inner, y1: y(level), y2: y(level) }));
-      plot.append(s("text", { class: "tick", x: -8, y: y(level), "text-anchor": "end", "dominant-baseline": "middle" }, short(level)));
+      plot.append(
+        s(
+          "text",
+          { class: "tick", x: -8, y: y(level), "text-anchor": "end", "dominant-baseline": "middle" },
+          short(level),
+        ),
+      );
     }
     marker = s("rect", { class: "marker", y: 0, height, width: 0 });
     plot.append(marker);
     marks = draw(plot, y, inner);
     const every = Math.ceil(marks.length / Math.max(1, Math.floor(inner / 56)));
-    for (const { x, text } of ticks?.(inner) ?? marks.filter((_, index) => index % every === 0)) {
+    const labels = ticks?.(inner) ?? marks.filter((_, index) => index % every === 0);
+    for (const { x, text } of labels.filter(({ text }, index) => text !== labels[index - 1]?.text)) {
       const anchor = x < 20 ? "start" : x > inner - 20 ? "end" : "middle";
       plot.append(s("text", { class: "tick", x, y: height + 18, "text-anchor": anchor }, text));
     }
-    holder.replaceChildren(s("svg", { role: "img", "aria-label": summary, width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}` }, plot));
+    holder.replaceChildren(
+      s("svg", { role: "img", "aria-label": summary, width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}` }, plot),
+    );
     if (output.textContent.trim()) read(Number(slider.value));
   };
 
@@ -140,10 +193,18 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
   let drawn = 0;
   new ResizeObserver(([entry]) => {
     const width = Math.floor(entry.contentRect.width);
-    if (width > 0 && width !== drawn) redraw((drawn = width));
+    if (width > 0 && width !== drawn) drawAt((drawn = width));
   }).observe(holder);
-  return h("figure", { class: "chart" }, holder, slider, h("p", { class: "read" }, output), legend,
-    h("figcaption", { class: "hint" }, summary), asTable(data));
+  return h(
+    "figure",
+    { class: "chart" },
+    holder,
+    slider,
+    h("p", { class: "read" }, output),
+    legend,
+    h("figcaption", { class: "hint" }, summary),
+    asTable(data),
+  );
 }
 
 /** The rows are made when they are asked for. */
@@ -163,4 +224,7 @@ function scale(low, high, whole) {
   return Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step);
 }
 
-const short = (level) => level.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 4 });
+const short = (level) =>
+  level !== 0 && Math.abs(level) < 1e-4
+    ? level.toExponential()
+    : level.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 4 });

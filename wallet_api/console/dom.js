@@ -19,7 +19,9 @@ function filled(element, attributes, children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -35,11 +37,25 @@ export function time(value) {
   return h("time", { datetime: value, title: value }, value.slice(0, 19).replace("T", " "));
 }
 
+/** The same, without the date if it is today's. */
+export function shortTime(value) {
+  const today = new Date().toISOString().slice(0, 10);
+  const text = value.startsWith(today) ? value.slice(11, 19) : value.slice(0, 16).replace("T", " ");
+  return h("time", { datetime: value, title: value }, text);
+}
+
 /** Text that people wrote, in whatever script and direction. */
 export const data = (value) => (value === undefined ? null : h("bdi", { class: "data", title: value }, value));
 
 const TONES = {
-  active: "good", open: "good", valid: "good", captured: "info", frozen: "warn", expired: "warn", blocked: "bad", revoked: "bad",
+  active: "good",
+  open: "good",
+  valid: "good",
+  captured: "info",
+  frozen: "warn",
+  expired: "warn",
+  blocked: "bad",
+  revoked: "bad",
 };
 
 /** A status as a word in a box. The colour only repeats the word. */
@@ -50,32 +66,77 @@ export const scroller = (label, ...children) =>
   h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, ...children);
 
 /**
- * A table. A column is {title, cell(row)}, or {title, amount(row)} for amounts that align at the point.
+ * A table. A column is {title, cell(row)}, or {title, amount(row)} for amounts that align at the point. The title of a
+ * unit, behind an amount, is for screen readers.
  * `empty` is shown instead if there are no rows.
  */
 export function table({ label, columns, rows, empty }) {
   if (rows.length === 0) return h("p", { class: "empty" }, empty);
-  const cells = columns.map((column) => (column.amount ? alignedCells(rows.map(column.amount)) : rows.map(column.cell)));
-  const numeric = (column) => (column.amount || column.numeric ? "numeric" : null);
-  const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: numeric(column) }, column.title)));
-  const body = rows.map((_, row) =>
-    h("tr", {}, columns.map((column, index) => h("td", { class: numeric(column) ?? column.class }, cells[index][row]))),
+  const cells = columns.map((column) =>
+    column.amount ? alignedCells(rows.map(column.amount)) : rows.map(column.cell),
   );
-  return scroller(label, h("table", {}, h("caption", { class: "hidden" }, label), h("thead", {}, head), h("tbody", {}, body)));
+  const classOf = ({ amount, numeric, isUnit, class: own }) => (amount || numeric ? "numeric" : isUnit ? "unit" : own);
+  const title = (column) => (column.isUnit ? h("span", { class: "hidden" }, column.title) : column.title);
+  const head = h(
+    "tr",
+    {},
+    columns.map((column) => h("th", { scope: "col", class: classOf(column) }, title(column))),
+  );
+  const body = rows.map((_, row) =>
+    h(
+      "tr",
+      {},
+      columns.map((column, index) => h("td", { class: classOf(column) }, cells[index][row])),
+    ),
+  );
+  return scroller(
+    label,
+    h("table", {}, h("caption", { class: "hidden" }, label), h("thead", {}, head), h("tbody", {}, body)),
+  );
 }
 
 function alignedCells(values) {
   const decimals = mostDecimals(values);
   return values.map((value) => {
     if (value === undefined) return null;
-    return h("span", { class: "amount" }, value, h("span", { class: "pad", "aria-hidden": "true", "data-pad": padding(value, decimals) }));
+    return h(
+      "span",
+      { class: "amount" },
+      value,
+      h("span", { class: "pad", "aria-hidden": "true", "data-pad": padding(value, decimals) }),
+    );
   });
 }
 
 /** Names and values, such as the fields of a payment. Those without a value are left out. */
 export function facts(...pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined);
-  return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
+}
+
+/**
+ * Replaces what an element shows by a newer version of the same. What the user has there stays: the focus, open
+ * details, and how far tables are scrolled.
+ */
+export function redraw(element, ...nodes) {
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  const open = [...element.querySelectorAll("details")].map((details) => details.open);
+  const scrolled = [...element.querySelectorAll(".scroll")].map(({ scrollLeft, scrollTop }) => [scrollLeft, scrollTop]);
+  element.replaceChildren(...nodes);
+  element.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? false));
+  element.querySelectorAll(".scroll").forEach((region, index) => region.scrollTo(...(scrolled[index] ?? [0, 0])));
+  if (active === null || active === element) return;
+  const isSame = (other) =>
+    active.id && !active.id.startsWith("field-")
+      ? other.id === active.id
+      : ["href", "aria-label", "name"].every((name) => other.getAttribute(name) === active.getAttribute(name)) &&
+        other.textContent === active.textContent;
+  const next = [...element.querySelectorAll(active.localName)].find((other) => isSame(other) && !other.disabled);
+  (next ?? document.querySelector("h1")).focus({ preventScroll: true });
 }
 
 let ids = 0;
@@ -92,14 +153,24 @@ export function field(label, control, hint) {
 
 /** A select of [value, text] pairs. */
 export function select(name, options, value = "", attributes = {}) {
-  const control = h("select", { name, ...attributes }, options.map(([key, title]) => h("option", { value: key }, title)));
+  const control = h(
+    "select",
+    { name, ...attributes },
+    options.map(([key, title]) => h("option", { value: key }, title)),
+  );
   control.value = options.some(([key]) => key === value) ? value : options[0][0];
   return control;
 }
 
 /** An input for a time in UTC. Its value and the moments of the API differ by the Z: see moment(). */
 export const timeInput = (name, value = "") =>
-  h("input", { type: "datetime-local", name, step: "1", max: "9999-12-31T23:59:59", value: value.replace(/(\.\d+)?Z$/, "") });
+  h("input", {
+    type: "datetime-local",
+    name,
+    step: "1",
+    max: "9999-12-31T23:59:59",
+    value: value.replace(/(\.\d+)?Z$/, ""),
+  });
 
 /** The moment of a time input, as the API has it; "" if it is empty. */
 export function moment(value) {

@@ -4,13 +4,19 @@ import { get, getPage, query } from "./api.js";
 import { subtract } from "./amounts.js";
 import { changeButton, openChange } from "./change.js";
 import { amount, badge, data, facts, field, fromNow, h, pretty, table, time } from "./dom.js";
-import { account, currencies } from "./names.js";
+import { account, currencies, sides } from "./names.js";
 import { card, cursor, pager, searchForm } from "./page.js";
 
 const LIMIT = 50;
 const MOST_CAPTURES = 100;
 const ENDING = "ending";
-const TABS = [["open", "Open"], [ENDING, "Ending soon"], ["captured", "Captured"], ["voided", "Voided"], ["expired", "Expired"]];
+const TABS = [
+  ["open", "Open"],
+  [ENDING, "Ending soon"],
+  ["captured", "Captured"],
+  ["voided", "Voided"],
+  ["expired", "Expired"],
+];
 
 export function holdsPage(page) {
   const status = page.query.get("status") ?? "open";
@@ -19,20 +25,49 @@ export function holdsPage(page) {
   const part = page.part(
     async (signal) => {
       const known = await currencies(signal);
-      const parameters = { order: "desc", limit: LIMIT, account: asked("account"), reference: asked("reference"), ...filter(), ...cursor(page) };
+      const parameters = {
+        order: "desc",
+        limit: LIMIT,
+        account: asked("account"),
+        reference: asked("reference"),
+        ...filter(),
+        ...cursor(page),
+      };
       return [await getPage(`holds${query(parameters)}`, signal), known];
     },
-    ([{ found: { Holds = [] }, links }, known]) => [drawHolds(page, Holds, known, links.next), pager(page, links, part)],
+    ([
+      {
+        found: { Holds = [] },
+        links,
+      },
+      known,
+    ]) => [drawHolds(page, Holds, known, links.next), pager(page, links, part)],
   );
-  const tab = ([value, label]) => h("li", {}, h("a", { href: `#/holds?status=${value}`, "aria-current": value === status ? "page" : null }, label));
+  const tab = ([value, label]) =>
+    h("li", {}, h("a", { href: `#/holds?status=${value}`, "aria-current": value === status ? "page" : null }, label));
   page.show(
     "Holds",
     h("nav", { class: "tabs", "aria-label": "Holds by status" }, h("ul", {}, TABS.map(tab))),
-    searchForm(page, [
-      field("Account ID", h("input", { name: "account", value: asked("account"), inputmode: "numeric", autocomplete: "off" }), "either side"),
-      field("Reference", h("input", { name: "reference", value: asked("reference"), maxlength: "255", autocomplete: "off" })),
-    ], () => part.load()),
-    card(status === ENDING ? "Holds that end within the hour" : "Holds", h("span", { class: "hint" }, "newest first"), part.element),
+    searchForm(
+      page,
+      [
+        field(
+          "Account ID",
+          h("input", { name: "account", value: asked("account"), inputmode: "numeric", autocomplete: "off" }),
+          "either side",
+        ),
+        field(
+          "Reference",
+          h("input", { name: "reference", value: asked("reference"), maxlength: "255", autocomplete: "off" }),
+        ),
+      ],
+      () => part.load(),
+    ),
+    card(
+      status === ENDING ? "Holds that end within the hour" : "Holds",
+      h("span", { class: "hint" }, "newest first"),
+      part.element,
+    ),
   );
 }
 
@@ -42,10 +77,13 @@ function drawHolds(page, holds, known, hasNext) {
     columns: [
       { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
       { title: "Status", cell: (hold) => badge(hold.Status) },
-      { title: "Buyer → seller", cell: (hold) => [account(hold.BuyerAccountID, page.signal), " → ", account(hold.SellerAccountID, page.signal)] },
+      {
+        title: "Buyer → seller",
+        cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
+      },
       { title: "Amount", amount: (hold) => hold.Amount },
       { title: "Captured", amount: (hold) => hold.CapturedAmount },
-      { title: "Currency", cell: (hold) => data(known.get(String(hold.CurrencyID))) },
+      { title: "Currency", isUnit: true, cell: (hold) => data(known.get(String(hold.CurrencyID))) },
       { title: "Created", cell: (hold) => time(hold.OperationTimestamp) },
       { title: "Expires", cell: (hold) => time(hold.ExpiresAt) },
       { title: "Reference", cell: (hold) => data(hold.Reference) },
@@ -76,11 +114,20 @@ export function holdPage(page, id) {
 function drawHold(page, { hold, captures, currency }) {
   const left = subtract(hold.Amount, hold.CapturedAmount ?? "0");
   const isOpen = hold.Status === "open";
-  const actions = isOpen && h("div", { class: "actions" },
-    changeButton("Capture…", { id: "capture", onclick: () => capture(page, hold, left, currency) }),
-    changeButton("Void…", { id: "void", onclick: () => voidHold(page, hold, left, currency) }));
-  return h("div", { class: "stack" },
-    card("Reserved amount", actions || null,
+  const actions =
+    isOpen &&
+    h(
+      "div",
+      { class: "actions" },
+      changeButton("Capture…", { id: "capture", onclick: () => capture(page, hold, left, currency) }),
+      changeButton("Void…", { id: "void", onclick: () => voidHold(page, hold, left, currency) }),
+    );
+  return h(
+    "div",
+    { class: "stack" },
+    card(
+      "Reserved amount",
+      actions || null,
       facts(
         ["Buyer", account(hold.BuyerAccountID, page.signal)],
         ["Seller", account(hold.SellerAccountID, page.signal)],
@@ -95,8 +142,11 @@ function drawHold(page, { hold, captures, currency }) {
         ["Made by", data(hold.MadeBy) ?? h("span", { class: "hint" }, "not shown to this key")],
         ["Ended by", data(hold.EndedBy)],
         ["Metadata", hold.Metadata && h("pre", {}, pretty(hold.Metadata))],
-      )),
-    card("Captures", null,
+      ),
+    ),
+    card(
+      "Captures",
+      null,
       table({
         label: "Captures",
         columns: [
@@ -107,7 +157,9 @@ function drawHold(page, { hold, captures, currency }) {
         rows: captures.found.Payments ?? [],
         empty: "Nothing was captured.",
       }),
-      captures.links.next ? h("p", { class: "hint" }, `The first ${MOST_CAPTURES}.`) : null));
+      captures.links.next ? h("p", { class: "hint" }, `The first ${MOST_CAPTURES}.`) : null,
+    ),
+  );
 }
 
 function capture(page, { ID }, left, currency) {
@@ -115,7 +167,11 @@ function capture(page, { ID }, left, currency) {
     title: `Capture hold ${ID}`,
     about: h("p", {}, "The buyer pays the seller. Still held: ", amount(left, currency), "."),
     fields: [
-      field(`Amount (${currency})`, h("input", { name: "amount", value: left, inputmode: "decimal", autocomplete: "off" }), "Empty: all that is left"),
+      field(
+        `Amount (${currency})`,
+        h("input", { name: "amount", value: left, inputmode: "decimal", autocomplete: "off" }),
+        "Empty: all that is left",
+      ),
       checkbox("keep", "Keep the rest held, for further captures"),
     ],
     request: ({ elements }) => ({
@@ -125,7 +181,16 @@ function capture(page, { ID }, left, currency) {
         ...(elements.keep.checked && { Final: false }),
       },
     }),
-    done: (answer) => h("p", {}, "Captured ", amount(answer.Amount, currency), ": ", h("a", { href: `#/payment/${answer.ID}` }, `Payment ${answer.ID}`), "."),
+    done: (answer) =>
+      h(
+        "p",
+        {},
+        "Captured ",
+        amount(answer.Amount, currency),
+        ": ",
+        h("a", { href: `#/payment/${answer.ID}` }, `Payment ${answer.ID}`),
+        ".",
+      ),
   });
 }
 
@@ -134,7 +199,8 @@ function voidHold(page, { ID }, left, currency) {
     title: `Void hold ${ID}`,
     about: h("p", {}, "Releases ", amount(left, currency), " to the buyer, without a payment. This cannot be undone."),
     request: () => ({ path: `hold/${ID}/void`, body: {} }),
-    done: (answer) => h("p", {}, h("a", { href: `#/hold/${answer.ID}` }, `Hold ${answer.ID}`), " is ", badge(answer.Status), "."),
+    done: (answer) =>
+      h("p", {}, h("a", { href: `#/hold/${answer.ID}` }, `Hold ${answer.ID}`), " is ", badge(answer.Status), "."),
   });
 }
 

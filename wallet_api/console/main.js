@@ -59,10 +59,14 @@ function showSignIn(refused) {
   const without = refused === undefined || wasSignedIn;
   page.show(
     "Sign in",
-    refused && wasSignedIn ? alertBox(refused, "The key may have expired, or was revoked. Sign in again to go on where you were.") : null,
+    refused && wasSignedIn
+      ? alertBox(refused, "The key may have expired, or was revoked. Sign in again to go on where you were.")
+      : null,
     refused && !wasSignedIn ? h("p", {}, "This wallet requires an API key.") : null,
     signInForm(shell),
-    without ? h("p", {}, h("button", { type: "button", class: "link", onclick: showPage }, "Go on without an API key")) : null,
+    without
+      ? h("p", {}, h("button", { type: "button", class: "link", onclick: showPage }, "Go on without an API key"))
+      : null,
   );
   main.querySelector("input").focus();
 }
@@ -99,7 +103,18 @@ function found(path) {
 }
 
 function unknownPage(page) {
-  page.show("Page not found", h("p", {}, "The console has no page ", h("code", {}, `#${page.path}`), ". ", h("a", { href: "#/" }, "Go to the overview"), "."));
+  page.show(
+    "Page not found",
+    h(
+      "p",
+      {},
+      "The console has no page ",
+      h("code", {}, `#${page.path}`),
+      ". ",
+      h("a", { href: "#/" }, "Go to the overview"),
+      ".",
+    ),
+  );
 }
 
 function start() {

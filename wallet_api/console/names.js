@@ -61,6 +61,9 @@ export function account(id, signal, name) {
   return link;
 }
 
+/** Who pays whom. */
+export const sides = ({ signal }, buyer, seller) => [account(buyer, signal), " → ", account(seller, signal)];
+
 /** All currencies, as a map of names by ID. */
 export async function currencies(signal) {
   if (currencyNames === null) {

@@ -2,8 +2,8 @@
 
 import { get, getPage, query } from "./api.js";
 import { hoursChart } from "./charts.js";
-import { badge, data, fromNow, h, select, table, time } from "./dom.js";
-import { account, currencies, currenciesWith } from "./names.js";
+import { badge, data, fromNow, h, redraw, select, shortTime, table, time } from "./dom.js";
+import { currencies, currenciesWith, sides } from "./names.js";
 import { card } from "./page.js";
 
 const NEWEST = 20;
@@ -15,23 +15,51 @@ const LATE_HOURS = 25;
 const FEED_EVENTS = 1000;
 
 export function overviewPage(page) {
-  const totals = page.part((signal) => get("totals", signal), ({ Totals = [] }) => drawTotals(Totals));
+  const totals = page.part(
+    (signal) => get("totals", signal),
+    ({ Totals = [] }) => drawTotals(Totals),
+  );
   const chart = hoursPart(page);
-  const holds = page.part((signal) => endingHolds(signal), (found) => drawHolds(page, found));
+  const holds = page.part(
+    (signal) => endingHolds(signal),
+    (found) => drawHolds(page, found),
+  );
   const payments = newestPayments(page, () => refresh());
   const refresh = atMostEvery(REFRESH, page.signal, () => [totals, chart.part, holds].forEach((part) => part.load()));
   const [today, yesterday] = [0, -1].map((days) => new Date(Date.now() + days * 86400e3).toISOString().slice(0, 10));
   page.show(
     "Overview",
-    h("div", { class: "columns" },
-      h("div", { class: "stack" },
+    h(
+      "div",
+      { class: "columns compact" },
+      h(
+        "div",
+        { class: "stack" },
         card("Currencies", null, totals.element),
-        card("Newest payments", payments.state, payments.element, h("p", { class: "more" },
-          h("a", { href: "#/payments" }, "All payments"), " · ",
-          h("a", { href: `#/payments${query({ from: `${yesterday}T00:00:00Z`, to: `${today}T00:00:00Z` })}` }, "Payments of yesterday")))),
-      h("div", { class: "stack" },
+        card(
+          "Newest payments",
+          payments.state,
+          payments.element,
+          h(
+            "p",
+            { class: "more" },
+            h("a", { href: "#/payments" }, "All payments"),
+            " · ",
+            h(
+              "a",
+              { href: `#/payments${query({ from: `${yesterday}T00:00:00Z`, to: `${today}T00:00:00Z` })}` },
+              "Payments of yesterday",
+            ),
+          ),
+        ),
+      ),
+      h(
+        "div",
+        { class: "stack" },
         card("Payments per hour", chart.control, chart.part.element),
-        card("Holds that end within the hour", h("a", { href: "#/holds?status=ending" }, "All of them"), holds.element))),
+        card("Holds that end within the hour", h("a", { href: "#/holds?status=ending" }, "All of them"), holds.element),
+      ),
+    ),
   );
 }
 
@@ -55,15 +83,27 @@ function drawTotals(totals) {
 
 /** Whether the last recorded check of the whole ledger is recent and found nothing. Each currency has the same one. */
 function books({ CheckedAt, Problems }) {
-  const box = (isGood, ...text) => h("p", { class: `books ${isGood ? "good" : "bad"}` },
-    h("span", { class: "icon", "aria-hidden": "true" }, isGood ? "✓" : "✗"), h("span", {}, text));
+  const box = (isGood, ...text) =>
+    h(
+      "p",
+      { class: `books ${isGood ? "good" : "bad"}` },
+      h("span", { class: "icon", "aria-hidden": "true" }, isGood ? "✓" : "✗"),
+      h("span", {}, text),
+    );
   const run = [" Run ", h("code", {}, "server.py check"), "."];
   if (CheckedAt === undefined) return box(false, h("strong", {}, "Books never proved."), run);
   if (Number(Problems) > 0) {
-    return box(false, h("strong", {}, `${Problems} ${Number(Problems) === 1 ? "problem" : "problems"} found`), " in the books at ", time(CheckedAt), ".");
+    return box(
+      false,
+      h("strong", {}, `${Problems} ${Number(Problems) === 1 ? "problem" : "problems"} found`),
+      " in the books at ",
+      time(CheckedAt),
+      ".",
+    );
   }
   const isLate = Date.now() - Date.parse(CheckedAt) > LATE_HOURS * 3600e3;
-  if (isLate) return box(false, h("strong", {}, "Proof of the books is late:"), " last proved at ", time(CheckedAt), ".", run);
+  if (isLate)
+    return box(false, h("strong", {}, "Proof of the books is late:"), " last proved at ", time(CheckedAt), ".", run);
   return box(true, h("strong", {}, "Books proved"), " at ", time(CheckedAt), ": no problems.");
 }
 
@@ -110,16 +150,21 @@ function drawHolds(page, { holds, known, isPart }) {
     table({
       label: "Holds that end within the hour",
       columns: [
-        { title: "Ends", cell: (hold) => time(hold.ExpiresAt) },
+        { title: "Ends", cell: (hold) => shortTime(hold.ExpiresAt) },
         { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
         { title: "Amount", amount: (hold) => hold.Amount },
-        { title: "Currency", cell: (hold) => known.get(String(hold.CurrencyID)) },
-        { title: "Buyer", cell: (hold) => account(hold.BuyerAccountID, page.signal) },
+        { title: "Currency", isUnit: true, cell: (hold) => known.get(String(hold.CurrencyID)) },
+        {
+          title: "Buyer → seller",
+          cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
+        },
       ],
       rows,
       empty: "No hold ends within the hour.",
     }),
-    isPart || holds.length > rows.length ? h("p", { class: "hint" }, `The first ${rows.length} of ${isPart ? "more than " : ""}${holds.length}.`) : null,
+    isPart || holds.length > rows.length
+      ? h("p", { class: "hint" }, `The first ${rows.length} of ${isPart ? "more than " : ""}${holds.length}.`)
+      : null,
   ];
 }
 
@@ -150,12 +195,17 @@ function newestPayments(page, arrived) {
     if (events === null) return void part.load();
     const paid = events.filter((event) => event.Event === "payment_made");
     if (paid.length) {
-      const known = await currenciesWith(paid.map((event) => event.CurrencyID), page.signal);
+      const known = await currenciesWith(
+        paid.map((event) => event.CurrencyID),
+        page.signal,
+      );
       const have = new Set(rows.map((row) => String(row.ID)));
-      const added = paid.map((event) => ({ ...event, ID: event.PaymentID, CurrencyName: known.get(String(event.CurrencyID)) }))
-        .filter((row) => !have.has(String(row.ID))).reverse();
+      const added = paid
+        .map((event) => ({ ...event, ID: event.PaymentID, CurrencyName: known.get(String(event.CurrencyID)) }))
+        .filter((row) => !have.has(String(row.ID)))
+        .reverse();
       rows = [...added, ...rows].slice(0, NEWEST);
-      part.content.replaceChildren(drawPayments(page, rows, new Set(added.map((row) => String(row.ID)))));
+      redraw(part.content, drawPayments(page, rows, new Set(added.map((row) => String(row.ID)))));
     }
     arrived();
   });
@@ -166,22 +216,29 @@ function drawPayments(page, rows, fresh) {
   const element = table({
     label: "Newest payments",
     columns: [
-      { title: "Time", cell: (row) => time(row.OperationTimestamp) },
+      { title: "Time", cell: (row) => shortTime(row.OperationTimestamp) },
       { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
       { title: "Amount", amount: (row) => row.Amount },
-      { title: "Currency", cell: (row) => data(row.CurrencyName) },
-      { title: "Buyer", cell: (row) => account(row.BuyerAccountID, page.signal) },
-      { title: "Seller", cell: (row) => account(row.SellerAccountID, page.signal) },
-      { title: "Description", cell: (row) => (row.RefundedPaymentID === undefined ? data(row.Description) : badge("refund")) },
+      { title: "Currency", isUnit: true, cell: (row) => data(row.CurrencyName) },
+      {
+        title: "Buyer → seller",
+        cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
+      },
+      {
+        title: "Description",
+        cell: (row) => (row.RefundedPaymentID === undefined ? data(row.Description) : badge("refund")),
+      },
     ],
     rows,
     empty: "No payments yet. Those that arrive appear here.",
   });
-  element.querySelectorAll("tbody tr").forEach((line, index) => line.classList.toggle("new", fresh.has(String(rows[index].ID))));
+  element
+    .querySelectorAll("tbody tr")
+    .forEach((line, index) => line.classList.toggle("new", fresh.has(String(rows[index].ID))));
   return element;
 }
 
-/** Reads the feed while the page is visible. Passes events on; null if it has missed some, so that a list starts anew. */
+/** Reads the feed while the page is visible. Passes events on; null if it misses some, so that a list starts anew. */
 class Feed {
   #cursor = null;
   #isRunning = false;
@@ -228,7 +285,10 @@ class Feed {
       const signal = AbortSignal.any([this.page.signal, hidden.signal]);
       const connected = setTimeout(() => this.show("Live", true), 300);
       try {
-        const { found, links } = await getPage(`feed${query({ after: this.#cursor, wait: 20, limit: FEED_EVENTS })}`, signal);
+        const { found, links } = await getPage(
+          `feed${query({ after: this.#cursor, wait: 20, limit: FEED_EVENTS })}`,
+          signal,
+        );
         this.show("Live", true);
         const { Events = [] } = found;
         this.#cursor = links.next?.after ?? Events.at(-1)?.Cursor ?? this.#cursor;
@@ -261,10 +321,14 @@ class Feed {
 function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    }, { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        reject(signal.reason);
+      },
+      { once: true },
+    );
   });
 }
 
@@ -274,10 +338,13 @@ function atMostEvery(milliseconds, signal, action) {
   let timer = null;
   signal.addEventListener("abort", () => clearTimeout(timer));
   return () => {
-    timer ??= setTimeout(() => {
-      timer = null;
-      last = performance.now();
-      action();
-    }, Math.max(0, last + milliseconds - performance.now()));
+    timer ??= setTimeout(
+      () => {
+        timer = null;
+        last = performance.now();
+        action();
+      },
+      Math.max(0, last + milliseconds - performance.now()),
+    );
   };
 }

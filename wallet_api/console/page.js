@@ -1,7 +1,7 @@
 /* What all pages share: parts that load by themselves, alerts, and the form for the API key. */
 
 import { Refused } from "./api.js";
-import { field, h, moment } from "./dom.js";
+import { field, h, moment, redraw } from "./dom.js";
 
 /** What a page works with, until the user leaves it: then `signal` cancels its requests and its feed. */
 export class Page {
@@ -86,7 +86,7 @@ class Part {
       const found = await this.loadFrom(signal);
       if (signal.aborted) return;
       this.alert.replaceChildren();
-      this.content.replaceChildren(...[this.draw(found)].flat(Infinity).filter(Boolean));
+      redraw(this.content, ...[this.draw(found)].flat(Infinity).filter(Boolean));
     } catch (error) {
       if (signal.aborted) return;
       this.#fail(error);
@@ -97,16 +97,24 @@ class Part {
   #fail(error) {
     if (!(error instanceof Refused)) {
       console.error(error);
-      this.alert.replaceChildren(h("div", { class: "alert", role: "alert" }, "The console cannot show this: ", String(error)));
+      this.alert.replaceChildren(
+        h("div", { class: "alert", role: "alert" }, "The console cannot show this: ", String(error)),
+      );
     } else if (error.status === 401) {
       this.page.signIn(error);
       return;
     } else if (error.isTemporary) {
       this.#timer = setTimeout(() => this.load(), error.retryAfter * 1000);
-      this.#tell(alertBox(error, "Trying again every few seconds. ", h("button", { type: "button", onclick: () => this.load() }, "Try again")));
+      this.#tell(
+        alertBox(
+          error,
+          "Trying again every few seconds. ",
+          h("button", { type: "button", onclick: () => this.load() }, "Try again"),
+        ),
+      );
     } else {
       this.content.replaceChildren();
-      this.#tell(alertBox(error, ...wayBack(error)));
+      this.#tell(alertBox(error, ...(this.page.path === "/" ? [] : wayBack(error))));
     }
     this.content.querySelector(".loading")?.remove();
   }
@@ -121,18 +129,33 @@ class Part {
 /** A refusal of the API, in its own words. */
 export function alertBox(error, ...more) {
   const code = error.code && h("code", { class: "code" }, error.code);
-  return h("div", { class: "alert", role: "alert" }, h("p", {}, h("strong", {}, error.message), " ", code), more.length ? h("p", {}, more) : null);
+  return h(
+    "div",
+    { class: "alert", role: "alert" },
+    h("p", {}, h("strong", {}, error.message), " ", code),
+    more.length ? h("p", {}, more) : null,
+  );
 }
 
 function wayBack(error) {
   if (error.status !== 403 && error.status !== 404) return [];
-  return [h("a", { href: "#/" }, "Go to the overview"), " or ", h("button", { type: "button", onclick: () => history.back() }, "go back"), "."];
+  return [
+    h("a", { href: "#/" }, "Go to the overview"),
+    " or ",
+    h("button", { type: "button", onclick: () => history.back() }, "go back"),
+    ".",
+  ];
 }
 
 /** The form for the API key. The element that holds the key is gone once it is used. */
 export function signInForm(shell) {
   const input = h("input", {
-    type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false", autocapitalize: "none",
+    type: "password",
+    name: "key",
+    required: true,
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "none",
   });
   const problem = h("p", { class: "problem", role: "alert" });
   const submit = (event) => {
@@ -146,9 +169,14 @@ export function signInForm(shell) {
     input.value = "";
     shell.useKey(value);
   };
-  return h("form", { class: "sign-in", onsubmit: submit }, field("API key", input), problem,
+  return h(
+    "form",
+    { class: "sign-in", onsubmit: submit },
+    field("API key", input),
+    problem,
     h("p", { class: "hint" }, "The key stays in the memory of this page. A reload forgets it."),
-    h("div", { class: "actions" }, h("button", { class: "primary" }, "Sign in")));
+    h("div", { class: "actions" }, h("button", { class: "primary" }, "Sign in")),
+  );
 }
 
 /** A section of a page with a heading. */
@@ -172,8 +200,13 @@ export function pager(page, links, part) {
   };
   const button = (label, link) => h("button", { type: "button", disabled: !link, onclick: () => turn(link) }, label);
   // A page without a row has no link back: hence the first page.
-  return h("nav", { class: "pager", "aria-label": "Pages of the list" },
-    button("First", isFirst ? null : {}), button("Previous", links.prev), button("Next", links.next));
+  return h(
+    "nav",
+    { class: "pager", "aria-label": "Pages of the list" },
+    button("First", isFirst ? null : {}),
+    button("Previous", links.prev),
+    button("Next", links.next),
+  );
 }
 
 /** The place in a list that pager() has put into the URL. */
@@ -187,8 +220,12 @@ export function searchForm(page, fields, search, ...more) {
   };
   const submit = (event) => {
     event.preventDefault();
-    const values = [...form.elements].filter((control) => control.name)
-      .map((control) => [control.name, control.type === "datetime-local" ? moment(control.value) : control.value.trim()]);
+    const values = [...form.elements]
+      .filter((control) => control.name)
+      .map((control) => [
+        control.name,
+        control.type === "datetime-local" ? moment(control.value) : control.value.trim(),
+      ]);
     apply(Object.fromEntries(values));
   };
   const clear = () => {
@@ -198,7 +235,17 @@ export function searchForm(page, fields, search, ...more) {
     }
     form.requestSubmit();
   };
-  const form = h("form", { class: "search", role: "search", onsubmit: submit }, fields,
-    h("div", { class: "actions" }, h("button", { class: "primary" }, "Search"), h("button", { type: "button", onclick: clear }, "Clear"), more));
+  const form = h(
+    "form",
+    { class: "search", role: "search", onsubmit: submit },
+    fields,
+    h(
+      "div",
+      { class: "actions" },
+      h("button", { class: "primary" }, "Search"),
+      h("button", { type: "button", onclick: clear }, "Clear"),
+      more,
+    ),
+  );
   return form;
 }

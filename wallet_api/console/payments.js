@@ -5,7 +5,7 @@ import { subtract } from "./amounts.js";
 import { changeButton, openChange } from "./change.js";
 import { amount, badge, data, facts, field, h, pretty, select, table, time, timeInput } from "./dom.js";
 import { fill } from "./accounts.js";
-import { account, currencies } from "./names.js";
+import { account, currencies, sides } from "./names.js";
 import { card, cursor, pager, searchForm } from "./page.js";
 import { explain } from "./statement.js";
 
@@ -25,21 +25,26 @@ export function paymentsPage(page) {
     },
     ({ found: { Payments = [] }, links }) => [drawPayments(page, Payments, links.next), pager(page, links, part)],
   );
-  const form = searchForm(page, [
-    field("From", timeInput("from", asked("from")), "UTC"),
-    field("To", timeInput("to", asked("to")), "UTC, exclusive"),
-    field("Account ID", text("account", { inputmode: "numeric" }), "either side"),
-    field("Buyer ID", text("buyer", { inputmode: "numeric" }), "the account that pays"),
-    field("Seller ID", text("seller", { inputmode: "numeric" }), "the account that is paid"),
-    field("Currency", choice),
-    field("Amount from", text("min", { inputmode: "decimal" })),
-    field("Amount to", text("max", { inputmode: "decimal" })),
-    field("Reference", text("reference", { maxlength: "255" })),
-  ], () => part.load(), periods((from, to) => {
-    form.elements.from.value = from;
-    form.elements.to.value = to;
-    form.requestSubmit();
-  }));
+  const form = searchForm(
+    page,
+    [
+      field("From", timeInput("from", asked("from")), "UTC"),
+      field("To", timeInput("to", asked("to")), "UTC, exclusive"),
+      field("Account ID", text("account", { inputmode: "numeric" }), "either side"),
+      field("Buyer ID", text("buyer", { inputmode: "numeric" }), "the account that pays"),
+      field("Seller ID", text("seller", { inputmode: "numeric" }), "the account that is paid"),
+      field("Currency", choice),
+      field("Minimum amount", text("min", { inputmode: "decimal" })),
+      field("Maximum amount", text("max", { inputmode: "decimal" })),
+      field("Reference", text("reference", { maxlength: "255" })),
+    ],
+    () => part.load(),
+    periods((from, to) => {
+      form.elements.from.value = from;
+      form.elements.to.value = to;
+      form.requestSubmit();
+    }),
+  );
   page.show("Payments", form, card("Payments", h("span", { class: "hint" }, "newest first"), part.element));
 }
 
@@ -58,10 +63,10 @@ function drawPayments(page, payments, hasNext) {
       { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
       {
         title: "Buyer → seller",
-        cell: (row) => [account(row.BuyerAccountID, page.signal), " → ", account(row.SellerAccountID, page.signal)],
+        cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
       },
       { title: "Amount", amount: (row) => row.Amount },
-      { title: "Currency", cell: (row) => data(row.CurrencyName) },
+      { title: "Currency", isUnit: true, cell: (row) => data(row.CurrencyName) },
       { title: "What for", class: "text", cell: explain },
     ],
     rows: payments,
@@ -97,8 +102,14 @@ function drawPayment(page, { payment, refunds, hold }) {
   const left = subtract(Amount, RefundedAmount);
   const isRefund = payment.RefundedPaymentID !== undefined;
   const made = refunds.found.Payments ?? [];
-  return h("div", { class: "stack" },
-    card("Who paid whom", left === "0" ? badge("refunded") : changeButton("Refund…", { id: "refund", onclick: () => refund(page, payment, left) }),
+  return h(
+    "div",
+    { class: "stack" },
+    card(
+      "Who paid whom",
+      left === "0"
+        ? badge("refunded")
+        : changeButton("Refund…", { id: "refund", onclick: () => refund(page, payment, left) }),
       facts(
         ["Buyer", account(payment.BuyerAccountID, page.signal)],
         ["Seller", account(payment.SellerAccountID, page.signal)],
@@ -109,11 +120,19 @@ function drawPayment(page, { payment, refunds, hold }) {
         ["Refunded so far", amount(RefundedAmount, currency)],
         ["Left to refund", amount(left, currency)],
         ["Made by", data(payment.MadeBy) ?? h("span", { class: "hint" }, "not shown to this key")],
-        ["Refund of", isRefund ? h("a", { href: `#/payment/${payment.RefundedPaymentID}` }, `Payment ${payment.RefundedPaymentID}`) : null],
+        [
+          "Refund of",
+          isRefund
+            ? h("a", { href: `#/payment/${payment.RefundedPaymentID}` }, `Payment ${payment.RefundedPaymentID}`)
+            : null,
+        ],
         ["Capture of", payment.HoldID === undefined ? null : holdLink(payment.HoldID, hold, currency)],
         ["Metadata", payment.Metadata && h("pre", {}, pretty(payment.Metadata))],
-      )),
-    card("Refunds", null,
+      ),
+    ),
+    card(
+      "Refunds",
+      null,
       table({
         label: "Refunds",
         columns: [
@@ -125,11 +144,16 @@ function drawPayment(page, { payment, refunds, hold }) {
         rows: made,
         empty: "Nothing was refunded.",
       }),
-      refunds.links.next ? h("p", { class: "hint" }, `The first ${MOST_REFUNDS}.`) : null));
+      refunds.links.next ? h("p", { class: "hint" }, `The first ${MOST_REFUNDS}.`) : null,
+    ),
+  );
 }
 
 function holdLink(id, hold, currency) {
-  return [h("a", { href: `#/hold/${id}` }, `Hold ${id}`), ...(hold ? [" of ", amount(hold.Amount, currency), " ", badge(hold.Status)] : [])];
+  return [
+    h("a", { href: `#/hold/${id}` }, `Hold ${id}`),
+    ...(hold ? [" of ", amount(hold.Amount, currency), " ", badge(hold.Status)] : []),
+  ];
 }
 
 function refund(page, payment, left) {
@@ -138,7 +162,11 @@ function refund(page, payment, left) {
     title: `Refund payment ${ID}`,
     about: h("p", {}, "The seller pays it back to the buyer. Left to refund: ", amount(left, CurrencyName), "."),
     fields: [
-      field(`Amount (${CurrencyName})`, h("input", { name: "amount", value: left, inputmode: "decimal", autocomplete: "off" }), "Empty: all that is left"),
+      field(
+        `Amount (${CurrencyName})`,
+        h("input", { name: "amount", value: left, inputmode: "decimal", autocomplete: "off" }),
+        "Empty: all that is left",
+      ),
       field("Description", h("input", { name: "description", maxlength: "255", autocomplete: "off" }), "Optional"),
     ],
     request: ({ elements }) => ({
@@ -148,6 +176,15 @@ function refund(page, payment, left) {
         ...(elements.description.value && { Description: elements.description.value }),
       },
     }),
-    done: (answer) => h("p", {}, "Refunded ", amount(answer.Amount, CurrencyName), ": ", h("a", { href: `#/payment/${answer.ID}` }, `Payment ${answer.ID}`), "."),
+    done: (answer) =>
+      h(
+        "p",
+        {},
+        "Refunded ",
+        amount(answer.Amount, CurrencyName),
+        ": ",
+        h("a", { href: `#/payment/${answer.ID}` }, `Payment ${answer.ID}`),
+        ".",
+      ),
   });
 }

@@ -8,27 +8,52 @@ import { alertBox, card, cursor, pager, searchForm } from "./page.js";
 const LIMIT = 50;
 const DOWNLOAD = 1000;
 const COLUMNS = [
-  "OperationTimestamp", "PaymentID", "CounterpartyAccountID", "CounterpartyName", "Description", "Reference", "RefundedPaymentID",
-  "HoldID", "Amount", "Balance",
+  "OperationTimestamp",
+  "PaymentID",
+  "CounterpartyAccountID",
+  "CounterpartyName",
+  "Description",
+  "Reference",
+  "RefundedPaymentID",
+  "HoldID",
+  "Amount",
+  "Balance",
 ];
 const AMOUNTS = ["Amount", "Balance"];
 
 export function statementCard(page, id, currency) {
   const period = () => ({ from: page.query.get("from"), to: page.query.get("to") });
   const part = page.part(
-    (signal) => getPage(`account/${id}/statement${query({ order: "desc", limit: LIMIT, ...period(), ...cursor(page) })}`, signal),
+    (signal) =>
+      getPage(`account/${id}/statement${query({ order: "desc", limit: LIMIT, ...period(), ...cursor(page) })}`, signal),
     ({ found, links }) => [
       drawLines(page, found.Lines, currency),
-      h("p", { class: "opening" }, "Balance before these lines: ", h("span", { class: "amount" }, found.OpeningAmount), ` ${currency}`),
+      h(
+        "p",
+        { class: "opening" },
+        "Balance before these lines: ",
+        h("span", { class: "amount" }, found.OpeningAmount),
+        ` ${currency}`,
+      ),
       pager(page, links, part),
     ],
   );
   const progress = h("p", { class: "with-reason" });
-  const download = h("button", { type: "button", onclick: () => downloadStatement(page, id, period(), download, progress) }, "Download CSV");
-  const form = searchForm(page, [
-    field("From", timeInput("from", page.query.get("from") ?? ""), "UTC"),
-    field("To", timeInput("to", page.query.get("to") ?? ""), "UTC, exclusive"),
-  ], () => part.load(), download, progress);
+  const download = h(
+    "button",
+    { type: "button", onclick: () => downloadStatement(page, id, period(), download, progress) },
+    "Download CSV",
+  );
+  const form = searchForm(
+    page,
+    [
+      field("From", timeInput("from", page.query.get("from") ?? ""), "UTC"),
+      field("To", timeInput("to", page.query.get("to") ?? ""), "UTC, exclusive"),
+    ],
+    () => part.load(),
+    download,
+    progress,
+  );
   return card("Statement", h("span", { class: "hint" }, "newest first"), form, part.element);
 }
 
@@ -41,7 +66,10 @@ function drawLines(page, lines, currency) {
       { title: "Payment", cell: (line) => h("a", { href: `#/payment/${line.PaymentID}` }, String(line.PaymentID)) },
       {
         title: "Counterparty",
-        cell: (line) => [isPaid(line) ? "to " : "from ", account(line.CounterpartyAccountID, page.signal, line.CounterpartyName)],
+        cell: (line) => [
+          isPaid(line) ? "to " : "from ",
+          account(line.CounterpartyAccountID, page.signal, line.CounterpartyName),
+        ],
       },
       { title: "What for", class: "text", cell: explain },
       { title: `Amount (${currency})`, amount: (line) => line.Amount },
@@ -55,7 +83,8 @@ function drawLines(page, lines, currency) {
 /** What a payment is for: what it refunds or captures, its description and its reference. */
 export function explain({ RefundedPaymentID, HoldID, Description, Reference }) {
   const parts = [];
-  if (RefundedPaymentID !== undefined) parts.push(h("a", { href: `#/payment/${RefundedPaymentID}` }, `Refund of payment ${RefundedPaymentID}`));
+  if (RefundedPaymentID !== undefined)
+    parts.push(h("a", { href: `#/payment/${RefundedPaymentID}` }, `Refund of payment ${RefundedPaymentID}`));
   if (HoldID !== undefined) parts.push(h("a", { href: `#/hold/${HoldID}` }, `Capture of hold ${HoldID}`));
   if (Description !== undefined) parts.push(data(Description));
   if (Reference !== undefined) parts.push(h("span", { class: "hint" }, data(Reference)));

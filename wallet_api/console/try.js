@@ -7,8 +7,17 @@ import { alertBox, card } from "./page.js";
 
 const KEY = "Idempotency-Key";
 const HEADERS = [
-  "Content-Type", "Location", "Link", "Retry-After", "Error-Code", "Error-Field", "Idempotency-Replayed", "Ledger-Position",
-  "WWW-Authenticate", "Allow", "X-Request-ID",
+  "Content-Type",
+  "Location",
+  "Link",
+  "Retry-After",
+  "Error-Code",
+  "Error-Field",
+  "Idempotency-Replayed",
+  "Ledger-Position",
+  "WWW-Authenticate",
+  "Allow",
+  "X-Request-ID",
 ];
 /* Characters of an answer that are shown. A whole list may have any number. */
 const MOST = 200_000;
@@ -25,7 +34,9 @@ export function tryPage(page, operationID) {
       const list = listOf(openapi, operations, operationID);
       if (operationID === undefined) return list;
       if (chosen) page.retitle(`${chosen.operation.summary} – Try it`, chosen.operation.summary);
-      const form = chosen ? new Form(page, openapi, chosen).element : h("p", {}, "The API has no operation ", h("code", {}, operationID), ".");
+      const form = chosen
+        ? new Form(page, openapi, chosen).element
+        : h("p", {}, "The API has no operation ", h("code", {}, operationID), ".");
       return h("div", { class: "try" }, list, form);
     },
   );
@@ -34,17 +45,37 @@ export function tryPage(page, operationID) {
 
 function operationsOf({ paths }) {
   return Object.entries(paths).flatMap(([path, methods]) =>
-    Object.entries(methods).filter(([, operation]) => operation.operationId)
-      .map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })));
+    Object.entries(methods)
+      .filter(([, operation]) => operation.operationId)
+      .map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })),
+  );
 }
 
 function listOf({ tags }, operations, current) {
-  const item = ({ path, method, operation }) => h("li", {},
-    h("a", { href: `#/try/${operation.operationId}`, title: operation.summary, "aria-current": operation.operationId === current ? "page" : null },
-      h("span", { class: `method ${method.toLowerCase()}` }, method), h("span", { class: "path" }, path)));
-  return h("nav", { class: "card operations", "aria-label": "Operations" },
+  const item = ({ path, method, operation }) =>
+    h(
+      "li",
+      {},
+      h(
+        "a",
+        {
+          href: `#/try/${operation.operationId}`,
+          title: operation.summary,
+          "aria-current": operation.operationId === current ? "page" : null,
+        },
+        h("span", { class: `method ${method.toLowerCase()}` }, method),
+        h("span", { class: "path" }, path),
+      ),
+    );
+  return h(
+    "nav",
+    { class: "card operations", "aria-label": "Operations" },
     current ? null : h("p", { class: "hint" }, "Each operation of the API, as a form. Choose one."),
-    tags.map(({ name }) => [h("h2", {}, name), h("ul", {}, operations.filter(({ operation }) => operation.tags?.includes(name)).map(item))]));
+    tags.map(({ name }) => [
+      h("h2", {}, name),
+      h("ul", {}, operations.filter(({ operation }) => operation.tags?.includes(name)).map(item)),
+    ]),
+  );
 }
 
 /** The form of one operation. */
@@ -54,20 +85,51 @@ class Form {
 
   constructor(page, openapi, { path, method, operation }) {
     Object.assign(this, { page, openapi, path, method, operation });
-    const inputs = (operation.parameters ?? []).map((parameter) => this.#input(parameter.in, parameter, parameter.schema, parameter.required, parameter.example));
+    const inputs = (operation.parameters ?? []).map((parameter) =>
+      this.#input(parameter.in, parameter, parameter.schema, parameter.required, parameter.example),
+    );
     this.inputs = [...inputs, ...this.#bodyInputs()];
     this.curl = h("pre", { class: "curl", tabindex: "0", role: "group", "aria-label": "curl" });
     this.problem = h("p", { class: "problem", role: "alert" });
     this.answer = h("div", { class: "answer-part" });
     const ofPlace = (place, title) => {
       const found = this.inputs.filter((input) => input.place === place);
-      return found.length ? h("section", {}, h("h3", {}, title), h("div", { class: "inputs" }, found.map((input) => input.element))) : null;
+      return found.length
+        ? h(
+            "section",
+            {},
+            h("h3", {}, title),
+            h(
+              "div",
+              { class: "inputs" },
+              found.map((input) => input.element),
+            ),
+          )
+        : null;
     };
-    this.form = h("form", { oninput: () => this.#show(), onsubmit: (event) => this.#submit(event), novalidate: true },
-      ofPlace("path", "Path"), ofPlace("query", "Query"), ofPlace("header", "Headers"), ofPlace("body", "Body"),
-      h("h3", {}, "The same with curl"), this.curl, this.problem, h("div", { class: "actions" }, this.#sendButton(), this.#newKeyButton()));
-    this.element = h("div", { class: "stack" },
-      card(`${method} ${path}`, h("a", { href: "#/try" }, "All operations"), h("p", {}, operation.description ?? ""), this.form), this.answer);
+    this.form = h(
+      "form",
+      { oninput: () => this.#show(), onsubmit: (event) => this.#submit(event), novalidate: true },
+      ofPlace("path", "Path"),
+      ofPlace("query", "Query"),
+      ofPlace("header", "Headers"),
+      ofPlace("body", "Body"),
+      h("h3", {}, "The same with curl"),
+      this.curl,
+      this.problem,
+      h("div", { class: "actions" }, this.#sendButton(), this.#newKeyButton()),
+    );
+    this.element = h(
+      "div",
+      { class: "stack" },
+      card(
+        `${method} ${path}`,
+        h("a", { href: "#/try" }, "All operations"),
+        h("p", {}, operation.description ?? ""),
+        this.form,
+      ),
+      this.answer,
+    );
     this.#show();
   }
 
@@ -94,13 +156,25 @@ class Form {
     const content = this.operation.requestBody?.content?.["application/json"];
     if (!content) return [];
     const schema = this.#resolved(content.schema);
-    return Object.entries(schema.properties ?? {}).filter(([, property]) => !property.deprecated).map(([name, property]) =>
-      this.#input("body", { name, description: property.description }, property, schema.required?.includes(name), content.example?.[name]));
+    return Object.entries(schema.properties ?? {})
+      .filter(([, property]) => !property.deprecated)
+      .map(([name, property]) =>
+        this.#input(
+          "body",
+          { name, description: property.description },
+          property,
+          schema.required?.includes(name),
+          content.example?.[name],
+        ),
+      );
   }
 
   #resolved(schema) {
     if (!schema?.$ref) return schema ?? {};
-    return schema.$ref.slice(2).split("/").reduce((object, name) => object[name], this.openapi);
+    return schema.$ref
+      .slice(2)
+      .split("/")
+      .reduce((object, name) => object[name], this.openapi);
   }
 
   /** A control for a parameter or a field of the body, by its type. */
@@ -109,17 +183,32 @@ class Form {
     const type = [found.type ?? "any"].flat().find((each) => each !== "null");
     const control = this.#control(name, type, found, example);
     const label = [name, isRequired ? h("span", { class: "required", title: "required" }, " *") : null];
-    const about = [found.format === "decimal" ? "amount" : found.format ?? type, isRequired ? "required" : null, description].filter(Boolean).join("; ");
+    const about = [
+      found.format === "decimal" ? "amount" : (found.format ?? type),
+      isRequired ? "required" : null,
+      description,
+    ]
+      .filter(Boolean)
+      .join("; ");
     return { place, name, type, control, isRequired, element: field(label, control, about) };
   }
 
   #control(name, type, schema, example) {
     const attributes = { name, autocomplete: "off", spellcheck: "false" };
     if (schema.enum) return select(name, [["", ""], ...schema.enum.map((value) => [value, value])]);
-    if (type === "boolean") return select(name, [["", ""], ["true", "true"], ["false", "false"]]);
+    if (type === "boolean")
+      return select(name, [
+        ["", ""],
+        ["true", "true"],
+        ["false", "false"],
+      ]);
     const placeholder = example === undefined ? null : typeof example === "string" ? example : JSON.stringify(example);
     if (type === "object" || type === "array") return h("textarea", { ...attributes, rows: "4", placeholder });
-    return h("input", { ...attributes, placeholder, inputmode: type === "integer" ? "numeric" : schema.format === "decimal" ? "decimal" : null });
+    return h("input", {
+      ...attributes,
+      placeholder,
+      inputmode: type === "integer" ? "numeric" : schema.format === "decimal" ? "decimal" : null,
+    });
   }
 
   /** The request of what is typed: blank fields are left out. */
@@ -167,7 +256,9 @@ class Form {
   async #submit(event) {
     event.preventDefault();
     const { path, headers, body, filled } = this.#complete();
-    const missing = this.inputs.find(({ place, isRequired, control }) => place === "path" && isRequired && control.value.trim() === "");
+    const missing = this.inputs.find(
+      ({ place, isRequired, control }) => place === "path" && isRequired && control.value.trim() === "",
+    );
     const broken = filled.find(({ place, type, control }) => place === "body" && !isJSON(type, control.value));
     if (missing || broken) {
       this.problem.textContent = missing ? `The path needs ${missing.name}.` : `${broken.name} is not valid JSON.`;
@@ -189,15 +280,28 @@ class Form {
   }
 
   #answered({ status, headers, text }) {
-    const lines = [`HTTP ${status}`, ...HEADERS.filter((name) => headers.has(name)).map((name) => `${name}: ${headers.get(name)}`)];
+    const lines = [
+      `HTTP ${status}`,
+      ...HEADERS.filter((name) => headers.has(name)).map((name) => `${name}: ${headers.get(name)}`),
+    ];
     const shown = readable(text);
     const part = shown.slice(0, MOST);
     const heading = h("h2", { id: newID("answer") }, `Answer: ${status}`);
-    this.answer.replaceChildren(h("section", { class: "card", "aria-labelledby": heading.id },
-      heading, h("p", { class: "hidden", role: "status" }, `The answer is ${status}.`),
-      h("h3", {}, "Headers"), h("pre", { tabindex: "0", role: "group", "aria-label": "Headers of the answer" }, lines.join("\n")),
-      h("h3", {}, "Body"), h("pre", { class: "answer", tabindex: "0", role: "group", "aria-label": "Body of the answer" }, part),
-      part.length < shown.length ? h("p", { class: "hint" }, `The first ${MOST} of ${shown.length} characters.`) : null));
+    this.answer.replaceChildren(
+      h(
+        "section",
+        { class: "card", "aria-labelledby": heading.id },
+        heading,
+        h("p", { class: "hidden", role: "status" }, `The answer is ${status}.`),
+        h("h3", {}, "Headers"),
+        h("pre", { tabindex: "0", role: "group", "aria-label": "Headers of the answer" }, lines.join("\n")),
+        h("h3", {}, "Body"),
+        h("pre", { class: "answer", tabindex: "0", role: "group", "aria-label": "Body of the answer" }, part),
+        part.length < shown.length
+          ? h("p", { class: "hint" }, `The first ${MOST} of ${shown.length} characters.`)
+          : null,
+      ),
+    );
   }
 }
 
