@@ -33,7 +33,7 @@ export function accountPage(page, id) {
       );
       if (currency === null) {
         currency = found.CurrencyName;
-        rest.append(...details(page, id, currency));
+        rest.append(...details(page, String(found.ID), currency));
       }
       return drawAccount(found);
     },

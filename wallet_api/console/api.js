@@ -93,6 +93,21 @@ export function read(response) {
   );
 }
 
+/** Waits. Throws if the signal is aborted. */
+export function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, milliseconds);
+    signal.addEventListener("abort", stop, { once: true });
+  });
+}
+
 /** GETs an object. */
 export async function get(path, signal) {
   return read(await send("GET", path, { signal }));

@@ -1,13 +1,14 @@
 /* Changes: only while the switch is on, shown exactly before they are sent, and sent under an idempotency key. */
 
 import { Refused, base, isSignedIn, read, send } from "./api.js";
-import { announce, field, h, newID } from "./dom.js";
+import { announce, h, newID } from "./dom.js";
 import { alertBox } from "./page.js";
 
 const REASON = "Turn on “Allow changes” first.";
 let isAllowed = false;
 let open = null;
 
+/** Whether changes may be sent now. */
 export const changesAllowed = () => isAllowed;
 
 /** Turns changes on or off, for all buttons on the page. */
@@ -16,11 +17,10 @@ export function setAllowed(on) {
   for (const button of document.querySelectorAll("button.change")) adjust(button);
 }
 
-function adjust(button) {
+function adjust(button, reason = button.nextElementSibling) {
   button.disabled = !isAllowed;
   button.title = isAllowed ? "" : REASON;
-  const reason = document.getElementById(button.getAttribute("aria-describedby"));
-  if (reason) reason.hidden = isAllowed;
+  reason.hidden = isAllowed;
 }
 
 /** A button that changes something, with the reason next to it while it may not. */
@@ -31,14 +31,12 @@ export function changeButton(label, attributes) {
     { type: "button", ...attributes, class: `change ${attributes.class ?? ""}`, "aria-describedby": reason.id },
     label,
   );
-  button.disabled = !isAllowed;
-  button.title = isAllowed ? "" : REASON;
-  reason.hidden = isAllowed;
+  adjust(button, reason);
   return h("span", { class: "with-reason" }, button, reason);
 }
 
 /** A random UUID. Pages on plain HTTP, other than on localhost, have no randomUUID(). */
-export function newKey() {
+function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;
@@ -172,7 +170,8 @@ class Change {
   #refuse(error, text) {
     if (!(error instanceof Refused)) throw error;
     const more = [];
-    if (error.isTemporary) {
+    const isRefused = error.status >= 400 && error.status < 500;
+    if (!isRefused) {
       this.lost = text;
       more.push(
         "It may have taken effect or not. Send it again: under the same idempotency key, it takes effect once.",

@@ -62,7 +62,7 @@ const TONES = {
 export const badge = (status) => h("span", { class: `badge ${TONES[status] ?? ""}` }, status);
 
 /** A region of its own that scrolls if a wide table does not fit, also by the arrow keys. */
-export const scroller = (label, ...children) =>
+const scroller = (label, ...children) =>
   h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, ...children);
 
 /**

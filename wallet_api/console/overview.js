@@ -1,6 +1,6 @@
 /* Overview: the state of the ledger, and what happens now. */
 
-import { get, getPage, query } from "./api.js";
+import { get, getPage, pause, query } from "./api.js";
 import { hoursChart } from "./charts.js";
 import { badge, data, fromNow, h, redraw, select, shortTime, table, time } from "./dom.js";
 import { currencies, currenciesWith, sides } from "./names.js";
@@ -8,8 +8,10 @@ import { card } from "./page.js";
 
 const NEWEST = 20;
 const HOLD_PAGES = 5;
-/* In milliseconds: between two refreshes of what follows from payments, and between two reads of a busy feed. */
+/* In milliseconds: between two refreshes of what follows from payments, while they arrive and while none do, and between
+ * two reads of a busy feed. */
 const REFRESH = 10_000;
+const MINUTE = 60_000;
 const READ = 500;
 const LATE_HOURS = 25;
 const FEED_EVENTS = 1000;
@@ -26,6 +28,9 @@ export function overviewPage(page) {
   );
   const payments = newestPayments(page, () => refresh());
   const refresh = atMostEvery(REFRESH, page.signal, () => [totals, chart.part, holds].forEach((part) => part.load()));
+  // Holds come to their end, and hours begin, also without a payment.
+  const timer = setInterval(() => document.hidden || refresh(), MINUTE);
+  page.signal.addEventListener("abort", () => clearInterval(timer));
   const [today, yesterday] = [0, -1].map((days) => new Date(Date.now() + days * 86400e3).toISOString().slice(0, 10));
   page.show(
     "Overview",
@@ -176,7 +181,6 @@ function newestPayments(page, arrived) {
     if (state.textContent !== text) state.textContent = text;
     state.classList.toggle("on", isOn);
   };
-  let fresh = new Set();
   const part = page.part(
     async (signal) => {
       // The feed begins before the list, so that no payment falls between the two.
@@ -186,9 +190,8 @@ function newestPayments(page, arrived) {
     },
     (payments) => {
       rows = payments;
-      fresh = new Set();
       feed.run();
-      return drawPayments(page, rows, fresh);
+      return drawPayments(page, rows, new Set());
     },
   );
   const feed = new Feed(page, show, async (events) => {
@@ -316,20 +319,6 @@ class Feed {
       this.page.signal.addEventListener("abort", look);
     });
   }
-}
-
-function pause(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        reject(signal.reason);
-      },
-      { once: true },
-    );
-  });
 }
 
 /** Calls `action` soon, but at most once in so many milliseconds. */

@@ -1,6 +1,6 @@
 /* The statement of an account, and its download. */
 
-import { Refused, getPage, query } from "./api.js";
+import { Refused, getPage, pause, query } from "./api.js";
 import { announce, data, field, h, table, time, timeInput } from "./dom.js";
 import { account } from "./names.js";
 import { alertBox, card, cursor, pager, searchForm } from "./page.js";
@@ -102,7 +102,7 @@ async function downloadStatement(page, id, period, button, progress) {
     const chunks = [row(COLUMNS)];
     let lines = 0;
     for (let parameters = { limit: DOWNLOAD, ...period }; parameters;) {
-      const { found, links } = await getPage(`account/${id}/statement${query(parameters)}`, signal);
+      const { found, links } = await patiently(`account/${id}/statement${query(parameters)}`, signal);
       chunks.push(found.Lines.map((line) => row(COLUMNS.map((column) => cell(column, line[column])))).join(""));
       lines += found.Lines.length;
       count.textContent = `${lines} lines read…`;
@@ -120,6 +120,18 @@ async function downloadStatement(page, id, period, button, progress) {
   function finish(text) {
     progress.replaceChildren(text);
     announce(text);
+  }
+}
+
+/** A page, as soon as the wallet answers: a long download goes on after a failover. */
+async function patiently(path, signal) {
+  for (;;) {
+    try {
+      return await getPage(path, signal);
+    } catch (error) {
+      if (!error.isTemporary) throw error;
+      await pause(error.retryAfter * 1000, signal);
+    }
   }
 }
 

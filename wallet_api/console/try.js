@@ -1,7 +1,7 @@
 /* Try it: each operation of /openapi.json as a form, with its curl line and its answer. */
 
 import { Refused, base, get, isSignedIn, parse, query, send } from "./api.js";
-import { Keys, changeButton } from "./change.js";
+import { Keys, changeButton, changesAllowed } from "./change.js";
 import { field, h, newID, pretty, select } from "./dom.js";
 import { alertBox, card } from "./page.js";
 
@@ -19,6 +19,7 @@ const HEADERS = [
   "Allow",
   "X-Request-ID",
 ];
+const UNKNOWN = "It may have taken effect or not. Under the same idempotency key, it takes effect once.";
 /* Characters of an answer that are shown. A whole list may have any number. */
 const MOST = 200_000;
 
@@ -255,6 +256,7 @@ class Form {
 
   async #submit(event) {
     event.preventDefault();
+    if (this.method !== "GET" && !changesAllowed()) return;
     const { path, headers, body, filled } = this.#complete();
     const missing = this.inputs.find(
       ({ place, isRequired, control }) => place === "path" && isRequired && control.value.trim() === "",
@@ -273,7 +275,7 @@ class Form {
     try {
       this.#answered(await send(this.method, path, { headers: all, body, signal: this.page.signal }));
     } catch (error) {
-      if (error instanceof Refused) this.answer.replaceChildren(alertBox(error));
+      if (error instanceof Refused) this.answer.replaceChildren(alertBox(error, this.method === "GET" ? "" : UNKNOWN));
       else if (!this.page.signal.aborted) this.problem.textContent = `The browser cannot send this: ${error.message}`;
     }
     this.isSending = false;
