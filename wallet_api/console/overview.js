@@ -8,8 +8,8 @@ import { card } from "./page.js";
 
 const NEWEST = 20;
 const HOLD_PAGES = 5;
-/* In milliseconds: between two refreshes of what follows from payments, while they arrive and while none do, and between
- * two reads of a busy feed. */
+/* In milliseconds: between two refreshes of what follows from payments, the same while none arrive, and between two
+ * reads of a busy feed. */
 const REFRESH = 10_000;
 const MINUTE = 60_000;
 const READ = 500;
