@@ -126,7 +126,8 @@ class Form {
       card(
         `${method} ${path}`,
         h("a", { href: "#/try" }, "All operations"),
-        h("p", {}, operation.description ?? ""),
+        h("p", {}, withCode(operation.description ?? "")),
+        method === "GET" ? null : h("p", { class: "caution" }, "Requests are real, not a rehearsal."),
         this.form,
       ),
       this.answer,
@@ -191,7 +192,7 @@ class Form {
     ]
       .filter(Boolean)
       .join("; ");
-    return { place, name, type, control, isRequired, element: field(label, control, about) };
+    return { place, name, type, control, isRequired, element: field(label, control, withCode(about)) };
   }
 
   #control(name, type, schema, example) {
@@ -249,7 +250,7 @@ class Form {
     if (isSignedIn()) words.push('-H "Authorization: Bearer $WALLET_API_KEY"');
     for (const [name, value] of Object.entries(headers)) words.push(`-H ${quoted(`${name}: ${value}`)}`);
     if (body !== undefined) words.push(`-H 'Content-Type: application/json' --data-raw ${quoted(body)}`);
-    words.push(quoted(new URL(path, base).href));
+    words.push(quoted(base.href + path)); // a blank parameter stays {id}
     this.curl.textContent = words.join(" \\\n  ");
     this.problem.textContent = "";
   }
@@ -288,7 +289,7 @@ class Form {
     ];
     const shown = readable(text);
     const part = shown.slice(0, MOST);
-    const heading = h("h2", { id: newID("answer") }, `Answer: ${status}`);
+    const heading = h("h2", { id: newID("answer"), tabindex: "-1" }, `Answer: ${status}`);
     this.answer.replaceChildren(
       h(
         "section",
@@ -304,6 +305,7 @@ class Form {
           : null,
       ),
     );
+    heading.focus();
   }
 }
 
@@ -321,6 +323,9 @@ function isJSON(type, value) {
     return false;
   }
 }
+
+/** A text of the document, in which code is between backticks. */
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 
 /** A word as a POSIX shell takes it. */
 const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
