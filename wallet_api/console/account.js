@@ -3,6 +3,7 @@
 import { get, getPage, query } from "./api.js";
 import { curveChart } from "./charts.js";
 import { amount, badge, data, facts, fromNow, h, pretty, select, shortTime, table, time } from "./dom.js";
+import { leftOf } from "./holds.js";
 import { account, learn } from "./names.js";
 import { card } from "./page.js";
 import { statementCard } from "./statement.js";
@@ -13,6 +14,14 @@ const PERIODS = [
   ["30", "30 days"],
   ["all", "all"],
 ];
+const ABILITIES = {
+  active: "What the account can pay now is its balance, plus its credit limit, minus what open holds reserve.",
+  frozen: "The account is frozen: it receives payments, but makes none.",
+  blocked: "The account is blocked: it neither receives nor makes payments.",
+  closed: "The account is closed: it neither receives nor makes payments.",
+};
+/* What a page shows beside the account itself. */
+const EXTRA = { isExtra: true };
 /* Characters of a name that fit into three lines of a heading on a phone. */
 const LONG = 60;
 const HOLDS = 100;
@@ -33,7 +42,7 @@ export function accountPage(page, id) {
       );
       if (currency === null) {
         currency = found.CurrencyName;
-        rest.append(...details(page, id, currency));
+        rest.append(...details(page, String(found.ID), currency));
       }
       return drawAccount(found);
     },
@@ -70,11 +79,7 @@ function drawAccount(found) {
       term("Held", found.Held),
       h("span", { class: "sign currency" }, data(found.CurrencyName)),
     ),
-    h(
-      "p",
-      { class: "hint" },
-      "What the account can pay now is its balance, plus its credit limit, minus what open holds reserve.",
-    ),
+    h("p", { class: "hint" }, ABILITIES[found.Status] ?? ABILITIES.active),
     found.Metadata ? facts(["Metadata", h("pre", {}, pretty(found.Metadata))]) : null,
   );
 }
@@ -89,6 +94,7 @@ function curveCard(page, id, currency) {
       ),
     ({ Points = [] }) =>
       Points.length ? curveChart(Points, currency) : h("p", { class: "empty" }, "No balance in this period."),
+    EXTRA,
   );
   choice.addEventListener("change", () => {
     page.push({ curve: choice.value });
@@ -115,13 +121,14 @@ function holdsCard(page, id, currency) {
             ],
           },
           { title: `Amount (${currency})`, amount: (hold) => hold.Amount },
-          { title: "Captured", amount: (hold) => hold.CapturedAmount },
+          { title: "Still held", amount: leftOf },
         ],
         rows: found.Holds ?? [],
         empty: "No open holds.",
       }),
       links.next ? h("p", { class: "hint" }, `The first ${HOLDS}.`) : null,
     ],
+    EXTRA,
   );
   const all = h("a", { href: `#/holds?status=open&account=${id}` }, "In the list of holds");
   return card("Open holds", all, part.element);
@@ -148,6 +155,7 @@ function counterpartiesCard(page, id, currency) {
       }),
       rows[0]?.Since ? h("p", { class: "hint" }, "Of its newest payments, since ", time(rows[0].Since), ".") : null,
     ],
+    EXTRA,
   );
   return card("Who it trades with", null, part.element);
 }
@@ -173,6 +181,7 @@ function changesCard(page, id, currency) {
       }),
       links.next ? h("p", { class: "hint" }, `The newest ${CHANGES}.`) : null,
     ],
+    EXTRA,
   );
   return card("Changes of status and credit limit", null, part.element);
 }

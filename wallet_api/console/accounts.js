@@ -43,7 +43,11 @@ export function accountsPage(page) {
     searchForm(
       page,
       [
-        field("Name begins with", h("input", { name: "prefix", value: asked("prefix"), maxlength: "255" })),
+        field(
+          "Name begins with",
+          h("input", { name: "prefix", value: asked("prefix"), maxlength: "255" }),
+          "case matters",
+        ),
         field(
           "Status",
           select("status", [["", "any"], ...STATUSES.map((status) => [status, status])], asked("status")),

@@ -5,11 +5,16 @@ export const base = new URL(".", location.href);
 
 /* The API key. Here and nowhere else: no storage, no URL and no element keeps it. */
 let secret = null;
+let hasWorked = false;
 
 export const isSignedIn = () => secret !== null;
 
+/** Whether the wallet has accepted the API key once. */
+export const keyHasWorked = () => hasWorked;
+
 export function useKey(value) {
   secret = value;
+  hasWorked = false;
 }
 
 /** A refusal of the API, or no answer at all (status 0). */
@@ -68,6 +73,7 @@ export async function send(method, path, { headers = {}, body, signal } = {}) {
       credentials: "same-origin",
       cache: "no-store",
     });
+    hasWorked ||= secret !== null && response.ok;
     return { status: response.status, headers: response.headers, text: await response.text() };
   } catch (error) {
     if (signal?.aborted || error.name === "AbortError") throw error;
@@ -91,6 +97,21 @@ export function read(response) {
     response.headers.get("Error-Code"),
     Number(response.headers.get("Retry-After")) || undefined,
   );
+}
+
+/** Waits. Throws if the signal is aborted. */
+export function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, milliseconds);
+    signal.addEventListener("abort", stop, { once: true });
+  });
 }
 
 /** GETs an object. */

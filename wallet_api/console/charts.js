@@ -2,9 +2,11 @@
  * one to keep, to license and to let through the Content-Security-Policy (they write style attributes). */
 
 import { compare } from "./amounts.js";
-import { h, s, table, time } from "./dom.js";
+import { h, newID, s, table, time } from "./dom.js";
 
 const HEIGHT = 220;
+/* About the width of the handle of a slider. */
+const HANDLE = 16;
 const MARGIN = { top: 10, right: 12, bottom: 26, left: 56 };
 
 /** Payments per hour, as bars. `hours` are those of the API. */
@@ -138,7 +140,8 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
     min: "0",
     max: String(count - 1),
     value: String(count - 1),
-    "aria-label": "Read the chart",
+    name: "place",
+    id: newID("field"),
   });
   const holder = h("div", { class: "plot" });
   let marks = [];
@@ -178,6 +181,10 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
       const anchor = x < 20 ? "start" : x > inner - 20 ? "end" : "middle";
       plot.append(s("text", { class: "tick", x, y: height + 18, "text-anchor": anchor }, text));
     }
+    // The handle stands below the middle of the mark where the marks are of equal width.
+    const edge = whole ? inner / count : 0;
+    slider.style.marginLeft = `${MARGIN.left + edge / 2 - HANDLE / 2}px`;
+    slider.style.width = `${inner - edge + HANDLE}px`;
     holder.replaceChildren(
       s("svg", { role: "img", "aria-label": summary, width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}` }, plot),
     );
@@ -200,6 +207,7 @@ function chart({ summary, domain, whole, count, readout, legend, at, draw, ticks
     { class: "chart" },
     holder,
     slider,
+    h("label", { class: "hint", for: slider.id }, "Move to read the chart"),
     h("p", { class: "read" }, output),
     legend,
     h("figcaption", { class: "hint" }, summary),

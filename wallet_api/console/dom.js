@@ -31,10 +31,11 @@ export function amount(value, currency) {
   return h("span", { class: "amount" }, value, currency && h("span", { class: "currency" }, ` ${currency}`));
 }
 
-/** A time of the API, to the second; the title has the rest. */
-export function time(value) {
+/** A time of the API, to the second, or as many characters of it; the title has the rest. */
+export function time(value, length = 19) {
   if (!value) return null;
-  return h("time", { datetime: value, title: value }, value.slice(0, 19).replace("T", " "));
+  const [date, clock] = value.slice(0, length).split("T");
+  return h("time", { datetime: value, title: value }, h("span", {}, date), " ", h("span", {}, clock));
 }
 
 /** The same, without the date if it is today's. */
@@ -62,7 +63,7 @@ const TONES = {
 export const badge = (status) => h("span", { class: `badge ${TONES[status] ?? ""}` }, status);
 
 /** A region of its own that scrolls if a wide table does not fit, also by the arrow keys. */
-export const scroller = (label, ...children) =>
+const scroller = (label, ...children) =>
   h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, ...children);
 
 /**

@@ -9,6 +9,7 @@ import { card, cursor, pager, searchForm } from "./page.js";
 
 const LIMIT = 50;
 const MOST_CAPTURES = 100;
+const ENDING_PAGES = 5;
 const ENDING = "ending";
 const TABS = [
   ["open", "Open"],
@@ -21,27 +22,21 @@ const TABS = [
 export function holdsPage(page) {
   const status = page.query.get("status") ?? "open";
   const asked = (name) => page.query.get(name) ?? "";
-  const filter = status === ENDING ? () => ({ status: "open", expires_before: fromNow(3600) }) : () => ({ status });
+  const isEnding = status === ENDING;
   const part = page.part(
     async (signal) => {
       const known = await currencies(signal);
-      const parameters = {
-        order: "desc",
-        limit: LIMIT,
-        account: asked("account"),
-        reference: asked("reference"),
-        ...filter(),
-        ...cursor(page),
-      };
-      return [await getPage(`holds${query(parameters)}`, signal), known];
+      const filters = { account: asked("account"), reference: asked("reference") };
+      if (isEnding) return { ...(await endingHolds(signal, filters)), known };
+      const parameters = { order: "desc", limit: LIMIT, status, ...filters, ...cursor(page) };
+      const { found, links } = await getPage(`holds${query(parameters)}`, signal);
+      return { holds: found.Holds ?? [], links, known };
     },
-    ([
-      {
-        found: { Holds = [] },
-        links,
-      },
-      known,
-    ]) => [drawHolds(page, Holds, known, links.next), pager(page, links, part)],
+    ({ holds, links, known, isPart }) => [
+      drawHolds(page, holds, known, links?.next, isEnding || status === "open"),
+      isPart ? h("p", { class: "hint" }, `Of the first ${holds.length}; there are more.`) : null,
+      links ? pager(page, links, part) : null,
+    ],
   );
   const tab = ([value, label]) =>
     h("li", {}, h("a", { href: `#/holds?status=${value}`, "aria-current": value === status ? "page" : null }, label));
@@ -54,24 +49,41 @@ export function holdsPage(page) {
         field(
           "Account ID",
           h("input", { name: "account", value: asked("account"), inputmode: "numeric", autocomplete: "off" }),
-          "either side",
+          "on either side",
         ),
         field(
           "Reference",
           h("input", { name: "reference", value: asked("reference"), maxlength: "255", autocomplete: "off" }),
+          "exact",
         ),
       ],
       () => part.load(),
     ),
     card(
-      status === ENDING ? "Holds that end within the hour" : "Holds",
-      h("span", { class: "hint" }, "newest first"),
+      isEnding ? "Holds that end within the hour" : "Holds",
+      h("span", { class: "hint" }, isEnding ? "soonest first" : "newest first"),
       part.element,
     ),
   );
 }
 
-function drawHolds(page, holds, known, hasNext) {
+/** What is still held of a hold, or was when it ended. */
+export const leftOf = (hold) => subtract(hold.Amount, hold.CapturedAmount ?? "0");
+
+/** Open holds that expire within the hour, soonest first. They come by ID: the first to expire may be on any page. */
+export async function endingHolds(signal, filters = {}) {
+  const holds = [];
+  let parameters = { status: "open", expires_before: fromNow(3600), limit: 100, ...filters };
+  for (let pages = 0; parameters && pages < ENDING_PAGES; pages += 1) {
+    const { found, links } = await getPage(`holds${query(parameters)}`, signal);
+    holds.push(...(found.Holds ?? []));
+    parameters = links.next;
+  }
+  holds.sort((a, b) => (a.ExpiresAt < b.ExpiresAt ? -1 : 1));
+  return { holds, isPart: parameters !== undefined };
+}
+
+function drawHolds(page, holds, known, hasNext, areOpen) {
   return table({
     label: "Holds",
     columns: [
@@ -79,10 +91,11 @@ function drawHolds(page, holds, known, hasNext) {
       { title: "Status", cell: (hold) => badge(hold.Status) },
       {
         title: "Buyer → seller",
+        class: "names",
         cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
       },
       { title: "Amount", amount: (hold) => hold.Amount },
-      { title: "Captured", amount: (hold) => hold.CapturedAmount },
+      areOpen ? { title: "Still held", amount: leftOf } : { title: "Captured", amount: (hold) => hold.CapturedAmount },
       { title: "Currency", isUnit: true, cell: (hold) => data(known.get(String(hold.CurrencyID))) },
       { title: "Created", cell: (hold) => time(hold.OperationTimestamp) },
       { title: "Expires", cell: (hold) => time(hold.ExpiresAt) },
@@ -112,7 +125,7 @@ export function holdPage(page, id) {
 }
 
 function drawHold(page, { hold, captures, currency }) {
-  const left = subtract(hold.Amount, hold.CapturedAmount ?? "0");
+  const left = leftOf(hold);
   const isOpen = hold.Status === "open";
   const actions =
     isOpen &&
@@ -135,7 +148,7 @@ function drawHold(page, { hold, captures, currency }) {
         ["Captured", amount(hold.CapturedAmount ?? "0", currency)],
         [isOpen ? "Still held" : "Released", amount(left, currency)],
         ["Created", time(hold.OperationTimestamp)],
-        [hold.Status === "expired" ? "Expired" : "Expires", time(hold.ExpiresAt)],
+        [isOpen ? "Expires" : "Expired", isOpen || hold.Status === "expired" ? time(hold.ExpiresAt) : null],
         ["Description", data(hold.Description)],
         ["Reference", data(hold.Reference)],
         ["Buyer may void", hold.BuyerMayVoid ? "yes" : null],
@@ -165,19 +178,26 @@ function drawHold(page, { hold, captures, currency }) {
 function capture(page, { ID }, left, currency) {
   openChange(page, {
     title: `Capture hold ${ID}`,
-    about: h("p", {}, "The buyer pays the seller. Still held: ", amount(left, currency), "."),
+    action: "Capture",
+    about: h(
+      "p",
+      {},
+      "The buyer pays the seller. The rest is released, unless you keep it held. Still held: ",
+      amount(left, currency),
+      ".",
+    ),
     fields: [
       field(
         `Amount (${currency})`,
-        h("input", { name: "amount", value: left, inputmode: "decimal", autocomplete: "off" }),
-        "Empty: all that is left",
+        h("input", { name: "amount", value: left, required: true, inputmode: "decimal", autocomplete: "off" }),
+        "For example 12.50",
       ),
       checkbox("keep", "Keep the rest held, for further captures"),
     ],
     request: ({ elements }) => ({
       path: `hold/${ID}/capture`,
       body: {
-        ...(elements.amount.value.trim() && { Amount: elements.amount.value.trim() }),
+        Amount: elements.amount.value.trim(),
         ...(elements.keep.checked && { Final: false }),
       },
     }),
@@ -197,6 +217,7 @@ function capture(page, { ID }, left, currency) {
 function voidHold(page, { ID }, left, currency) {
   openChange(page, {
     title: `Void hold ${ID}`,
+    action: "Void hold",
     about: h("p", {}, "Releases ", amount(left, currency), " to the buyer, without a payment. This cannot be undone."),
     request: () => ({ path: `hold/${ID}/void`, body: {} }),
     done: (answer) =>

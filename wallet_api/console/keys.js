@@ -10,8 +10,10 @@ const SCOPES = [
   ["read", "read: see accounts, payments and holds"],
   ["pay", "pay: payments, refunds and holds"],
   ["admin", "admin: accounts, currencies, limits"],
-  ["keys", "keys: these pages"],
+  ["keys", "keys: create and revoke API keys"],
 ];
+/* The last use is exact to the minute: its text has so many characters. */
+const MINUTE = 16;
 const COMMAND = "server.py key create NAME --scopes read,pay,admin,keys";
 
 export function keysPage(page) {
@@ -62,7 +64,7 @@ function drawKeys(page, keys) {
         { title: "Scopes", cell: (key) => (key.Scopes ?? []).join(", ") },
         { title: "Accounts", cell: (key) => accountsOf(key) },
         { title: "Tenant", cell: (key) => data(key.Tenant) },
-        { title: "Last use", cell: (key) => time(key.LastUsedAt) ?? "never" },
+        { title: "Last use", cell: (key) => time(key.LastUsedAt, MINUTE) ?? "never" },
         { title: "Expires", cell: (key) => time(key.ExpiresAt) ?? "never" },
         {
           title: "Action",
@@ -96,6 +98,7 @@ function accountsOf({ AccountIDs }) {
 function createKey(page) {
   openChange(page, {
     title: "Create an API key",
+    action: "Create key",
     fields: [
       field(
         "Name",
@@ -180,6 +183,7 @@ function secretOf({ ID, Name, Secret }) {
 function revoke(page, { ID, Name }) {
   openChange(page, {
     title: `Revoke key ${ID}`,
+    action: "Revoke key",
     about: h(
       "p",
       {},

@@ -1,6 +1,6 @@
 /* The shell: routes, the API key, the switch, and what all pages share. */
 
-import { isSignedIn, useKey } from "./api.js";
+import { isSignedIn, keyHasWorked, useKey } from "./api.js";
 import { accountPage } from "./account.js";
 import { accountsPage } from "./accounts.js";
 import { closeChange, setAllowed } from "./change.js";
@@ -29,12 +29,17 @@ const ROUTES = [
 const main = document.getElementById("main");
 const signButton = document.getElementById("sign");
 const allowButton = document.getElementById("allow");
+/* What the wallet answers to a request without an API key, if it requires one. */
+const KEY_REQUIRED = "WA002";
 let page = null;
+let isKeyRequired = false;
 
 /* What pages ask of the shell. */
 const shell = { signIn: showSignIn, useKey: setKey };
 
 function setKey(value) {
+  // The next user decides anew.
+  if (value === null) allow(false);
   useKey(value);
   forget();
   showSigned();
@@ -43,32 +48,39 @@ function setKey(value) {
   announce(value === null ? "Signed out." : "Signed in.");
 }
 
+function allow(on) {
+  allowButton.setAttribute("aria-checked", String(on));
+  setAllowed(on);
+}
+
 function showSigned() {
   signButton.textContent = isSignedIn() ? "Sign out" : "Sign in";
 }
 
 /** Takes the place of the page. `refused` is why, unless the user asks for it. */
 function showSignIn(refused) {
-  const wasSignedIn = isSignedIn();
+  const [wasSignedIn, hadWorked] = [isSignedIn(), keyHasWorked()];
+  isKeyRequired ||= refused?.code === KEY_REQUIRED;
   leave();
   // What the wallet does not accept is of no use any more.
   useKey(null);
   forget();
   showSigned();
   page = new Page(shell, ...route());
-  const without = refused === undefined || wasSignedIn;
-  page.show(
-    "Sign in",
-    refused && wasSignedIn
-      ? alertBox(refused, "The key may have expired, or was revoked. Sign in again to go on where you were.")
-      : null,
-    refused && !wasSignedIn ? h("p", {}, "This wallet requires an API key.") : null,
-    signInForm(shell),
-    without
-      ? h("p", {}, h("button", { type: "button", class: "link", onclick: showPage }, "Go on without an API key"))
-      : null,
-  );
+  page.show("Sign in", whySignIn(refused, wasSignedIn, hadWorked), signInForm(shell), isKeyRequired ? null : goOn());
   main.querySelector("input").focus();
+}
+
+function whySignIn(refused, wasSignedIn, hadWorked) {
+  if (refused === undefined) return null;
+  if (!wasSignedIn) return h("p", {}, "This wallet requires an API key.");
+  return hadWorked
+    ? alertBox(refused, "The key may have expired, or was revoked. Sign in again to go on where you were.")
+    : alertBox(refused, "The wallet does not accept this API key.");
+}
+
+function goOn() {
+  return h("p", {}, h("button", { type: "button", class: "link", onclick: showPage }, "Go on without an API key"));
 }
 
 function route() {
@@ -121,8 +133,7 @@ function start() {
   signButton.addEventListener("click", () => (isSignedIn() ? setKey(null) : showSignIn()));
   allowButton.addEventListener("click", () => {
     const on = allowButton.getAttribute("aria-checked") !== "true";
-    allowButton.setAttribute("aria-checked", String(on));
-    setAllowed(on);
+    allow(on);
     announce(on ? "Changes are allowed." : "Changes are not allowed.");
   });
   document.querySelector(".skip").addEventListener("click", (event) => {

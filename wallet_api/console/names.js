@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { h } from "./dom.js";
 
 const AT_ONCE = 6;
+/* By ID: {name, signal}. The promise of a name, and what cancels it until it is there. */
 const names = new Map();
 const waiting = [];
 let running = 0;
@@ -16,19 +17,23 @@ export function forget() {
 }
 
 /** Keeps a name that came with an answer. */
-export const learn = (id, name) => names.set(String(id), Promise.resolve(name));
+export const learn = (id, name) => names.set(String(id), { name: Promise.resolve(name) });
 
 /** The name of an account; null if this API key may not read it. */
 function nameOf(id, signal) {
   const key = String(id);
-  if (!names.has(key)) {
-    const asked = new Promise((resolve, reject) => waiting.push({ key, signal, resolve, reject }));
-    names.set(key, asked);
-    // What failed for a moment, or was cancelled with its page, is asked for again by the next page.
-    asked.catch(() => names.get(key) === asked && names.delete(key));
+  // What failed for a moment, or was cancelled with its page, is asked for again.
+  if (!names.has(key) || names.get(key).signal?.aborted) {
+    const name = new Promise((resolve, reject) => waiting.push({ key, signal, resolve, reject }));
+    const entry = { name, signal };
+    names.set(key, entry);
+    name.then(
+      () => delete entry.signal,
+      () => names.get(key) === entry && names.delete(key),
+    );
     next();
   }
-  return names.get(key);
+  return names.get(key).name;
 }
 
 async function next() {

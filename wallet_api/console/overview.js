@@ -1,15 +1,20 @@
 /* Overview: the state of the ledger, and what happens now. */
 
-import { get, getPage, query } from "./api.js";
+import { get, getPage, pause, query } from "./api.js";
 import { hoursChart } from "./charts.js";
-import { badge, data, fromNow, h, redraw, select, shortTime, table, time } from "./dom.js";
+import { data, h, redraw, select, shortTime, table, time } from "./dom.js";
+import { endingHolds, leftOf } from "./holds.js";
 import { currencies, currenciesWith, sides } from "./names.js";
 import { card } from "./page.js";
+import { explain } from "./statement.js";
 
+/* An API key of some accounts does not see the sums of all. */
+const EXTRA = { isExtra: true };
 const NEWEST = 20;
-const HOLD_PAGES = 5;
-/* In milliseconds: between two refreshes of what follows from payments, and between two reads of a busy feed. */
+/* In milliseconds: between two refreshes of what follows from payments, the same while none arrive, and between two
+ * reads of a busy feed. */
 const REFRESH = 10_000;
+const MINUTE = 60_000;
 const READ = 500;
 const LATE_HOURS = 25;
 const FEED_EVENTS = 1000;
@@ -18,14 +23,19 @@ export function overviewPage(page) {
   const totals = page.part(
     (signal) => get("totals", signal),
     ({ Totals = [] }) => drawTotals(Totals),
+    EXTRA,
   );
   const chart = hoursPart(page);
   const holds = page.part(
-    (signal) => endingHolds(signal),
+    async (signal) => ({ ...(await endingHolds(signal)), known: await currencies(signal) }),
     (found) => drawHolds(page, found),
+    EXTRA,
   );
   const payments = newestPayments(page, () => refresh());
   const refresh = atMostEvery(REFRESH, page.signal, () => [totals, chart.part, holds].forEach((part) => part.load()));
+  // Holds come to their end, and hours begin, also without a payment.
+  const timer = setInterval(() => document.hidden || refresh(), MINUTE);
+  page.signal.addEventListener("abort", () => clearInterval(timer));
   const [today, yesterday] = [0, -1].map((days) => new Date(Date.now() + days * 86400e3).toISOString().slice(0, 10));
   page.show(
     "Overview",
@@ -75,7 +85,8 @@ function drawTotals(totals) {
         { title: "Sum of balances", amount: (row) => row.Total },
         { title: "Held", amount: (row) => row.Held },
       ],
-      rows: totals,
+      // Those without an account come last.
+      rows: totals.toSorted((a, b) => Number(b.Accounts > 0) - Number(a.Accounts > 0)),
       empty: "There are no currencies.",
     }),
   ];
@@ -126,22 +137,9 @@ function hoursPart(page) {
       return [Hours, known.get(chosen)];
     },
     ([hours, currency]) => (hours.length ? hoursChart(hours, currency) : h("p", { class: "empty" }, "No hours.")),
+    EXTRA,
   );
   return { control, part };
-}
-
-/** Open holds that expire within the hour. They come by ID, so that the first to expire may be on any page. */
-async function endingHolds(signal) {
-  const known = await currencies(signal);
-  const holds = [];
-  let parameters = { status: "open", expires_before: fromNow(3600), limit: 100 };
-  for (let pages = 0; parameters && pages < HOLD_PAGES; pages += 1) {
-    const { found, links } = await getPage(`holds${query(parameters)}`, signal);
-    holds.push(...(found.Holds ?? []));
-    parameters = links.next;
-  }
-  holds.sort((a, b) => (a.ExpiresAt < b.ExpiresAt ? -1 : 1));
-  return { holds, known, isPart: parameters !== undefined };
 }
 
 function drawHolds(page, { holds, known, isPart }) {
@@ -152,10 +150,11 @@ function drawHolds(page, { holds, known, isPart }) {
       columns: [
         { title: "Ends", cell: (hold) => shortTime(hold.ExpiresAt) },
         { title: "Hold", cell: (hold) => h("a", { href: `#/hold/${hold.ID}` }, String(hold.ID)) },
-        { title: "Amount", amount: (hold) => hold.Amount },
+        { title: "Still held", amount: leftOf },
         { title: "Currency", isUnit: true, cell: (hold) => known.get(String(hold.CurrencyID)) },
         {
           title: "Buyer → seller",
+          class: "names",
           cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
         },
       ],
@@ -176,20 +175,24 @@ function newestPayments(page, arrived) {
     if (state.textContent !== text) state.textContent = text;
     state.classList.toggle("on", isOn);
   };
-  let fresh = new Set();
   const part = page.part(
     async (signal) => {
       // The feed begins before the list, so that no payment falls between the two.
-      await feed.begin(signal);
+      try {
+        await feed.begin(signal);
+      } catch (error) {
+        state.hidden = error.status === 403;
+        throw error;
+      }
       const { Payments = [] } = await get(`payments${query({ order: "desc", limit: NEWEST })}`, signal);
       return Payments;
     },
     (payments) => {
       rows = payments;
-      fresh = new Set();
       feed.run();
-      return drawPayments(page, rows, fresh);
+      return drawPayments(page, rows, new Set());
     },
+    EXTRA,
   );
   const feed = new Feed(page, show, async (events) => {
     if (events === null) return void part.load();
@@ -222,12 +225,10 @@ function drawPayments(page, rows, fresh) {
       { title: "Currency", isUnit: true, cell: (row) => data(row.CurrencyName) },
       {
         title: "Buyer → seller",
+        class: "names",
         cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
       },
-      {
-        title: "Description",
-        cell: (row) => (row.RefundedPaymentID === undefined ? data(row.Description) : badge("refund")),
-      },
+      { title: "What for", class: "text", cell: explain },
     ],
     rows,
     empty: "No payments yet. Those that arrive appear here.",
@@ -316,20 +317,6 @@ class Feed {
       this.page.signal.addEventListener("abort", look);
     });
   }
-}
-
-function pause(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        reject(signal.reason);
-      },
-      { once: true },
-    );
-  });
 }
 
 /** Calls `action` soon, but at most once in so many milliseconds. */

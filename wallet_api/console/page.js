@@ -37,10 +37,11 @@ export class Page {
 
   /**
    * A part of the page, with an element of its own. It loads by itself, and shows what `draw` returns; or why it
-   * cannot, and tries again after a temporary failure. Until then, what was shown stays.
+   * cannot, and tries again after a temporary failure. Until then, what was shown stays. A part that `isExtra` may be
+   * missing from the page: if the API key may not read it, that is no error.
    */
-  part(load, draw) {
-    const part = new Part(this, load, draw);
+  part(load, draw, { isExtra = false } = {}) {
+    const part = new Part(this, load, draw, isExtra);
     this.#parts.push(part);
     part.load();
     return part;
@@ -65,8 +66,8 @@ class Part {
   #loading = null;
   #timer = null;
 
-  constructor(page, load, draw) {
-    Object.assign(this, { page, loadFrom: load, draw });
+  constructor(page, load, draw, isExtra) {
+    Object.assign(this, { page, loadFrom: load, draw, isExtra });
     this.alert = h("div");
     this.content = h("div", {}, h("p", { class: "loading" }, "Loading…"));
     this.element = h("div", { class: "part", "aria-busy": "true" }, this.alert, this.content);
@@ -112,9 +113,12 @@ class Part {
           h("button", { type: "button", onclick: () => this.load() }, "Try again"),
         ),
       );
+    } else if (error.status === 403 && this.isExtra) {
+      this.alert.replaceChildren();
+      this.content.replaceChildren(h("p", { class: "empty" }, "Not shown to this API key."));
     } else {
       this.content.replaceChildren();
-      this.#tell(alertBox(error, ...(this.page.path === "/" ? [] : wayBack(error))));
+      this.#tell(alertBox(error, ...wayBack(error)));
     }
     this.content.querySelector(".loading")?.remove();
   }
@@ -212,40 +216,54 @@ export function pager(page, links, part) {
 /** The place in a list that pager() has put into the URL. */
 export const cursor = (page) => ({ after: page.query.get("after"), before: page.query.get("before") });
 
-/** A form that searches: its values go into the URL, without a place in the list, and `search` is called. */
+/**
+ * A form that searches: its values go into the URL, without a place in the list, and `search` is called. Nothing is
+ * searched while From is after To.
+ */
 export function searchForm(page, fields, search, ...more) {
-  const apply = (values) => {
-    page.push({ ...values, after: "", before: "" });
-    search();
-  };
   const submit = (event) => {
     event.preventDefault();
-    const values = [...form.elements]
-      .filter((control) => control.name)
-      .map((control) => [
-        control.name,
-        control.type === "datetime-local" ? moment(control.value) : control.value.trim(),
-      ]);
-    apply(Object.fromEntries(values));
-  };
-  const clear = () => {
-    for (const control of form.elements) {
-      if (control.localName === "select") control.selectedIndex = 0;
-      else if (control.name) control.value = "";
-    }
-    form.requestSubmit();
+    page.push({ ...valuesOf(form), after: "", before: "" });
+    search();
   };
   const form = h(
     "form",
-    { class: "search", role: "search", onsubmit: submit },
+    { class: "search", role: "search", oninput: () => checkPeriod(form), onsubmit: submit },
     fields,
     h(
       "div",
       { class: "actions" },
       h("button", { class: "primary" }, "Search"),
-      h("button", { type: "button", onclick: clear }, "Clear"),
+      h("button", { type: "button", onclick: () => searchFor(form, blank(form)) }, "Clear"),
       more,
     ),
   );
+  checkPeriod(form);
   return form;
+}
+
+/** The values of a form by name, as the API takes them. */
+export function valuesOf(form) {
+  const controls = [...form.elements].filter((control) => control.name);
+  return Object.fromEntries(controls.map((control) => [control.name, valueOf(control)]));
+}
+
+function valueOf({ type, inputMode, value }) {
+  if (type === "datetime-local") return moment(value);
+  // IDs are shown with a #, and may be pasted so.
+  return inputMode === "numeric" ? value.replace(/[#\s]/g, "") : value.trim();
+}
+
+/** Searches for these values of fields, by name. Other fields stay as they are. */
+export function searchFor(form, values) {
+  for (const [name, value] of Object.entries(values)) form.elements[name].value = value;
+  checkPeriod(form);
+  form.requestSubmit();
+}
+
+const blank = (form) => Object.fromEntries(Object.keys(valuesOf(form)).map((name) => [name, ""]));
+
+function checkPeriod({ elements: { from, to } }) {
+  const isReversed = from?.value && to?.value && moment(from.value) > moment(to.value);
+  to?.setCustomValidity(isReversed ? "To should not be before From." : "");
 }

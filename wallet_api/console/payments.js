@@ -6,7 +6,7 @@ import { changeButton, openChange } from "./change.js";
 import { amount, badge, data, facts, field, h, pretty, select, table, time, timeInput } from "./dom.js";
 import { fill } from "./accounts.js";
 import { account, currencies, sides } from "./names.js";
-import { card, cursor, pager, searchForm } from "./page.js";
+import { card, cursor, pager, searchFor, searchForm } from "./page.js";
 import { explain } from "./statement.js";
 
 const LIMIT = 50;
@@ -29,21 +29,17 @@ export function paymentsPage(page) {
     page,
     [
       field("From", timeInput("from", asked("from")), "UTC"),
-      field("To", timeInput("to", asked("to")), "UTC, exclusive"),
-      field("Account ID", text("account", { inputmode: "numeric" }), "either side"),
+      field("To", timeInput("to", asked("to")), "UTC, before this time"),
+      field("Account ID", text("account", { inputmode: "numeric" }), "on either side"),
       field("Buyer ID", text("buyer", { inputmode: "numeric" }), "the account that pays"),
       field("Seller ID", text("seller", { inputmode: "numeric" }), "the account that is paid"),
       field("Currency", choice),
-      field("Minimum amount", text("min", { inputmode: "decimal" })),
-      field("Maximum amount", text("max", { inputmode: "decimal" })),
-      field("Reference", text("reference", { maxlength: "255" })),
+      field("Minimum amount", text("min", { inputmode: "decimal" }), "for example 12.50"),
+      field("Maximum amount", text("max", { inputmode: "decimal" }), "for example 12.50"),
+      field("Reference", text("reference", { maxlength: "255" }), "exact"),
     ],
     () => part.load(),
-    periods((from, to) => {
-      form.elements.from.value = from;
-      form.elements.to.value = to;
-      form.requestSubmit();
-    }),
+    periods((from, to) => searchFor(form, { from, to })),
   );
   page.show("Payments", form, card("Payments", h("span", { class: "hint" }, "newest first"), part.element));
 }
@@ -60,13 +56,14 @@ function drawPayments(page, payments, hasNext) {
     label: "Payments",
     columns: [
       { title: "Time", cell: (row) => time(row.OperationTimestamp) },
-      { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
       {
         title: "Buyer → seller",
+        class: "names",
         cell: ({ BuyerAccountID, SellerAccountID }) => sides(page, BuyerAccountID, SellerAccountID),
       },
       { title: "Amount", amount: (row) => row.Amount },
       { title: "Currency", isUnit: true, cell: (row) => data(row.CurrencyName) },
+      { title: "Payment", cell: (row) => h("a", { href: `#/payment/${row.ID}` }, String(row.ID)) },
       { title: "What for", class: "text", cell: explain },
     ],
     rows: payments,
@@ -160,19 +157,20 @@ function refund(page, payment, left) {
   const { ID, CurrencyName } = payment;
   openChange(page, {
     title: `Refund payment ${ID}`,
+    action: "Refund",
     about: h("p", {}, "The seller pays it back to the buyer. Left to refund: ", amount(left, CurrencyName), "."),
     fields: [
       field(
         `Amount (${CurrencyName})`,
-        h("input", { name: "amount", value: left, inputmode: "decimal", autocomplete: "off" }),
-        "Empty: all that is left",
+        h("input", { name: "amount", value: left, required: true, inputmode: "decimal", autocomplete: "off" }),
+        "For example 12.50",
       ),
       field("Description", h("input", { name: "description", maxlength: "255", autocomplete: "off" }), "Optional"),
     ],
     request: ({ elements }) => ({
       path: `payment/${ID}/refund`,
       body: {
-        ...(elements.amount.value.trim() && { Amount: elements.amount.value.trim() }),
+        Amount: elements.amount.value.trim(),
         ...(elements.description.value && { Description: elements.description.value }),
       },
     }),

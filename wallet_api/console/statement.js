@@ -1,9 +1,9 @@
 /* The statement of an account, and its download. */
 
-import { Refused, getPage, query } from "./api.js";
+import { Refused, getPage, pause, query } from "./api.js";
 import { announce, data, field, h, table, time, timeInput } from "./dom.js";
 import { account } from "./names.js";
-import { alertBox, card, cursor, pager, searchForm } from "./page.js";
+import { alertBox, card, cursor, pager, searchForm, valuesOf } from "./page.js";
 
 const LIMIT = 50;
 const DOWNLOAD = 1000;
@@ -37,20 +37,27 @@ export function statementCard(page, id, currency) {
       ),
       pager(page, links, part),
     ],
+    { isExtra: true },
   );
   const progress = h("p", { class: "with-reason" });
   const download = h(
     "button",
-    { type: "button", onclick: () => downloadStatement(page, id, period(), download, progress) },
+    {
+      type: "button",
+      onclick: () => form.reportValidity() && downloadStatement(page, id, valuesOf(form), download, progress),
+    },
     "Download CSV",
   );
   const form = searchForm(
     page,
     [
       field("From", timeInput("from", page.query.get("from") ?? ""), "UTC"),
-      field("To", timeInput("to", page.query.get("to") ?? ""), "UTC, exclusive"),
+      field("To", timeInput("to", page.query.get("to") ?? ""), "UTC, before this time"),
     ],
-    () => part.load(),
+    () => {
+      if (!download.disabled) progress.replaceChildren();
+      part.load();
+    },
     download,
     progress,
   );
@@ -102,24 +109,40 @@ async function downloadStatement(page, id, period, button, progress) {
     const chunks = [row(COLUMNS)];
     let lines = 0;
     for (let parameters = { limit: DOWNLOAD, ...period }; parameters;) {
-      const { found, links } = await getPage(`account/${id}/statement${query(parameters)}`, signal);
+      const { found, links } = await patiently(`account/${id}/statement${query(parameters)}`, signal);
       chunks.push(found.Lines.map((line) => row(COLUMNS.map((column) => cell(column, line[column])))).join(""));
       lines += found.Lines.length;
       count.textContent = `${lines} lines read…`;
       parameters = links.next;
     }
-    save(`account-${id}-statement.csv`, new Blob(chunks, { type: "text/csv;charset=utf-8" }));
+    save(fileName(id, period), new Blob(chunks, { type: "text/csv;charset=utf-8" }));
     finish(`${lines} lines saved.`);
   } catch (error) {
     if (stopped.signal.aborted) finish("Stopped.");
     else if (error instanceof Refused && error.status === 401) page.signIn(error);
     else if (error instanceof Refused) progress.replaceChildren(alertBox(error, "Nothing was saved."));
+    else if (!page.signal.aborted) {
+      console.error(error);
+      finish("The console could not save this.");
+    }
   }
   button.disabled = false;
 
   function finish(text) {
     progress.replaceChildren(text);
     announce(text);
+  }
+}
+
+/** A page, as soon as the wallet answers: a long download goes on after a failover. */
+async function patiently(path, signal) {
+  for (;;) {
+    try {
+      return await getPage(path, signal);
+    } catch (error) {
+      if (!error.isTemporary) throw error;
+      await pause(error.retryAfter * 1000, signal);
+    }
   }
 }
 
@@ -131,6 +154,12 @@ function cell(column, value) {
   const text = String(value);
   const safe = !AMOUNTS.includes(column) && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+/** Names the days of the period, as far as it has a beginning and an end. */
+function fileName(id, { from, to }) {
+  const days = [from && (to ? "" : "from-") + from.slice(0, 10), to && (from ? "" : "to-") + to.slice(0, 10)];
+  return [`account-${id}-statement`, ...days.filter(Boolean)].join("-") + ".csv";
 }
 
 function save(name, blob) {

@@ -1,7 +1,7 @@
 /* Try it: each operation of /openapi.json as a form, with its curl line and its answer. */
 
 import { Refused, base, get, isSignedIn, parse, query, send } from "./api.js";
-import { Keys, changeButton } from "./change.js";
+import { Keys, changeButton, changesAllowed } from "./change.js";
 import { field, h, newID, pretty, select } from "./dom.js";
 import { alertBox, card } from "./page.js";
 
@@ -19,6 +19,7 @@ const HEADERS = [
   "Allow",
   "X-Request-ID",
 ];
+const UNKNOWN = "It may have taken effect or not. Under the same idempotency key, it takes effect once.";
 /* Characters of an answer that are shown. A whole list may have any number. */
 const MOST = 200_000;
 
@@ -125,7 +126,8 @@ class Form {
       card(
         `${method} ${path}`,
         h("a", { href: "#/try" }, "All operations"),
-        h("p", {}, operation.description ?? ""),
+        h("p", {}, withCode(operation.description ?? "")),
+        method === "GET" ? null : h("p", { class: "caution" }, "Requests are real, not a rehearsal."),
         this.form,
       ),
       this.answer,
@@ -190,7 +192,7 @@ class Form {
     ]
       .filter(Boolean)
       .join("; ");
-    return { place, name, type, control, isRequired, element: field(label, control, about) };
+    return { place, name, type, control, isRequired, element: field(label, control, withCode(about)) };
   }
 
   #control(name, type, schema, example) {
@@ -248,13 +250,14 @@ class Form {
     if (isSignedIn()) words.push('-H "Authorization: Bearer $WALLET_API_KEY"');
     for (const [name, value] of Object.entries(headers)) words.push(`-H ${quoted(`${name}: ${value}`)}`);
     if (body !== undefined) words.push(`-H 'Content-Type: application/json' --data-raw ${quoted(body)}`);
-    words.push(quoted(new URL(path, base).href));
+    words.push(quoted(base.href + path)); // a blank parameter stays {id}
     this.curl.textContent = words.join(" \\\n  ");
     this.problem.textContent = "";
   }
 
   async #submit(event) {
     event.preventDefault();
+    if (this.method !== "GET" && !changesAllowed()) return;
     const { path, headers, body, filled } = this.#complete();
     const missing = this.inputs.find(
       ({ place, isRequired, control }) => place === "path" && isRequired && control.value.trim() === "",
@@ -273,7 +276,7 @@ class Form {
     try {
       this.#answered(await send(this.method, path, { headers: all, body, signal: this.page.signal }));
     } catch (error) {
-      if (error instanceof Refused) this.answer.replaceChildren(alertBox(error));
+      if (error instanceof Refused) this.answer.replaceChildren(alertBox(error, this.method === "GET" ? "" : UNKNOWN));
       else if (!this.page.signal.aborted) this.problem.textContent = `The browser cannot send this: ${error.message}`;
     }
     this.isSending = false;
@@ -286,7 +289,7 @@ class Form {
     ];
     const shown = readable(text);
     const part = shown.slice(0, MOST);
-    const heading = h("h2", { id: newID("answer") }, `Answer: ${status}`);
+    const heading = h("h2", { id: newID("answer"), tabindex: "-1" }, `Answer: ${status}`);
     this.answer.replaceChildren(
       h(
         "section",
@@ -302,6 +305,7 @@ class Form {
           : null,
       ),
     );
+    heading.focus();
   }
 }
 
@@ -319,6 +323,9 @@ function isJSON(type, value) {
     return false;
   }
 }
+
+/** A text of the document, in which code is between backticks. */
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 
 /** A word as a POSIX shell takes it. */
 const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
