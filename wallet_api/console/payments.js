@@ -11,7 +11,8 @@ import { explain } from "./statement.js";
 
 const LIMIT = 50;
 const MOST_REFUNDS = 100;
-const FILTERS = ["from", "to", "account", "buyer", "seller", "currency", "min", "max", "reference"];
+const MORE_FILTERS = ["account", "buyer", "seller", "currency", "min", "max", "reference"];
+const FILTERS = ["from", "to", ...MORE_FILTERS];
 
 export function paymentsPage(page) {
   const asked = (name) => page.query.get(name) ?? "";
@@ -30,18 +31,27 @@ export function paymentsPage(page) {
     [
       field("From", timeInput("from", asked("from")), "UTC"),
       field("To", timeInput("to", asked("to")), "UTC, before this time"),
-      field("Account ID", text("account", { inputmode: "numeric" }), "on either side"),
-      field("Buyer ID", text("buyer", { inputmode: "numeric" }), "the account that pays"),
-      field("Seller ID", text("seller", { inputmode: "numeric" }), "the account that is paid"),
-      field("Currency", choice),
-      field("Minimum amount", text("min", { inputmode: "decimal" }), "for example 12.50"),
-      field("Maximum amount", text("max", { inputmode: "decimal" }), "for example 12.50"),
-      field("Reference", text("reference", { maxlength: "255" }), "exact"),
+      moreFilters(
+        MORE_FILTERS.some((name) => asked(name) !== ""),
+        field("Account ID", text("account", { inputmode: "numeric" }), "on either side"),
+        field("Buyer ID", text("buyer", { inputmode: "numeric" }), "the account that pays"),
+        field("Seller ID", text("seller", { inputmode: "numeric" }), "the account that is paid"),
+        field("Currency", choice),
+        field("Minimum amount", text("min", { inputmode: "decimal" }), "for example 12.50"),
+        field("Maximum amount", text("max", { inputmode: "decimal" }), "for example 12.50"),
+        field("Reference", text("reference", { maxlength: "255" }), "exact"),
+      ),
     ],
     () => part.load(),
     periods((from, to) => searchFor(form, { from, to })),
   );
   page.show("Payments", form, card("Payments", h("span", { class: "hint" }, "newest first"), part.element));
+}
+
+/** Fields that a narrow window folds, unless one of them has a value: else the payments begin below the first screen. */
+function moreFilters(areUsed, ...fields) {
+  const open = areUsed || matchMedia("(min-width: 601px)").matches;
+  return h("details", { class: "more-filters", open }, h("summary", {}, "More filters"), h("div", {}, fields));
 }
 
 /** Buttons that choose whole days, in UTC. */
