@@ -35,7 +35,7 @@ ENGINE ?=
 BENCH ?=
 
 .PHONY: help install run psql check test test-engine package canary soak soak-ha follow agree fuzz bench sql generate \
-	lint clients format lock clean
+	lint clients console screenshots format lock clean
 
 help:  ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -51,8 +51,8 @@ psql: install  ## open psql as role wallet_ops, or with options of psql: make ps
 check: install  ## check the ledger of the embedded database
 	@$(VENV)/bin/python server.py check
 
-test: $(VENV)/installed-dev  ## run all tests on their own PostgreSQL
-	$(PYTEST)
+test: $(VENV)/installed-dev  ## run all tests on their own PostgreSQL, except those of make console
+	$(PYTEST) --ignore tests/console
 ifneq ($(MACHINE_POSTGRES),)
 	WALLET_POSTGRES_BIN=$(MACHINE_POSTGRES) $(PYTEST) -m "not pooled and not once" $(OTHER_POSTGRES_TESTS)
 endif
@@ -109,6 +109,19 @@ clients: $(VENV)/installed-dev  ## lint the OpenAPI document, make a TypeScript 
 	@cd .clients && npm ci --ignore-scripts --no-audit --no-fund
 	@$(VENV)/bin/python -m tests.clients .clients
 
+# A browser computes more than it waits: hence two processes.
+console: $(VENV)/installed-dev  ## test the console in Chromium, also for accessibility (needs npm and chromium)
+	@command -v npm >/dev/null || { echo "make console needs npm" >&2; exit 1; }
+	@command -v chromium >/dev/null || { echo "make console needs chromium, Debian's package" >&2; exit 1; }
+	@mkdir -p .console
+	@cp tests/console/*.json .console
+	@cd .console && npm ci --ignore-scripts --no-audit --no-fund
+	$(PYTEST) -n 2 tests/console
+
+screenshots: $(VENV)/installed-dev  ## write pictures of the console into docs/screenshots and .screenshots (needs chromium)
+	@command -v chromium >/dev/null || { echo "make screenshots needs chromium, Debian's package" >&2; exit 1; }
+	@$(VENV)/bin/python -m tests.console.screenshots
+
 format: $(VENV)/installed-dev  ## fix style and formatting
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -124,7 +137,8 @@ lock:  ## regenerate the lock files from pyproject.toml (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove generated files, except the data in .wallet
-	rm -rf $(VENV) .canary build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench .clients
+	rm -rf $(VENV) .canary build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench .clients \
+		.console .screenshots
 
 # --clear discards an incomplete .venv, left by an interruption or by a missing python3-venv on Debian.
 $(VENV)/made:
