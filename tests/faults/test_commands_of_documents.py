@@ -99,7 +99,7 @@ NOT_RUN = [
 ]
 
 # Commands that take minutes, change the tree, or serve: "make -n" fails if their target is missing.
-LOOKED_UP = re.compile(r"make (test|lint|package|clients|soak|agree|fuzz|follow|bench|generate|run)\b")
+LOOKED_UP = re.compile(r"make (test|lint|package|clients|console|screenshots|soak|agree|fuzz|follow|bench|generate|run)\b")
 
 
 class Printed(NamedTuple):
