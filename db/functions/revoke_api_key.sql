@@ -1,4 +1,4 @@
--- wallet.revoke_api_key(p_api_key_id, p_idempotency_key, p_acting_key_id)
+-- wallet.revoke_api_key(p_api_key_id, p_idempotency_key, p_acting_key_id, p_tenant)
 --
 -- Revokes an API key permanently: every call that begins afterwards is refused. A repeated call keeps the first
 -- time.
@@ -12,7 +12,8 @@
 create or replace function wallet.revoke_api_key(
     p_api_key_id bigint,
     p_idempotency_key text default null,
-    p_acting_key_id bigint default null
+    p_acting_key_id bigint default null,
+    p_tenant text default null
 )
     returns table (
         id bigint,
@@ -38,7 +39,7 @@ begin
         perform wallet._refuse('WN004');
     end if;
     if p_idempotency_key is not null then
-        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_acting_key_id, null);
+        p_idempotency_key := wallet._key_of_tenant(p_idempotency_key, p_acting_key_id, p_tenant);
     end if;
     if wallet._request_first_answer(
         'revoke_api_key', p_idempotency_key, jsonb_build_array(p_api_key_id), p_acting_key_id
@@ -59,9 +60,9 @@ begin
 end
 $$;
 
-comment on function wallet.revoke_api_key(bigint, text, bigint) is
-    'Revokes an API key permanently, and returns it. Under an idempotency key it takes effect once; a repeated call '
-    'returns the key with replayed true. p_acting_key_id: the API key that asks (NULL: none). Raises a refusal if there '
+comment on function wallet.revoke_api_key(bigint, text, bigint, text) is
+    'Revokes an API key permanently, and returns it. Under an idempotency key of p_tenant it takes effect once; a '
+    'repeated call returns the key with replayed true. p_acting_key_id: the API key that asks (NULL: none). Raises a refusal if there '
     'is no such key.';
 
-grant execute on function wallet.revoke_api_key(bigint, text, bigint) to wallet_app, wallet_ops;
+grant execute on function wallet.revoke_api_key(bigint, text, bigint, text) to wallet_app, wallet_ops;

@@ -90,6 +90,7 @@ NOT_RUN = [
         "pg_dumpall --no-role-passwords|psql --username",
         "is a variant of a command beside it",
     ),
+    ("docs/performance.md", r"\.venv/bin/python -m tests\.bench\.console", "takes minutes"),
     (
         "docs/scaling.md",
         r"taskset -c 0 \.venv/bin/python -m tests\.bench\.cost",
@@ -99,7 +100,9 @@ NOT_RUN = [
 ]
 
 # Commands that take minutes, change the tree, or serve: "make -n" fails if their target is missing.
-LOOKED_UP = re.compile(r"make (test|lint|package|clients|console|screenshots|soak|agree|fuzz|follow|bench|generate|run)\b")
+LOOKED_UP = re.compile(
+    r"make (test|lint|package|clients|console|screenshots|soak|agree|fuzz|follow|bench|generate|run)\b"
+)
 
 
 class Printed(NamedTuple):

@@ -4,8 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from wallet_api.commands import table, wallet
+import psycopg
+
+from wallet_api.commands import CommandRefused, table, wallet
 from wallet_api.observability.log import printable
+
+# What the role of the service is refused, unless it acts for an API key.
+_NO_API_KEY = "WA001"
+_ONLY_OVER_HTTP = "wallet_app manages API keys only over HTTP (docs/configuration.md has the users)"
 
 
 def create(
@@ -52,4 +58,9 @@ def _call(conninfo: str, query: str, *arguments: object) -> list[tuple[Any, ...]
     with wallet(conninfo) as connection:
         connection.execute("set local search_path = pg_catalog")  # see check.py
         connection.execute("set local TimeZone = 'UTC'")  # of times without a time zone, and in results
-        return connection.execute(query, arguments).fetchall()
+        try:
+            return connection.execute(query, arguments).fetchall()
+        except psycopg.Error as error:
+            if error.sqlstate == _NO_API_KEY:
+                raise CommandRefused(_ONLY_OVER_HTTP) from None
+            raise
