@@ -286,8 +286,10 @@ def _operation(declared: Operation) -> dict[str, Any]:
     described["responses"] = _responses(declared)
     described = {key: value for key, value in described.items() if value not in ("", [])}
     if not declared.function:
-        return described | {"security": []}
-    return described if "caller" not in entry else described | {"security": [{"APIKey": []}]}
+        described["security"] = []
+    elif "caller" in entry:
+        described["security"] = [{"APIKey": []}]
+    return described
 
 
 def _is_list(declared: Operation) -> bool:

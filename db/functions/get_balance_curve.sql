@@ -49,7 +49,7 @@ declare
     v_most constant bigint := bigint '498';
     v_account ledger.account;
     v_from timestamptz;
-    v_to timestamptz := least(p_to, clock_timestamp());
+    v_to timestamptz;
     v_after_id bigint := bigint '0';
     v_until_id bigint;
     v_number bigint;
@@ -61,6 +61,8 @@ begin
         perform wallet._refuse('WN001');
     end if;
     v_from := greatest(p_from, v_account.created_at);
+    -- If a clock was ahead, the last payment may be later than now.
+    v_to := least(p_to, greatest(clock_timestamp(), v_account.changed_at));
     if (v_from <= v_to) is not true then
         return;
     end if;

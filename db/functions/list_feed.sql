@@ -279,9 +279,9 @@ end
 $$;
 
 comment on function wallet.list_feed(text, bigint, text, bigint) is
-    'What has happened after a cursor (NULL: from the beginning; now: only what happens from now on), at most p_limit events, 1 to 1000 (NULL: 1000): '
-    'payments, holds, ends of holds, accounts, changes of accounts. Each comes exactly once, in an order that never '
-    'changes. p_until: only up to this end, from feed_end; NULL: up to the present. more: whether further events '
-    'follow now. A last row with only cursor and more is not an event.';
+    'What has happened after a cursor (NULL: from the beginning; now: only what happens from now on), at most p_limit '
+    'events, 1 to 1000 (NULL: 1000): payments, holds, ends of holds, accounts, changes of accounts. Each comes exactly '
+    'once, in an order that never changes. p_until: only up to this end, from feed_end; NULL: up to the present. '
+    'more: whether further events follow now. A last row with only cursor and more is not an event.';
 
 grant execute on function wallet.list_feed(text, bigint, text, bigint) to wallet_app, wallet_ops, wallet_reporting;

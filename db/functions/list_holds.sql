@@ -6,9 +6,10 @@
 --
 -- One index gives the candidates, in order: that of the reference, else of the account (either side) or the accounts
 -- that the key is bound to, the status, the id. The index of an account is ordered by status, too. (A bound key never
--- reads the index of another account.) If at most 10,000 open holds expire before a moment, their index gives them. Further conditions filter the candidates, and a page then reads at most 10,000 of
--- them: it may have fewer rows than the limit although others follow. But for a bound key and a reference, it reads all:
--- an early end would reveal holds of other accounts.
+-- reads the index of another account.) Open holds that expire before a moment come from their own index, if they are
+-- 10,000 or fewer. Further conditions filter the candidates, and a page then reads at most 10,000 of them: it may have
+-- fewer rows than the limit although others follow. But for a bound key and a reference, it reads all: an early end would
+-- reveal holds of other accounts.
 --
 -- Returns: holds, by id, the newest first with p_order => 'desc', as get_hold returns them. more, the same in all rows:
 --          whether further rows follow, after p_after_id => the last row's id; if the page was read backwards, whether

@@ -96,8 +96,8 @@ def test_the_chart_shows_payments_per_hour_and_says_so_in_words(page: Page, api:
     ("problems_found", "age", "said", "is_bad"),
     [
         (0, "1 hour", "Books proved at", False),
-        (0, "24 hours 59 minutes", "Books proved at", False),
-        (0, "25 hours 1 minute", "late: last proved", True),
+        (0, "2 hours 59 minutes", "Books proved at", False),
+        (0, "3 hours 1 minute", "late: last proved", True),
         (3, "1 minute", "3 problems found", True),
         (1, "26 hours", "1 problem", True),
         (None, "", "never proved", True),

@@ -46,6 +46,12 @@ def test_no_file_names_another_place(name: str) -> None:
     assert [place for place in places if not place.endswith("www.w3.org")] == []
 
 
+def test_the_books_are_late_when_the_alert_says_so() -> None:
+    [late] = re.findall(r"LATE_HOURS = (\d+);", (PROJECT / "wallet_api/console/overview.js").read_text())
+    alerts = (PROJECT / "deploy/monitoring/alerts.yml").read_text()
+    assert f"wallet_ledger_check_timestamp_seconds) > {late} * 3600" in alerts
+
+
 def test_with_a_slash_it_leads_to_the_page_without(api: httpx2.Client) -> None:
     answer = api.get(f"{PATH}/")
     assert (answer.status_code, answer.headers["location"]) == (307, PATH)

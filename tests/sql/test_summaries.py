@@ -151,6 +151,16 @@ def test_before_its_opening_an_account_has_no_curve(keeper: Connection, saver: i
     assert curve(keeper, saver, moment(5), moment(4)) == []
 
 
+def test_the_curve_does_not_end_before_the_last_payment_if_the_clock_was_ahead(keeper: Connection, saver: int) -> None:
+    other = account(keeper, "another", 5)
+    at(keeper, paid(keeper, other, saver, 1), "2999-06-01Z")
+    keeper.execute("set local session_replication_role = replica")
+    keeper.execute("update ledger.account set changed_at = '2999-06-01Z' where id = %s", [saver])
+    times = [point["at"] for point in rows(keeper, "get_balance_curve", saver)]
+    assert times == sorted(times)
+    assert times[-1].year == 2999
+
+
 def test_an_account_without_payments_has_a_flat_one(keeper: Connection) -> None:
     flat = account(keeper, "flat", 7)
     assert [amount for _, amount in curve(keeper, flat)] == [7, 7]

@@ -9,9 +9,8 @@ import psycopg
 from wallet_api.commands import CommandRefused, table, wallet
 from wallet_api.observability.log import printable
 
-# What the role of the service is refused, unless it acts for an API key.
+# How the role of the service is refused, unless it acts for an API key.
 _NO_API_KEY = "WA001"
-_ONLY_OVER_HTTP = "wallet_app manages API keys only over HTTP (docs/configuration.md has the users)"
 
 
 def create(
@@ -62,5 +61,7 @@ def _call(conninfo: str, query: str, *arguments: object) -> list[tuple[Any, ...]
             return connection.execute(query, arguments).fetchall()
         except psycopg.Error as error:
             if error.sqlstate == _NO_API_KEY:
-                raise CommandRefused(_ONLY_OVER_HTTP) from None
+                raise CommandRefused(
+                    f"{connection.info.user} manages API keys only over HTTP (docs/configuration.md has the users)"
+                ) from None
             raise

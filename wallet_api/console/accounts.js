@@ -2,7 +2,7 @@
 
 import { get, getPage, query } from "./api.js";
 import { badge, data, field, h, select, table, time, timeInput } from "./dom.js";
-import { currencies, learn } from "./names.js";
+import { currencies, learn, offerCurrencies } from "./names.js";
 import { card, cursor, pager, searchForm } from "./page.js";
 
 const LIMIT = 25;
@@ -13,7 +13,7 @@ export function accountsPage(page) {
   const choice = select("currency", [["", "any"]]);
   const part = page.part(
     async (signal) => {
-      fill(choice, await currencies(signal), asked("currency"));
+      offerCurrencies(choice, await currencies(signal), asked("currency"));
       const { found, links } = await getPage(
         `accounts${query({
           details: "true",
@@ -59,13 +59,6 @@ export function accountsPage(page) {
     ),
     card("Accounts", null, part.element),
   );
-}
-
-/** Offers all currencies, once they are known. `chosen` is the ID or the name of one, as in the API. */
-export function fill(choice, known, chosen) {
-  if (choice.options.length > 1) return;
-  choice.append(...[...known].map(([id, name]) => h("option", { value: id }, name)));
-  choice.value = [...known].find((currency) => currency.includes(chosen))?.[0] ?? "";
 }
 
 /** The same accounts, with the balances of a moment. */

@@ -41,7 +41,9 @@ export class Digits {
   }
 
   toJSON() {
-    return JSON.rawJSON ? JSON.rawJSON(this.source) : Number(this.source);
+    if (JSON.rawJSON) return JSON.rawJSON(this.source);
+    // Without it, the API refuses a text: better than another number.
+    return String(Number(this.source)) === this.source ? Number(this.source) : this.source;
   }
 }
 

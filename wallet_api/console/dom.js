@@ -152,6 +152,12 @@ export function field(label, control, hint) {
   return h("div", { class: "field" }, h("label", { for: control.id }, label), control, about);
 }
 
+/** A checkbox with its label after it. */
+export function checkbox(name, label, attributes = {}) {
+  const control = h("input", { type: "checkbox", name, ...attributes });
+  return h("label", { class: "check" }, control, " ", label);
+}
+
 /** A select of [value, text] pairs. */
 export function select(name, options, value = "", attributes = {}) {
   const control = h(

@@ -3,7 +3,7 @@
 import { get, getPage, query } from "./api.js";
 import { subtract } from "./amounts.js";
 import { changeButton, openChange } from "./change.js";
-import { amount, badge, data, facts, field, fromNow, h, pretty, table, time } from "./dom.js";
+import { amount, badge, checkbox, data, facts, field, fromNow, h, pretty, table, time } from "./dom.js";
 import { account, currencies, sides } from "./names.js";
 import { card, cursor, pager, searchForm } from "./page.js";
 
@@ -223,10 +223,4 @@ function voidHold(page, { ID }, left, currency) {
     done: (answer) =>
       h("p", {}, h("a", { href: `#/hold/${answer.ID}` }, `Hold ${answer.ID}`), " is ", badge(answer.Status), "."),
   });
-}
-
-/** A checkbox with its label after it. */
-export function checkbox(name, label, attributes = {}) {
-  const control = h("input", { type: "checkbox", name, ...attributes });
-  return h("label", { class: "check" }, control, " ", label);
 }

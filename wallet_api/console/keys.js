@@ -2,8 +2,7 @@
 
 import { Digits, Refused, get, isSignedIn } from "./api.js";
 import { changeButton, openChange } from "./change.js";
-import { badge, data, field, h, moment, table, time, timeInput } from "./dom.js";
-import { checkbox } from "./holds.js";
+import { badge, checkbox, data, field, h, moment, table, time, timeInput } from "./dom.js";
 import { alertBox, card, signInForm } from "./page.js";
 
 const SCOPES = [

@@ -78,6 +78,13 @@ export async function currencies(signal) {
   return currencyNames;
 }
 
+/** Offers all currencies, once they are known. `chosen` is the ID or the name of one, as in the API. */
+export function offerCurrencies(choice, known, chosen) {
+  if (choice.options.length > 1) return;
+  choice.append(...[...known].map(([id, name]) => h("option", { value: id }, name)));
+  choice.value = [...known].find((currency) => currency.includes(chosen))?.[0] ?? "";
+}
+
 /** The currencies once more, if one of these IDs is new. */
 export async function currenciesWith(ids, signal) {
   const known = await currencies(signal);

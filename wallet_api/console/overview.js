@@ -16,7 +16,8 @@ const NEWEST = 20;
 const REFRESH = 10_000;
 const MINUTE = 60_000;
 const READ = 500;
-const LATE_HOURS = 25;
+/* As the alert WalletLedgerUnchecked in deploy/monitoring has it. */
+const LATE_HOURS = 3;
 const FEED_EVENTS = 1000;
 
 export function overviewPage(page) {

@@ -4,8 +4,7 @@ import { Refused, get, getPage, query } from "./api.js";
 import { subtract } from "./amounts.js";
 import { changeButton, openChange } from "./change.js";
 import { amount, badge, data, facts, field, h, pretty, select, table, time, timeInput } from "./dom.js";
-import { fill } from "./accounts.js";
-import { account, currencies, sides } from "./names.js";
+import { account, currencies, offerCurrencies, sides } from "./names.js";
 import { card, cursor, pager, searchFor, searchForm } from "./page.js";
 import { explain } from "./statement.js";
 
@@ -20,7 +19,7 @@ export function paymentsPage(page) {
   const text = (name, attributes = {}) => h("input", { name, value: asked(name), autocomplete: "off", ...attributes });
   const part = page.part(
     async (signal) => {
-      fill(choice, await currencies(signal), asked("currency"));
+      offerCurrencies(choice, await currencies(signal), asked("currency"));
       const filters = Object.fromEntries(FILTERS.map((name) => [name, asked(name)]));
       return getPage(`payments${query({ order: "desc", limit: LIMIT, ...filters, ...cursor(page) })}`, signal);
     },

@@ -34,12 +34,12 @@ async def _call(operation: Operation, request: Request, values: dict[str, Any], 
     if operation.keyed:
         rows: Rows = await state.database.call(query, arguments, record, changes=True)
         return rows
-    reads: Reads | Database = state.database if _is_of_moment(operation, values) else state.reads
+    reads: Reads | Database = state.database if _is_about_the_past(operation, values) else state.reads
     return await reads.call(query, arguments, record)
 
 
-def _is_of_moment(operation: Operation, values: dict[str, Any]) -> bool:
-    """Whether the answer is about a moment: then the primary gives it, which keeps later payments out of the past."""
+def _is_about_the_past(operation: Operation, values: dict[str, Any]) -> bool:
+    """Whether the answer is about a moment: then it comes from the primary, which keeps later payments out of it."""
     return operation.past or any(values[field.name] is not None for field in operation.query if field.type == MOMENT)
 
 
@@ -75,7 +75,7 @@ async def _list(operation: Operation, request: Request, values: dict[str, Any]) 
     # Without a limit, the rulebook refuses to read backwards.
     if values["limit"] is None and not backward:
         state = request.app.state
-        reads: Reads | Database = state.lists if _is_of_moment(operation, values) else state.list_reads
+        reads: Reads | Database = state.lists if _is_about_the_past(operation, values) else state.list_reads
         pages = reads.pages(*operation.call(columns, request, values), record_of(request))
         return await listed(form, pages, request)
     page = (await _call(operation, request, values, columns)).page(backward=backward)

@@ -209,13 +209,13 @@ _CONVERT: dict[int, Callable[[Sequence[Any]], Sequence[str]]] = {
 }
 
 
-_WORDS = {"id": "ID", "ids": "IDs"}
+_ABBREVIATIONS = {"id": "ID", "ids": "IDs"}
 
 
 @functools.cache
 def wire_name(column: str) -> str:
     """The contract's field name for a column."""
-    return "".join(_WORDS.get(word) or word.capitalize() for word in column.split("_"))
+    return "".join(_ABBREVIATIONS.get(word) or word.capitalize() for word in column.split("_"))
 
 
 def column_name(name: str) -> str:

@@ -172,10 +172,6 @@ def _array(value: Any, name: str) -> list[Any]:
     return value
 
 
-def _not_in_url(text: str, name: str) -> NoReturn:
-    raise ValueError(f"{name} is an array, which no parameter is")
-
-
 def _payments(value: Any, name: str) -> list[Any]:
     payments = _array(value, name)
     if len(payments) > MOST_PAYMENTS:
@@ -191,8 +187,8 @@ KINDS = {
     "boolean": Kind(_boolean, _boolean_in_url),
     MOMENT: Kind(_moment, _moment),
     "jsonb": Kind(_json, _json),
-    "text[]": Kind(_texts, _not_in_url),
-    "bigint[]": Kind(_integers, _not_in_url),
+    "text[]": Kind(_texts, _texts),
+    "bigint[]": Kind(_integers, _integers),
     "payments": Kind(_payments, _payments),
 }
 
