@@ -75,7 +75,7 @@ canary:  ## run all tests on the newest versions of all dependencies, installed 
 soak: $(VENV)/installed-dev  ## verify payments under random faults, for SECONDS=600 (with HAProxy if installed)
 	@$(VENV)/bin/python -m tests.faults.soak --seconds $(SECONDS)
 
-soak-ha: $(VENV)/installed-dev  ## the same on a cluster as deploy/ha makes it (needs patroni, etcd, HAProxy, PostgreSQL 15)
+soak-ha: $(VENV)/installed-dev  ## the same on a cluster as deploy/ha makes it (needs etcd, HAProxy, PostgreSQL 15)
 	@$(VENV)/bin/python -m tests.ha.soak --seconds $(SECONDS)
 
 follow: $(VENV)/installed-dev  ## follow EVENTS=10000000 events of the feed while PostgreSQL is killed, and compare with the tables

@@ -27,7 +27,8 @@ PROGRAMS = postgres_programs() or Path("/usr/lib/postgresql/15/bin")
 _PASSWORD = "secret"
 # In seconds: longer than any outage, with a new leader of etcd before and a recovery after it.
 _PATIENCE = 90.0
-_PATH = f"{PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin"
+# Patroni is the one of pyproject.toml.
+_PATH = f"{PROGRAMS}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin"
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -64,7 +65,6 @@ class Node:
         self._postgres.give(folder)
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._read = 0
 
     def start(self, nodes: "Sequence[Node]") -> None:
         """Starts what does not run, with the shipped configuration."""
@@ -127,20 +127,6 @@ class Node:
         etcd = self._processes.pop("etcd")
         etcd.kill()
         etcd.wait()
-
-    def restart_if_stale(self, nodes: "Sequence[Node]") -> None:
-        """Restarts a Patroni that works with an old state of etcd for ever, as 3.0 may on a machine that stalls.
-
-        3.1 does not: https://github.com/patroni/patroni/pull/2783
-        """
-        log = (self._folder / "patroni.log").read_text()
-        latest = log[self._read :].rpartition("Synchronous standby status assigned")[2]
-        if latest.count("Synchronous replication key updated by someone else") > 3:
-            self._read = len(log)
-            patroni = self._processes.pop("patroni")
-            patroni.kill()
-            patroni.wait()
-            self.start(nodes)
 
     def hang(self) -> None:
         """Stops Patroni in its tracks; PostgreSQL goes on."""
@@ -285,8 +271,6 @@ class Cluster:
             return False
 
         def has_roles() -> bool:
-            for node in self.nodes:
-                node.restart_if_stale(self.nodes)
             return all(sum(node.answers(f"/{role}") for node in self.nodes) == 1 for role in ("primary", "sync"))
 
         try:

@@ -17,7 +17,7 @@ Load = Callable[[], AbstractContextManager[Recorder]]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if missing := clusters.missing():
-        pytest.skip(f"needs {missing}: apt-get install patroni etcd-server haproxy postgresql-15")
+        pytest.skip(f"needs {missing}: apt-get install etcd-server haproxy postgresql-15")
     with clusters.running(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
