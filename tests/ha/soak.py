@@ -28,7 +28,6 @@ def main() -> int:
         signal.signal(signum, lambda *_: sys.exit(1))  # what was started is ended on the way out
     print(f"soak: {options.seconds:g} s, --seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="wallet-soak-ha-") as folder, ExitStack() as stack:
-        Path(folder).chmod(0o711)
         try:
             return soak(Path(folder), stack, Random(options.seed), options.seconds)
         except Exception:
