@@ -62,7 +62,7 @@ $$;
 
 comment on function wallet.revoke_api_key(bigint, text, bigint, text) is
     'Revokes an API key permanently, and returns it. Under an idempotency key of p_tenant it takes effect once; a '
-    'repeated call returns the key with replayed true. p_acting_key_id: the API key that asks (NULL: none). Raises a refusal if there '
-    'is no such key.';
+    'repeated call returns the key with replayed true. p_acting_key_id: the API key that asks (NULL: none). Raises a '
+    'refusal if there is no such key.';
 
 grant execute on function wallet.revoke_api_key(bigint, text, bigint, text) to wallet_app, wallet_ops;
