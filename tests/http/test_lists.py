@@ -63,7 +63,7 @@ def test_a_long_list_is_what_the_database_has(long_database: str) -> None:
     with serving(DATABASE_URL=long_database) as server, get(server, "/payments") as response:
         assert response.getheader("transfer-encoding") == "chunked"
         listed = json.loads(response.read())["Payments"]
-    assert "WARNING" not in server.log
+    assert '"level":"warning"' not in server.log
     with psycopg.connect(long_database) as admin:
         stored = admin.execute("select id, amount, buyer_account_id from wallet.list_payments()").fetchall()
     assert [(p["ID"], Decimal(p["Amount"]), p["BuyerAccountID"]) for p in listed] == stored
