@@ -35,9 +35,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
 
 def engine(conninfo: str, *options: str) -> tuple[int, str, str]:
     """The exit code of the command, its output and its complaints. Fails with the output if it hangs."""
-    # A test that hangs ends before this one does, and says where.
-    command = [sys.executable, "-m", "tests.engine", "-o", "faulthandler_timeout=100", *options]
-    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+    with (
+        tempfile.TemporaryFile("w+") as stdout,
+        tempfile.TemporaryFile("w+") as stderr,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        # Without a folder of its own, pytest removes those of earlier runs at its end: gigabytes, for minutes.
+        # A test that hangs ends before this one does, and says where.
+        own = [f"--basetemp={folder}/own", "-o", "faulthandler_timeout=100"]
+        command = [sys.executable, "-m", "tests.engine", *own, *options]
 
         def written() -> list[str]:
             return [file.read() for file in (stdout, stderr) if file.seek(0) == 0]
